@@ -1,0 +1,173 @@
+"""Every setting, checked when it is built. The only place where a default is written.
+
+Knows names, defaults and ranges; the command line reads its defaults from here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import UsageError
+
+
+class Mode(str, Enum):
+    """Who writes: both by the method, or one role alone."""
+
+    FOREAL = "foreal"
+    LEADER = "leader"
+    DRAFT = "draft"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+HitsFrom = Literal["lead", "sentence"]
+Boundaries = Literal["robust", "simple"]
+Compare = Literal["top1", "sampled"]
+HITS_FROM: tuple[HitsFrom, ...] = ("lead", "sentence")
+BOUNDARIES: tuple[Boundaries, ...] = ("robust", "simple")
+COMPARE: tuple[Compare, ...] = ("top1", "sampled")
+FLASH_ATTENTION = ("auto", "on", "off")
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+
+
+def _require(holds: bool, name: str, value: object, wanted: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} is {value!r}, but must be {wanted}")
+
+
+@dataclass(frozen=True)
+class Method:
+    """The settings of FoReaL-Decoding (arXiv 2506.06998); n, p and k default to the paper's.
+
+    n: the leader writes more than n tokens of a sentence it leads; p: the chance that it leads one;
+    k: hits in a row before the draft takes over. `hits_from`: hits are counted after the first n tokens
+    ("lead") or from the sentence's start. `boundaries`: what ends a sentence. `compare`: what is held
+    against the draft's top-1, the leader's top-1 or the token it wrote ("sampled").
+    """
+
+    n: int = 15
+    p: float = 0.6
+    k: int = 5
+    hits_from: HitsFrom = "lead"
+    boundaries: Boundaries = "robust"
+    compare: Compare = "top1"
+
+    def __post_init__(self) -> None:
+        _require(self.n >= 0, "n (lead tokens)", self.n, "0 or more")
+        _require(0.0 <= self.p <= 1.0, "p (lead probability)", self.p, "between 0 and 1")
+        _require(self.k >= 0, "k (hits)", self.k, "0 or more")
+        _require(self.hits_from in HITS_FROM, "hits_from", self.hits_from, " or ".join(HITS_FROM))
+        _require(self.boundaries in BOUNDARIES, "boundaries", self.boundaries, " or ".join(BOUNDARIES))
+        _require(self.compare in COMPARE, "compare", self.compare, " or ".join(COMPARE))
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is chosen; temp 0 is greedy, top_k 0 and top_p 1 and min_p 0 leave all tokens in."""
+
+    temp: float = 0.6
+    top_k: int = 0
+    top_p: float = 0.95
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+
+    def __post_init__(self) -> None:
+        _require(math.isfinite(self.temp) and self.temp >= 0.0, "temp", self.temp, "0 or more")
+        _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")
+        _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "above 0 and at most 1")
+        _require(0.0 <= self.min_p <= 1.0, "min_p", self.min_p, "between 0 and 1")
+        _require(self.repeat_penalty > 0.0, "repeat_penalty", self.repeat_penalty, "above 0 (1 is none)")
+        _require(self.repeat_last_n >= 0, "repeat_last_n", self.repeat_last_n, "0 or more")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temp == 0.0
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What one sequence is generated with. seed None: one is drawn and reported.
+
+    max_tokens None: until the model ends or the context is full. `stop`: texts that end the response
+    and are not part of it.
+    """
+
+    mode: Mode = Mode.FOREAL
+    method: Method = field(default_factory=Method)
+    sampling: Sampling = field(default_factory=Sampling)
+    seed: int | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.seed is None or self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "1 or more")
+        _require(all(self.stop), "stop", self.stop, "texts of at least one character")
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How a prompt becomes tokens: a system message, or no chat template at all (`raw`).
+
+    `template_args` are passed to the chat template, such as enable_thinking=False.
+    """
+
+    system: str | None = None
+    raw: bool = False
+    template_args: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(not (self.raw and self.system), "system", self.system, "left out with --raw (no chat template)")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """One role's model file and what is its own; gpu_layers -1: all there are."""
+
+    path: Path
+    gpu_layers: int = -1
+
+    def __post_init__(self) -> None:
+        _require(self.gpu_layers >= -1, "gpu_layers", self.gpu_layers, "0 or more, or -1 for all")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How the models run. ctx_size is per sequence (None: what both models were trained for, at most 8192).
+
+    threads None: one per core this process may use. kv types: element types of the KV cache.
+    """
+
+    ctx_size: int | None = None
+    threads: int | None = None
+    batch_size: int = 512
+    flash_attention: str = "auto"
+    kv_type_k: str = "f16"
+    kv_type_v: str = "f16"
+    verbose: bool = False
+
+    MAX_DEFAULT_CTX_SIZE = 8192
+
+    def __post_init__(self) -> None:
+        _require(self.ctx_size is None or self.ctx_size >= 2, "ctx_size", self.ctx_size, "2 or more")
+        _require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        choices = " or ".join(FLASH_ATTENTION)
+        _require(self.flash_attention in FLASH_ATTENTION, "flash_attention", self.flash_attention, choices)
+        for name in ("kv_type_k", "kv_type_v"):
+            _require(getattr(self, name) in KV_TYPES, name, getattr(self, name), " or ".join(KV_TYPES))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A leader and a draft."""
+
+    leader: ModelSettings
+    draft: ModelSettings
+    name: str | None = None

@@ -1,0 +1,117 @@
+"""THE METHOD: FoReaL-Decoding as a flow per sequence (arXiv 2506.06998).
+
+A flow says whose turn it is. It yields small requests and receives small answers; it never sees a
+model, a cache, a batch, a logit or a tokenizer. The scheduler serves the requests of many flows.
+
+A new flow can start at any sentence end: nothing lives here for longer than a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from .config import Generation, Method, Mode
+from .sequence import Role
+
+
+# ---------------------------------------------------------------- requests and their answers
+@dataclass(frozen=True)
+class OpenSentence:
+    """A sentence starts; the answer is the gate's: True when the leader leads it."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """`role` writes the next token."""
+
+    role: Role
+
+
+@dataclass(frozen=True)
+class Written:
+    """The answer to Write: whether the sentence has ended, with this token or just before it.
+
+    `added` is False when the sentence turned out to have ended before the token that would have been
+    next, so that nothing was added to the stream.
+    """
+
+    ends_sentence: bool
+    added: bool = True
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Are the leader's last `n_tokens` tokens hits: would `role` have had the same top-1 there?
+
+    The answer is a tuple of n_tokens booleans, in the stream's order.
+    """
+
+    role: Role
+    n_tokens: int
+
+
+Request = OpenSentence | Write | Judge
+Answer = bool | Written | tuple[bool, ...]
+Flow = Generator[Request, "Answer | None", None]
+
+
+# ---------------------------------------------------------------- the flows
+def flow_for(settings: Generation) -> Flow:
+    """The flow of a mode; it never returns, the scheduler closes it when the response ends."""
+    if settings.mode is Mode.FOREAL:
+        return foreal(settings.method)
+    return alone(Role.LEADER if settings.mode is Mode.LEADER else Role.DRAFT)
+
+
+def foreal(method: Method) -> Flow:
+    """At each sentence start ask the gate; a led sentence is the leader's until the handoff."""
+    while True:
+        led = yield OpenSentence()
+        ended = (yield from lead(method)) if led else False
+        while not ended:
+            ended = yield from write(Role.DRAFT)
+
+
+def lead(method: Method) -> Generator[Request, Answer | None, bool]:
+    """The leader's phase of a sentence: True when the sentence ended in it, False at the handoff.
+
+    The handoff comes after the first token m > n whose trailing run of hits (the hit counter h, counted
+    after the first n tokens or from the sentence's start) is k or longer. The counter cannot reach k
+    before k - h more tokens, so those are written first and then judged together: one evaluation by the
+    draft, and the outcome of judging each step.
+    """
+    n, k = method.n, method.k
+    n_judged = n if method.hits_from == "lead" else 0
+    hits = 0
+    written = 0  # lambda
+    due = max(n + 1, n_judged + k)
+    while True:
+        while written < due:
+            if (yield from write(Role.LEADER)):
+                return True
+            written += 1
+        if k > 0:
+            judged = yield Judge(Role.DRAFT, written - n_judged)
+            assert isinstance(judged, tuple)
+            for hit in judged:
+                hits = hits + 1 if hit else 0
+            n_judged = written
+        if hits >= k:
+            return False
+        due = written + k - hits
+
+
+def alone(role: Role) -> Flow:
+    """One role writes every sentence."""
+    while True:
+        yield OpenSentence()
+        while not (yield from write(role)):
+            pass
+
+
+def write(role: Role) -> Generator[Request, Answer | None, bool]:
+    """One token; True when the sentence has ended."""
+    answer = yield Write(role)
+    assert isinstance(answer, Written)
+    return answer.ends_sentence

@@ -1,0 +1,251 @@
+"""Load a pair, generate, stream: what the command lines and Python users call."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from . import llama
+from .config import Generation, Mode, ModelSettings, Pair, Prompting, Runtime
+from .errors import ForealError, UsageError
+from .gguf_file import read_shape
+from .hardware import usable_cores
+from .interrupt import watching_interrupts
+from .ledger import Cost
+from .model import Model
+from .results import Result
+from .scheduler import Scheduler
+from .sequence import FinishReason, Role, Sequence, Token
+from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing to answer: a text (one user message), a list of messages, or with raw prompting plain text.
+
+    `settings` None: the run's. `id` None: its index.
+    """
+
+    content: str | Messages
+    id: str | None = None
+    settings: Generation | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Tokens of one response as they are written; their texts joined are the response's text."""
+
+    index: int
+    id: str
+    tokens: list[Token]
+
+
+Progress = Callable[[Role, float], None]
+
+
+class Engine:
+    """A pair of loaded models with `n_slots` sequences at a time. Use it as a context manager.
+
+    Owns the weights, contexts and the abort flag; closes contexts before weights. `warnings` are lines for
+    the user; `cost` is the work of all runs so far.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        runtime: Runtime | None = None,
+        n_slots: int = 1,
+        roles: Iterable[Role] = tuple(Role),
+        on_progress: Progress | None = None,
+    ) -> None:
+        if n_slots < 1:
+            raise UsageError(f"the number of parallel sequences is {n_slots}, but must be 1 or more")
+        self.pair, self.runtime, self.n_slots = pair, runtime or Runtime(), n_slots
+        self.roles = [role for role in Role if role in set(roles)]
+        self.warnings: list[str] = []
+        self.cost = {role: Cost() for role in Role}
+        self._abort = llama.Abort()
+        self._weights: dict[Role, llama.Weights] = {}
+        self._contexts: dict[Role, llama.Context] = {}
+        try:
+            self._open(on_progress)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def load(cls, pair: Pair, **options: object) -> Engine:
+        """Engine(pair, ...): the same as the constructor, named for what it does."""
+        return cls(pair, **options)  # type: ignore[arg-type]
+
+    def _settings(self, role: Role) -> ModelSettings:
+        return self.pair.leader if role is Role.LEADER else self.pair.draft
+
+    def _open(self, on_progress: Progress | None) -> None:
+        self.shapes = {role: read_shape(self._settings(role).path) for role in Role}
+        for role in self.roles:
+            settings = self._settings(role)
+            shared = self._weights.get(role.other)
+            if shared and settings.path.samefile(shared.path) and settings.gpu_layers == self.pair.leader.gpu_layers:
+                self._weights[role] = shared
+                continue
+            report = (lambda done, role=role: on_progress(role, done)) if on_progress else None
+            self._weights[role] = llama.Weights(settings.path, settings.gpu_layers, self.runtime.verbose, report)
+        vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
+        self._vocabularies = vocabularies
+        self.tokens = PairTokens(vocabularies)
+        self._templates = {role: w.chat_template for role, w in self._weights.items()}
+        self.ctx_size = self._choose_ctx_size()
+        self.threads = self.runtime.threads or usable_cores()
+        for role in self.roles:
+            self._contexts[role] = llama.Context(
+                self._weights[role], self.n_slots, self.ctx_size, self.threads, self.runtime, self._abort
+            )
+        self._warn()
+
+    def _choose_ctx_size(self) -> int:
+        trained = min(w.n_ctx_train for w in self._weights.values())
+        wanted = self.runtime.ctx_size
+        if wanted is None:
+            return max(2, min(trained, Runtime.MAX_DEFAULT_CTX_SIZE))
+        if wanted > trained:
+            self.warnings.append(f"--ctx-size {wanted} is more than the models were trained for ({trained})")
+        return wanted
+
+    def _warn(self) -> None:
+        wanted = [role for role in self.roles if self._settings(role).gpu_layers > 0]
+        if wanted and not llama.supports_gpu_offload():
+            self.warnings.append(
+                "layers are to be offloaded, but this build of llama-cpp-python has no GPU support: "
+                "everything runs on the CPU (README, Install, says how to get a CUDA or Metal build)"
+            )
+        if self.tokens.n_different:
+            self.warnings.append(
+                f"{self.tokens.n_different} special tokens differ between leader and draft: "
+                "each reads the other's as text"
+            )
+
+    # ---------------------------------------------------------------- generating
+    def run(
+        self,
+        prompts: Iterable[Prompt],
+        settings: Generation | None = None,
+        prompting: Prompting | None = None,
+    ) -> Iterator[Written | Result]:
+        """Answer all prompts, n_slots at a time; tokens as they are written, and each Result when finished.
+
+        A prompt that fails gives a Result with finish_reason "error". Stopping the iteration (or Ctrl-C, a
+        KeyboardInterrupt) cancels what runs and frees every slot.
+        """
+        settings = with_seed(settings or Generation())
+        prompting = prompting or Prompting()
+        models: dict[Role, Model] = dict(self._contexts)
+        scheduler = Scheduler(models, self.tokens, self.shapes)
+        source = enumerate(prompts)
+        running: dict[int, tuple[Prompt, bool]] = {}
+        try:
+            with watching_interrupts(self._abort.set):
+                exhausted = False
+                while True:
+                    while not exhausted and scheduler.n_open < self.n_slots:
+                        index, prompt = next(source, (-1, None))
+                        if prompt is None:
+                            exhausted = True
+                            break
+                        sequence, thinking = self._sequence(index, prompt, settings, prompting)
+                        if sequence.finished:
+                            yield Result.of(prompt.content, sequence, self.shapes, thinking)
+                            continue
+                        running[index] = (prompt, thinking)
+                        scheduler.add(sequence)
+                    if scheduler.idle:
+                        return
+                    self._abort.clear()
+                    for event in scheduler.step():
+                        if event.tokens:
+                            yield Written(event.sequence.index, event.sequence.id, event.tokens)
+                        if event.finished:
+                            prompt, thinking = running.pop(event.sequence.index)
+                            yield Result.of(prompt.content, event.sequence, self.shapes, thinking)
+        finally:
+            self._abort.clear()
+            scheduler.close()
+            for role, cost in scheduler.cost.items():
+                self.cost[role].add(cost)
+
+    def generate(
+        self,
+        prompts: Iterable[Prompt | str],
+        settings: Generation | None = None,
+        prompting: Prompting | None = None,
+    ) -> list[Result]:
+        """All results, in the order of the prompts."""
+        items = (prompt if isinstance(prompt, Prompt) else Prompt(prompt) for prompt in prompts)
+        results = [item for item in self.run(items, settings, prompting) if isinstance(item, Result)]
+        return sorted(results, key=lambda result: result.index)
+
+    def stream(
+        self, prompt: Prompt | str, settings: Generation | None = None, prompting: Prompting | None = None
+    ) -> Iterator[Written | Result]:
+        """One prompt's tokens as they are written, then its Result."""
+        return self.run([prompt if isinstance(prompt, Prompt) else Prompt(prompt)], settings, prompting)
+
+    def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
+        """A prompt's ids for each role, as `run` would use them."""
+        return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
+
+    def _sequence(
+        self, index: int, prompt: Prompt, settings: Generation, prompting: Prompting
+    ) -> tuple[Sequence, bool]:
+        settings = prompt.settings or settings
+        if settings.seed is None:
+            settings = with_seed(settings)
+        name = str(index) if prompt.id is None else prompt.id
+        try:
+            encoded = self.encode(prompt.content, prompting)
+            needed = roles_of(settings.mode)
+            missing = [str(role) for role in needed if role not in self._contexts]
+            if missing:
+                raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
+            ids = {role: encoded.ids[role] for role in needed}
+            return Sequence(name, index, settings, ids), encoded.starts_thinking
+        except ForealError as error:
+            sequence = Sequence(name, index, settings, {})
+            sequence.finish(FinishReason.ERROR, str(error))
+            return sequence, False
+
+    # ---------------------------------------------------------------- closing
+    def close(self) -> None:
+        for context in self._contexts.values():
+            context.close()
+        self._contexts.clear()
+        for weights in set(self._weights.values()):
+            weights.close()
+        self._weights.clear()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def describe(self, role: Role) -> str:
+        """Model, size and where it runs, in a few words."""
+        weights = self._weights[role]
+        where = "GPU" if llama.supports_gpu_offload() and self._settings(role).gpu_layers != 0 else "CPU"
+        return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
+
+
+def roles_of(mode: Mode) -> list[Role]:
+    """The models a mode needs."""
+    return {Mode.FOREAL: list(Role), Mode.LEADER: [Role.LEADER], Mode.DRAFT: [Role.DRAFT]}[mode]
+
+
+def with_seed(settings: Generation) -> Generation:
+    """The settings with a seed: their own, or one drawn now."""
+    return settings if settings.seed is not None else replace(settings, seed=secrets.randbits(31))

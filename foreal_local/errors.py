@@ -1,0 +1,44 @@
+"""Every error this package raises on purpose, with the exit code a command line ends with.
+
+    ForealError                 1
+    ├── UsageError              2   options or input that cannot be used as given
+    ├── ModelFileError          2   a model that is missing, is not a GGUF, is torn, or cannot be loaded
+    │   └── VocabularyError     2   a leader and a draft that do not share their words
+    ├── DownloadError           1   the hub or the network failed
+    ├── SequenceError           1   one sequence cannot go on; the others can
+    └── EvaluationError         1   llama.cpp failed and the context cannot be trusted any more
+
+Ctrl-C is Python's own KeyboardInterrupt (130).
+"""
+
+from __future__ import annotations
+
+
+class ForealError(Exception):
+    """What happened, with which value, and what to do, in one line."""
+
+    exit_code = 1
+
+
+class UsageError(ForealError):
+    exit_code = 2
+
+
+class ModelFileError(ForealError):
+    exit_code = 2
+
+
+class VocabularyError(ModelFileError):
+    pass
+
+
+class DownloadError(ForealError):
+    pass
+
+
+class SequenceError(ForealError):
+    pass
+
+
+class EvaluationError(ForealError):
+    pass

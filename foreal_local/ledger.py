@@ -1,0 +1,58 @@
+"""What was evaluated, by whom, at what cost. Knows counts and formulas, no models and no roles."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the FLOPs of a model depend on, read from its GGUF.
+
+    n_weights: parameters that take part in one token's evaluation, without the input embedding table
+    (a tied one counts once, as the output head; of experts only those used). `width`: attention heads
+    times their size. Layers without attention are not in `n_layers`.
+    """
+
+    n_weights: int
+    n_layers: int
+    width: int
+
+    def flops(self, n_tokens: int, n_before: int) -> float:
+        """FLOPs of evaluating n_tokens after n_before cached ones.
+
+        Per token 2 x weights + 4 x layers x width x context (method.md, "What it costs"); the context of a
+        token is itself and all before it.
+        """
+        contexts = n_tokens * n_before + n_tokens * (n_tokens + 1) // 2
+        return 2.0 * self.n_weights * n_tokens + 4.0 * self.n_layers * self.width * contexts
+
+
+@dataclass(slots=True)
+class Cost:
+    """One model's work. decode: evaluated one at a time to write the next token; prefill: all the rest.
+
+    `calls`: evaluations of the model that this work was part of; `seconds`: its share of their time.
+    """
+
+    decode_tokens: int = 0
+    prefill_tokens: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+
+    @property
+    def tokens(self) -> int:
+        return self.decode_tokens + self.prefill_tokens
+
+    def add(self, other: Cost) -> None:
+        self.decode_tokens += other.decode_tokens
+        self.prefill_tokens += other.prefill_tokens
+        self.calls += other.calls
+        self.seconds += other.seconds
+        self.flops += other.flops
+
+    def as_dict(self) -> dict[str, int | float]:
+        values = asdict(self)
+        values["seconds"] = round(self.seconds, 6)
+        return values

@@ -1,0 +1,405 @@
+"""The only file that imports llama_cpp: weights, vocabularies and contexts over its low-level bindings.
+
+Knows pointers, batches, return codes and the order of closing. Translates every failure once. Knows
+nothing of sentences, roles or flows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from llama_cpp.llama_chat_format import Jinja2ChatFormatter
+
+from .config import Runtime
+from .errors import EvaluationError, ModelFileError, SequenceError, UsageError
+from .gguf_file import read_shape, split_parts
+from .model import Output, Row, Snapshot
+
+_LOG_ERROR, _LOG_CONTINUED = 4, 5
+_KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_CONTROL, _BYTE, _NORMAL = 8, 32, 4
+
+
+# ---------------------------------------------------------------- the library
+class NativeLog:
+    """Where llama.cpp's log goes: to stderr when verbose, else its last errors are kept for messages."""
+
+    def __init__(self) -> None:
+        self.verbose = False
+        self.errors: deque[str] = deque(maxlen=8)
+        self._level = 0
+        self._callback = llama_cpp.llama_log_callback(self._receive)
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _receive(self, level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+        if level != _LOG_CONTINUED:
+            self._level = level
+        if self.verbose:
+            sys.stderr.write(text.decode("utf-8", "replace"))
+        elif self._level == _LOG_ERROR:
+            self.errors.append(text.decode("utf-8", "replace").strip())
+
+    def take_reason(self) -> str:
+        """The first of the kept errors (later ones only say that something failed), and forget them."""
+        reason = next((line for line in self.errors if line), "no reason was given")
+        self.errors.clear()
+        return reason
+
+
+@functools.cache
+def library() -> NativeLog:
+    """Start llama.cpp once per process, its log in our hands."""
+    log = NativeLog()
+    llama_cpp.llama_backend_init()
+    return log
+
+
+def supports_gpu_offload() -> bool:
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+class Abort:
+    """A flag that stops a running evaluation, set from another thread.
+
+    llama.cpp asks for it before every node of its graph, so a Python callback would cost more than small
+    models do. The C library's strlen is the callback instead: of our buffer it is 0, or 1 once set.
+    """
+
+    def __init__(self) -> None:
+        self._flag = ctypes.create_string_buffer(b"\0\0", 2)
+        libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
+        self.callback = llama_cpp.ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)  # type: ignore[arg-type]
+        self.data = ctypes.cast(self._flag, ctypes.c_void_p)
+
+    def set(self) -> None:
+        self._flag[0] = b"\1"
+
+    def clear(self) -> None:
+        self._flag[0] = b"\0"
+
+
+# ---------------------------------------------------------------- weights
+class Weights:
+    """A model file in memory; contexts share it. Close it after its contexts."""
+
+    def __init__(
+        self,
+        path: Path,
+        gpu_layers: int = -1,
+        verbose: bool = False,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> None:
+        log = library()
+        log.verbose = verbose
+        log.errors.clear()
+        self.path = path
+        self.shape = read_shape(path)  # also tells what is not a GGUF
+        self.n_bytes = sum(part.stat().st_size for part in split_parts(path))
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
+        if on_progress is not None:
+            report = on_progress
+
+            def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
+                report(fraction)
+                return True
+
+            callback = llama_cpp.llama_progress_callback(progress)
+            params.progress_callback = callback
+        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        if not model:
+            raise ModelFileError(f"llama.cpp cannot load {path}: {log.take_reason()}")
+        self.model = model
+        self.vocabulary = Vocabulary(model)
+        self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
+        self.n_swa = int(llama_cpp.llama_model_n_swa(model))
+
+    @property
+    def chat_template(self) -> str | None:
+        template = llama_cpp.llama_model_chat_template(self.model, None)
+        return template.decode("utf-8", "replace") if template else None
+
+    def describe(self) -> str:
+        buffer = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(self.model, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        if self.model:
+            llama_cpp.llama_model_free(self.model)
+            self.model = None
+
+
+class Vocabulary:
+    """Token ids and texts of one model."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = llama_cpp.llama_model_get_vocab(model)
+        self.n_tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self.kind = int(llama_cpp.llama_vocab_type(self._vocab))
+        self._pieces: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+
+    def encode(self, text: str, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        """Ids of a text; special tokens written in it are recognised if parse_special."""
+        data = text.encode("utf-8", "surrogatepass")
+        size = len(data) + 8
+        while True:
+            ids = (llama_cpp.llama_token * size)()
+            n = llama_cpp.llama_tokenize(self._vocab, data, len(data), ids, size, add_special, parse_special)
+            if n >= 0:
+                return list(ids[:n])
+            size = -n
+
+    def piece(self, token: int) -> bytes:
+        """The token's bytes, special tokens spelled out."""
+        found = self._pieces.get(token)
+        if found is None:
+            size = 64
+            while True:
+                buffer = ctypes.create_string_buffer(size)
+                n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+                if n >= 0:
+                    break
+                size = -n
+            found = self._pieces[token] = buffer.raw[:n]
+        return found
+
+    def is_end(self, token: int) -> bool:
+        found = self._ends.get(token)
+        if found is None:
+            found = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        return found
+
+    def text(self, token: int) -> bytes:
+        """The token as the file spells it (byte-level tokens in their printable form)."""
+        return llama_cpp.llama_vocab_get_text(self._vocab, token) or b""
+
+    def is_ordinary(self, token: int) -> bool:
+        """A word or a byte, not a control, user-defined or unused token."""
+        return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token) & (_NORMAL | _BYTE))
+
+    @property
+    def adds_bos(self) -> bool:
+        return bool(llama_cpp.llama_vocab_get_add_bos(self._vocab))
+
+    def _special(self, token: int) -> str:
+        return "" if token < 0 else self.text(token).decode("utf-8", "replace")
+
+    @property
+    def bos(self) -> str:
+        return self._special(llama_cpp.llama_vocab_bos(self._vocab))
+
+    @property
+    def eos(self) -> str:
+        return self._special(llama_cpp.llama_vocab_eos(self._vocab))
+
+
+def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]], args: dict[str, Any]) -> str:
+    """The prompt text of a GGUF's chat template (Jinja), up to where the assistant begins."""
+    try:
+        formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
+        return str(formatter(messages=messages, **args).prompt)  # type: ignore[arg-type]
+    except Exception as error:  # whatever a template does wrong, it is the template's message we pass on
+        raise UsageError(f"the model's chat template refuses these messages: {error}; try --raw") from None
+
+
+# ---------------------------------------------------------------- a context
+class Context:
+    """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache."""
+
+    def __init__(self, weights: Weights, n_slots: int, n_ctx: int, threads: int, settings: Runtime, abort: Abort):
+        self._weights, self._abort = weights, abort
+        self._n_slots, self._n_ctx = n_slots, n_ctx
+        self._n_batch = settings.batch_size
+        self._n_outputs = min(self._n_batch, max(32, 8 * n_slots))
+        self._cached = [0] * n_slots
+        self._n_calls = 0
+        self._n_vocab = weights.vocabulary.n_tokens
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = n_ctx * n_slots
+        params.n_batch = params.n_ubatch = self._n_batch
+        params.n_seq_max = n_slots
+        params.n_outputs_max = self._n_outputs
+        params.n_threads = params.n_threads_batch = threads
+        params.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
+        params.type_k, params.type_v = _KV_TYPES[settings.kv_type_k], _KV_TYPES[settings.kv_type_v]
+        params.abort_callback, params.abort_callback_data = abort.callback, abort.data
+        params.no_perf = True
+        context = llama_cpp.llama_init_from_model(weights.model, params)
+        if not context:
+            raise EvaluationError(
+                f"no context of {n_slots} x {n_ctx} tokens for {weights.path.name}: {library().take_reason()}; "
+                "lower --ctx-size or --parallel"
+            )
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
+        self._batch = _Batch(self._n_batch)
+
+    @property
+    def n_slots(self) -> int:
+        return self._n_slots
+
+    @property
+    def n_ctx(self) -> int:
+        return self._n_ctx
+
+    @property
+    def n_calls(self) -> int:
+        return self._n_calls
+
+    def cached(self, slot: int) -> int:
+        return self._cached[slot]
+
+    def evaluate(self, rows: list[Row]) -> Iterator[Output]:
+        for pieces in self._chunks(rows):
+            code = self._decode(rows, pieces)
+            if code == 1 and len(pieces) > 1:  # no room for all at once: one by one, so that one fails alone
+                for piece in pieces:
+                    yield from self._outputs(rows, [piece], self._decode(rows, [piece]))
+            else:
+                yield from self._outputs(rows, pieces, code)
+
+    def _chunks(self, rows: list[Row]) -> Iterator[list[tuple[int, int, int]]]:
+        """Pieces (row, first token, end) that fit one batch, in tokens and in outputs."""
+        pieces: list[tuple[int, int, int]] = []
+        n_tokens = n_outputs = 0
+        for index, row in enumerate(rows):
+            begin, size = 0, len(row.tokens)
+            first_output = size - row.n_outputs
+            while begin < size:
+                end = min(size, begin + self._n_batch - n_tokens)
+                end = min(end, max(begin, first_output) + self._n_outputs - n_outputs)
+                if end > begin:
+                    pieces.append((index, begin, end))
+                    n_tokens += end - begin
+                    n_outputs += max(0, end - max(begin, first_output))
+                    begin = end
+                if begin < size:
+                    yield pieces
+                    pieces, n_tokens, n_outputs = [], 0, 0
+        if pieces:
+            yield pieces
+
+    def _decode(self, rows: list[Row], pieces: list[tuple[int, int, int]]) -> int:
+        """One llama_decode of these pieces; 0 or 1, everything else is raised."""
+        batch = self._batch
+        batch.clear()
+        for index, begin, end in pieces:
+            row = rows[index]
+            batch.add(row.slot, row.tokens[begin:end], self._cached[row.slot], len(row.tokens) - row.n_outputs - begin)
+        code = int(llama_cpp.llama_decode(self._context, batch.native))
+        self._n_calls += 1
+        if code == 0:
+            for index, begin, end in pieces:
+                self._cached[rows[index].slot] += end - begin
+        elif code != 1:
+            for index, _, _ in pieces:
+                self.truncate(rows[index].slot, self._cached[rows[index].slot])
+            if code == 2:
+                raise KeyboardInterrupt
+            raise EvaluationError(f"llama_decode failed with code {code}: {library().take_reason()}")
+        return code
+
+    def _outputs(self, rows: list[Row], pieces: list[tuple[int, int, int]], code: int) -> Iterator[Output]:
+        at = 0
+        for index, begin, end in pieces:
+            if code != 0:
+                reason = f"no room in the KV cache for {end - begin} more tokens: lower --parallel"
+                yield Output(index, 0, None, SequenceError(reason))
+                continue
+            for token in range(max(begin, len(rows[index].tokens) - rows[index].n_outputs), end):
+                yield Output(index, token, self._logits(at + token - begin))
+            at += end - begin
+
+    def _logits(self, i: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        pointer = llama_cpp.llama_get_logits_ith(self._context, i)
+        address = ctypes.addressof(pointer.contents)
+        return np.frombuffer((ctypes.c_float * self._n_vocab).from_address(address), np.float32)
+
+    def truncate(self, slot: int, n_tokens: int) -> int:
+        """Remove the end; a memory that cannot (recurrent, or its window is gone) is cleared instead."""
+        n_tokens = min(n_tokens, self._cached[slot])
+        removed = bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, n_tokens, -1))
+        if removed and n_tokens and self._weights.n_swa:
+            oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, slot)
+            removed = oldest <= max(0, n_tokens - self._weights.n_swa)
+        if not removed:
+            self.release(slot)
+            return 0
+        self._cached[slot] = n_tokens
+        return n_tokens
+
+    def save(self, slot: int) -> Snapshot:
+        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
+        buffer = (ctypes.c_uint8 * size)()
+        written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, slot)
+        return Snapshot(self._cached[slot], bytes(memoryview(buffer)[:written]))
+
+    def restore(self, slot: int, snapshot: Snapshot) -> None:
+        self.release(slot)
+        buffer = (ctypes.c_uint8 * len(snapshot.data)).from_buffer_copy(snapshot.data)
+        read = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(snapshot.data), slot)
+        if read == 0:
+            self.release(slot)
+            raise SequenceError("llama.cpp refuses the saved state: another model or context")
+        self._cached[slot] = snapshot.n_tokens
+
+    def release(self, slot: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        self._cached[slot] = 0
+
+    def n_state_bytes(self) -> int:
+        """Bytes of the KV cache and recurrent states when all slots are full: for memory reports."""
+        return int(llama_cpp.llama_state_get_size(self._context))
+
+    def close(self) -> None:
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+
+
+class _Batch:
+    """A llama_batch over numpy arrays, filled by slices."""
+
+    def __init__(self, size: int) -> None:
+        self._tokens = np.zeros(size, np.int32)
+        self._positions = np.zeros(size, np.int32)
+        self._slots = np.zeros(size, np.int32)
+        self._wanted = np.zeros(size, np.int8)
+        self._n_slots = np.ones(size, np.int32)
+        self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(size, dtype=np.uintp)
+        self.native = llama_cpp.llama_batch()
+        for name, array in (
+            ("token", self._tokens),
+            ("pos", self._positions),
+            ("n_seq_id", self._n_slots),
+            ("seq_id", self._slot_pointers),
+            ("logits", self._wanted),
+        ):
+            kind = dict(llama_cpp.llama_batch._fields_)[name]
+            setattr(self.native, name, ctypes.cast(array.ctypes.data, kind))
+
+    def clear(self) -> None:
+        self.native.n_tokens = 0
+
+    def add(self, slot: int, tokens: list[int], position: int, first_wanted: int) -> None:
+        """Append tokens at positions from `position`; logits are wanted from index first_wanted on."""
+        begin = self.native.n_tokens
+        end = begin + len(tokens)
+        self._tokens[begin:end] = tokens
+        self._positions[begin:end] = np.arange(position, position + len(tokens))
+        self._slots[begin:end] = slot
+        self._wanted[begin:end] = 0
+        self._wanted[begin + max(0, first_wanted) : end] = 1
+        self.native.n_tokens = end

@@ -1,0 +1,103 @@
+"""What the scheduler sees of a model: slots that hold a prefix each, and rows of tokens to evaluate.
+
+Knows no llama.cpp. The real one is llama.py's context; the tests have a fake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import SequenceError
+from .sequence import Role
+
+Logits = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Row:
+    """Tokens to evaluate after what `slot` has cached; logits are wanted at the last `n_outputs` of them.
+
+    `decode`: the row is one token, evaluated to write the next (the ledger tells decoding from prefill).
+    """
+
+    slot: int
+    tokens: list[int]
+    n_outputs: int
+    decode: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """Logits (n_vocab,) after token `index` of row `row`: a view, valid until the iterator goes on.
+
+    `failure` instead of logits: this row could not be evaluated (`index` is 0); its slot must be released.
+    """
+
+    row: int
+    index: int
+    logits: Logits | None
+    failure: SequenceError | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One slot's state: how many tokens it stands for, and the bytes that bring it back."""
+
+    n_tokens: int
+    data: bytes
+
+
+class Model(Protocol):
+    """One model with a cache of `n_slots` prefixes of at most `n_ctx` tokens each."""
+
+    @property
+    def n_slots(self) -> int: ...
+
+    @property
+    def n_ctx(self) -> int: ...
+
+    @property
+    def n_calls(self) -> int:
+        """Evaluations so far: how often the library's decode was called."""
+        ...
+
+    def cached(self, slot: int) -> int:
+        """How many tokens of the slot's view are evaluated."""
+        ...
+
+    def evaluate(self, rows: list[Row]) -> Iterator[Output]:
+        """Evaluate all rows, as few calls as the batch size allows; outputs in order of evaluation."""
+        ...
+
+    def truncate(self, slot: int, n_tokens: int) -> int:
+        """Keep the first n_tokens at most; returns how many are cached now (fewer where taking back failed)."""
+        ...
+
+    def save(self, slot: int) -> Snapshot: ...
+
+    def restore(self, slot: int, snapshot: Snapshot) -> None: ...
+
+    def release(self, slot: int) -> None:
+        """Forget the slot's prefix."""
+        ...
+
+
+class PairVocabulary(Protocol):
+    """Both roles' token ids, as far as the scheduler asks."""
+
+    def piece(self, role: Role, token: int) -> bytes:
+        """The token's bytes; b"" for an end-of-generation token."""
+        ...
+
+    def is_end(self, role: Role, token: int) -> bool:
+        """Whether the token ends the generation."""
+        ...
+
+    def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
+        """The reader's ids for a token of the author: the same id, unless its text differs."""
+        ...

@@ -1,0 +1,143 @@
+"""One finished response as a record: the result line of design.md, made from a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from .ledger import Cost, Shape
+from .sequence import FinishReason, Role, Sequence, Token
+from .text import Messages, split_reasoning
+
+
+@dataclass(frozen=True)
+class Flops:
+    """FLOPs of one response, both ways of counting.
+
+    total: everything both models evaluated; generation: each written token charged to its author, plus the
+    alignment checks. leader_only is what the leader alone would need for the same tokens, prompt included
+    (to hold against total), leader_only_generation without the prompt (against generation).
+    """
+
+    total: float
+    generation: float
+    leader_only: float
+    leader_only_generation: float
+
+
+def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
+    generation = 0.0
+    checker = sequence.views.get(Role.DRAFT)
+    for i, token in enumerate(sequence.tokens):
+        generation += shapes[token.author].flops(1, sequence.views[token.author].starts[i] - 1)
+        if token.hit is not None and checker is not None:
+            generation += shapes[Role.DRAFT].flops(1, checker.starts[i] - 1)
+    leader, n_tokens = shapes[Role.LEADER], len(sequence.tokens)
+    n_prompt = (sequence.views.get(Role.LEADER) or next(iter(sequence.views.values()))).n_prompt
+    return Flops(
+        total=sum(cost.flops for cost in sequence.cost.values()),
+        generation=generation,
+        leader_only=leader.flops(n_prompt + n_tokens - 1, 0) if n_tokens else 0.0,
+        leader_only_generation=leader.flops(n_tokens, n_prompt - 1) if n_tokens else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished response. `sequence` has the tokens with their authors; `prompt` what was asked."""
+
+    prompt: str | Messages
+    sequence: Sequence
+    flops: Flops
+    text: str
+    reasoning: str
+    answer: str
+    seconds: float
+
+    @classmethod
+    def of(
+        cls, prompt: str | Messages, sequence: Sequence, shapes: dict[Role, Shape], starts_thinking: bool
+    ) -> Result:
+        text = sequence.text
+        reasoning, answer = split_reasoning(text, starts_thinking)
+        flops = count_flops(sequence, shapes)
+        return cls(prompt, sequence, flops, text, reasoning, answer, sequence.seconds)
+
+    @property
+    def id(self) -> str:
+        return self.sequence.id
+
+    @property
+    def index(self) -> int:
+        return self.sequence.index
+
+    @property
+    def tokens(self) -> list[Token]:
+        return self.sequence.tokens
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        assert self.sequence.finish_reason is not None
+        return self.sequence.finish_reason
+
+    @property
+    def error(self) -> str | None:
+        return self.sequence.error
+
+    @property
+    def cost(self) -> dict[Role, Cost]:
+        return self.sequence.cost
+
+    def as_dict(self) -> dict[str, Any]:
+        """The record, its keys in the order of design.md."""
+        sequence, settings = self.sequence, self.sequence.settings
+        n_tokens = len(sequence.tokens)
+        prompt_view = sequence.views.get(Role.LEADER) or next(iter(sequence.views.values()), None)
+        return {
+            "id": self.id,
+            "index": self.index,
+            **({"prompt": self.prompt} if isinstance(self.prompt, str) else {"messages": self.prompt}),
+            "text": self.text,
+            "reasoning": self.reasoning,
+            "answer": self.answer,
+            "finish_reason": str(self.finish_reason),
+            "error": self.error,
+            "seed": settings.seed,
+            "mode": str(settings.mode),
+            "n": settings.method.n,
+            "p": settings.method.p,
+            "k": settings.method.k,
+            "hits_from": settings.method.hits_from,
+            "boundaries": settings.method.boundaries,
+            "compare": settings.method.compare,
+            "sampling": {
+                "temp": settings.sampling.temp,
+                "top_k": settings.sampling.top_k,
+                "top_p": settings.sampling.top_p,
+                "min_p": settings.sampling.min_p,
+                "repeat_penalty": settings.sampling.repeat_penalty,
+                "repeat_last_n": settings.sampling.repeat_last_n,
+            },
+            "max_tokens": settings.max_tokens,
+            "stop": list(settings.stop),
+            "usage": {
+                "prompt_tokens": prompt_view.n_prompt if prompt_view else 0,
+                "completion_tokens": n_tokens,
+                "leader_tokens": sequence.n_written(Role.LEADER),
+                "draft_tokens": sequence.n_written(Role.DRAFT),
+            },
+            "sentences": {
+                "total": sequence.n_sentences,
+                "led": sequence.n_led,
+                "handoffs": sequence.n_handoffs,
+            },
+            "cost": {
+                **{str(role): sequence.cost[role].as_dict() for role in Role},
+                "flops_total": self.flops.total,
+                "flops_generation": self.flops.generation,
+                "flops_leader_only": self.flops.leader_only,
+                "flops_leader_only_generation": self.flops.leader_only_generation,
+            },
+            "seconds": round(self.seconds, 6),
+            "tokens_per_second": round(n_tokens / self.seconds, 3) if self.seconds else 0.0,
+        }

@@ -1,0 +1,229 @@
+"""One response in the making: roles, finish reasons, and `Sequence`, which owns all that lasts.
+
+Knows tokens, authors, text and counters. Knows no model, slot or cache: those can be lost at any time
+and be made again from what is here.
+"""
+
+from __future__ import annotations
+
+import codecs
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+
+from .config import Generation
+from .ledger import Cost
+from .sentences import SentenceDetector, Verdict
+
+
+class Role(str, Enum):
+    LEADER = "leader"
+    DRAFT = "draft"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def other(self) -> Role:
+        return Role.DRAFT if self is Role.LEADER else Role.LEADER
+
+
+class FinishReason(str, Enum):
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT = "context"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(slots=True)
+class Token:
+    """One token of the stream, in its author's ids. `text`: the characters it completed.
+
+    `top1` is the author's most likely token there; `hit` and `hits` are the alignment check's flag (None:
+    not checked) and the hit counter after this token.
+    """
+
+    id: int
+    author: Role
+    text: str
+    sentence: int
+    led: bool
+    top1: int
+    hit: bool | None = None
+    hits: int = 0
+
+
+@dataclass(slots=True)
+class View:
+    """The stream as one role's ids: its prompt, then the response. starts[i]: where token i begins."""
+
+    ids: list[int]
+    n_prompt: int
+    starts: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A role's next token, chosen at view length `at` and not (yet) part of the stream."""
+
+    role: Role
+    at: int
+    token: int
+    top1: int
+
+
+class Sequence:
+    """A response: settings, tokens, both views, text, random state, counters, costs, finish reason.
+
+    Owner of all lasting state; the scheduler changes it through `open_sentence`, `append`, `judge` and
+    `finish`. Save points are sentence ends: there a fresh flow can go on from here.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        index: int,
+        settings: Generation,
+        prompt: dict[Role, list[int]],
+    ) -> None:
+        assert settings.seed is not None, "the seed is drawn before a sequence is made"
+        self.id = id
+        self.index = index
+        self.settings = settings
+        self.views = {role: View(list(ids), len(ids)) for role, ids in prompt.items()}
+        self.tokens: list[Token] = []
+        gate_seed, token_seed = np.random.SeedSequence([settings.seed, index]).spawn(2)
+        self.gate_rng = np.random.default_rng(gate_seed)
+        self.token_rng = np.random.default_rng(token_seed)
+        self.n_sentences = 0
+        self.n_led = 0
+        self.n_handoffs = 0
+        self.cost = {role: Cost() for role in Role}
+        self.finish_reason: FinishReason | None = None
+        self.error: str | None = None
+        self.led = False
+        self.verdict = Verdict.END
+        self.peek: Choice | None = None
+        self.frontier_top1: dict[Role, tuple[int, int]] = {}
+        self.n_shown = 0
+        self.seconds = 0.0  # wall clock while in a slot
+        self._detector = SentenceDetector(settings.method.boundaries)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._hold = max((len(stop) for stop in settings.stop), default=0)
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    def n_written(self, role: Role) -> int:
+        return sum(token.author is role for token in self.tokens)
+
+    # ---------------------------------------------------------------- changes
+    def open_sentence(self, led: bool) -> None:
+        self.led = led
+        self.verdict = Verdict.NO
+        self._detector.start()
+        self.n_sentences += 1
+        self.n_led += led
+
+    def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]]) -> None:
+        """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""
+        text = self._decoder.decode(piece)
+        previous = self.tokens[-1] if self.tokens else None
+        same_sentence = previous is not None and previous.sentence == self.n_sentences - 1
+        hits = previous.hits if previous is not None and same_sentence else 0
+        if self.led and choice.role is Role.DRAFT and same_sentence and previous.author is Role.LEADER:  # type: ignore[union-attr]
+            self.n_handoffs += 1
+        self.tokens.append(
+            Token(choice.token, choice.role, text, self.n_sentences - 1, self.led, choice.top1, None, hits)
+        )
+        for role, view in self.views.items():
+            view.starts.append(len(view.ids))
+            view.ids.extend(ids[role])
+        self.verdict = self._detector.feed(text)
+        if self._hold and text:
+            self._cut_at_stop(len(text))
+        if not self.finished and len(self.tokens) == self.settings.max_tokens:
+            self.finish(FinishReason.LENGTH)
+
+    def append_end(self, choice: Choice) -> None:
+        """The author's end-of-generation token: part of the response, its piece is empty."""
+        self.append(choice, b"", {role: () for role in self.views})
+        self.finish_reason = None
+        self.finish(FinishReason.STOP)
+
+    def confirms_end(self, piece: bytes) -> bool:
+        """Whether a next token of these bytes would show that the sentence has ended before it."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.setstate(self._decoder.getstate())
+        return self._detector.confirms(decoder.decode(piece))
+
+    def judge(self, hits: tuple[bool, ...]) -> None:
+        """Note the alignment checks of the last len(hits) tokens."""
+        first = len(self.tokens) - len(hits)
+        counter = self.tokens[first].hits
+        for token, hit in zip(self.tokens[first:], hits, strict=True):
+            counter = counter + 1 if hit else 0
+            token.hit, token.hits = hit, counter
+
+    def finish(self, reason: FinishReason, error: str | None = None) -> None:
+        """End the response once and for all; half a character at its end is shown as U+FFFD."""
+        if self.finished:
+            return
+        self.finish_reason, self.error = reason, error
+        rest = self._decoder.decode(b"", final=True)
+        if rest and self.tokens:
+            self.tokens[-1].text += rest
+
+    # ---------------------------------------------------------------- text that may be shown
+    def take_ready(self) -> list[Token]:
+        """Tokens not shown before whose text no stop string can take back any more."""
+        ready = len(self.tokens)
+        if self._hold and not self.finished:
+            held = self._held_characters()
+            while ready > self.n_shown and held > 0:
+                ready -= 1
+                held -= len(self.tokens[ready].text)
+        taken = self.tokens[self.n_shown : ready]
+        self.n_shown = max(self.n_shown, ready)
+        return taken
+
+    def _tail(self, n_characters: int) -> str:
+        parts: list[str] = []
+        for token in reversed(self.tokens):
+            if n_characters <= 0:
+                break
+            parts.append(token.text)
+            n_characters -= len(token.text)
+        return "".join(reversed(parts))
+
+    def _held_characters(self) -> int:
+        tail = self._tail(self._hold)
+        for length in range(min(self._hold - 1, len(tail)), 0, -1):
+            if any(stop.startswith(tail[-length:]) for stop in self.settings.stop):
+                return length
+        return 0
+
+    def _cut_at_stop(self, n_new: int) -> None:
+        tail = self._tail(self._hold - 1 + n_new)
+        found = [at for at in (tail.find(stop) for stop in self.settings.stop) if at >= 0]
+        if not found:
+            return
+        surplus = len(tail) - min(found)
+        for token in reversed(self.tokens):
+            if surplus <= 0:
+                break
+            keep = max(0, len(token.text) - surplus)
+            surplus -= len(token.text) - keep
+            token.text = token.text[:keep]
+        self._decoder.reset()
+        self.finish(FinishReason.STOP)

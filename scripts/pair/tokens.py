@@ -1,0 +1,64 @@
+"""The pair's tokenizer: byte-level BPE whose digits stand alone, as llama.cpp's "gpt-2" splits them."""
+
+from __future__ import annotations
+
+import random
+
+from pair.problems import DRAFT, LEADER, make_problem, write_chain
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+END_OF_TEXT, TURN_START, TURN_END, THINK, END_THINK = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</think>",
+)
+SPECIAL_TOKENS = [END_OF_TEXT, TURN_START, TURN_END, THINK, END_THINK]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['role'] == 'assistant' %}{{ message['content'].split('</think>')[-1].lstrip('\\n') }}"
+    "{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+)
+_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+def render_prompt(text: str) -> str:
+    """The prompt of a problem, as CHAT_TEMPLATE renders one user message."""
+    return f"{TURN_START}user\n{text}{TURN_END}\n{TURN_START}assistant\n{THINK}\n"
+
+
+def render_end(number: int) -> str:
+    return f"\n{END_THINK}\n\\boxed{{{number}}}{TURN_END}"
+
+
+def train_tokenizer(n_vocab: int, seed: int = 1) -> Tokenizer:
+    """A BPE of at most n_vocab entries, learned from 3,000 random chains."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    rng = random.Random(seed)
+
+    def texts() -> list[str]:
+        found = []
+        for i in range(3000):
+            problem = make_problem(rng)
+            sentences, number = write_chain(problem, rng, i % 2, {LEADER: 0.1, DRAFT: 0.1})
+            chain = " ".join(sentence.text for sentence in sentences)
+            found.append(f"user\n{problem.text}\nassistant\n{chain}\n\\boxed{{{number}}}")
+        return found
+
+    trainer = trainers.BpeTrainer(
+        vocab_size=n_vocab,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts(), trainer)
+    return tokenizer

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+"""Make the bundled pair again: problems, tokenizer, leader, draft, GGUF files.
+
+    pip install '.[train]'
+    python scripts/train_pair.py problems              # models/heldout.jsonl, models/demo.txt
+    python scripts/train_pair.py train leader --minutes 70
+    python scripts/train_pair.py train draft --minutes 60
+    python scripts/train_pair.py export                # models/tiny-leader.gguf, models/tiny-draft.gguf
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parent))
+from pair.problems import make_problem
+
+ROOT = Path(__file__).parent.parent
+MODELS = ROOT / "models"
+WORK = ROOT / "build" / "pair"
+N_VOCAB = 544
+SHAPES = {
+    "leader": {"width": 192, "n_layers": 4, "n_heads": 6, "width_ff": 512},
+    "draft": {"width": 96, "n_layers": 3, "n_heads": 4, "width_ff": 256},
+}
+
+
+@click.group()
+def main() -> None:
+    """Make the bundled pair again."""
+
+
+@main.command()
+@click.option("--held-out", default=400, show_default=True)
+@click.option("--demo", default=12, show_default=True)
+def problems(held_out: int, demo: int) -> None:
+    """Write the held-out problems with their answers, and the demo prompts."""
+    rng = random.Random("held out")
+    seen: dict[str, int] = {}
+    while len(seen) < held_out + demo:
+        problem = make_problem(rng)
+        seen[problem.text] = problem.answer
+    pairs = list(seen.items())
+    with open(MODELS / "heldout.jsonl", "w", encoding="utf-8") as file:
+        for i, (text, answer) in enumerate(pairs[:held_out]):
+            file.write(json.dumps({"id": f"heldout-{i}", "prompt": text, "answer": str(answer)}) + "\n")
+    (MODELS / "demo.txt").write_text("".join(text + "\n" for text, _ in pairs[held_out:]), encoding="utf-8")
+
+
+def never_seen() -> set[str]:
+    """The texts that training must not see: the held-out problems and the demo's."""
+    lines = (MODELS / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    return {json.loads(line)["prompt"] for line in lines} | set(
+        (MODELS / "demo.txt").read_text(encoding="utf-8").splitlines()
+    )
+
+
+@main.command()
+@click.argument("role", type=click.Choice(list(SHAPES)))
+@click.option("--minutes", default=60.0, show_default=True)
+@click.option("--threads", default=1, show_default=True)
+@click.option("--seed", default=0, show_default=True)
+def train(role: str, minutes: float, threads: int, seed: int) -> None:
+    """Train one role; the newest checkpoint is in build/pair."""
+    import torch
+    from pair.network import Shape
+    from pair.tokens import train_tokenizer
+    from pair.training import RECIPES
+    from pair.training import train as run_training
+
+    torch.set_num_threads(threads)
+    WORK.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(N_VOCAB)
+    run_training(
+        tokenizer, Shape(N_VOCAB, **SHAPES[role]), RECIPES[role], minutes, seed, never_seen(), WORK / f"{role}.pt"
+    )
+
+
+@main.command()
+@click.option("--to", "folder", type=click.Path(path_type=Path), default=MODELS, show_default=True)
+def export(folder: Path) -> None:
+    """Write the newest checkpoints as tiny-leader.gguf and tiny-draft.gguf."""
+    from pair.export import write_gguf
+    from pair.tokens import train_tokenizer
+    from pair.training import load
+
+    tokenizer = train_tokenizer(N_VOCAB)
+    for role in SHAPES:
+        if not (WORK / f"{role}.pt").exists():
+            click.echo(f"no checkpoint of the {role}")
+            continue
+        network, n_tokens, seconds = load(WORK / f"{role}.pt")
+        path = folder / f"tiny-{role}.gguf"
+        about = f"{role} of a tiny pair for relational word problems; {n_tokens / 1e6:.1f} M training tokens"
+        write_gguf(network, tokenizer, path, f"foreal tiny {role}", about)
+        n_parameters = sum(p.numel() for p in network.parameters())
+        click.echo(f"{path.name}: {n_parameters} parameters, {n_tokens} tokens, {seconds / 60:.0f} minutes")
+
+
+if __name__ == "__main__":
+    main()

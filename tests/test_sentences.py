@@ -1,0 +1,374 @@
+"""Where sentences end: a table of texts, and the laws that hold for every text however it is cut into pieces.
+
+Ends are counted in visible characters before them, because white space between two sentences belongs to either.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from foreal_local.sentences import Rule, SentenceDetector, Verdict
+
+NO, MAYBE, END = Verdict.NO, Verdict.MAYBE, Verdict.END
+
+# "|" marks a sentence end. The end of a row is the end of generation, which makes an end of MAYBE.
+CASES = [
+    # stops and line ends
+    "One ends here.| Two goes on",
+    "Is it?| Yes!| Good.|",
+    "a line\n|and another\n\n|and a third",
+    "\n\n  \nAfter blank lines.|\n\n|",
+    "Windows lines\r\n|are lines",
+    "No stop at all",
+    "What?!| No!!| Why?..| So it is.|",
+    "He left.|\tThen he came.|",
+    "x = 5,\n|so 2x = 10",
+    "<think>\n|Wait, so.|\n</think>\n|Done",
+    # closing marks belong to the sentence before them
+    'He said "no."| So we stop.|',
+    "(It is so.)| Then go.|",
+    "**Note.**| Read _this._| Then `that.`| End",
+    "It is “done.”| «Bien.»| Next",
+    'A stop outside ("like this").| Next',
+    "so $x = 5.$| Then \\(y = 2.\\)| Then",
+    'He asked "why?"| Then left',
+    "f(x).y() and [a.](b) and **a.**b go on",
+    # numbers
+    "It is 3.14 or 3.5 or .5 wide.| So",
+    "The answer is 42.| So we stop.|",
+    "costs $3.| Then $2.50 more",
+    "version v1.2.3 or 10.0.0.1 is meant.| Next",
+    "In 1999.| Then 2000.|",
+    # list numbers, first in their sentence
+    "1. First we look.|\n2. Then we leap.|\n",
+    "  12. Twelve.| Next",
+    "a. Alpha\n|b. Beta\n|iv. Gamma\n|XII. Delta\n|",
+    "1.2. Section one.| Next",
+    "- 1. Nested.|\n## 2. Heading\n|**3.** Bold.| (4). Round",
+    "1) First.| 2) Second.|",
+    "1.\n|Alone on its line",
+    "civil. So",
+    "We get 1.| First, look at 2.| Then",
+    # abbreviations that never come last
+    "Mr. Smith met Mrs. Jones and Dr. Who.| They left.|",
+    "e.g. This, i.e. That, cf. Knuth vs. Dijkstra.| Next",
+    "(e.g. Primes) are (i.e. Are) fine.| Next",
+    "see Fig. 3 and eq. (4) w.r.t. X.| Next",
+    "a line ends even after Mr.\n|Smith",
+    # abbreviations that end a sentence only before a capital
+    "apples, pears, etc. are fruit.| Next",
+    "apples, pears, etc.| They are fruit.|",
+    "apples (pears, etc.) are fruit (figs, etc.).| Next",
+    "apples, etc., and pears.| Next",
+    "at 5 p.m. we left.| At 6 a.m.| We came back",
+    "the U.S. is large.| He has a Ph.D. from there.|",
+    "in the U.S.| Then they met",
+    "Foo Inc. makes Bar Ltd. tick.| Next",
+    "Smith et al. (2019) and Doe et al. 2020 agree.| Next",
+    "On Jan. 5 and in Sept. we met.| In Dec.| Then",
+    "and so on, etc.\n|next line",
+    "und so weiter etc.| Ähnlich",
+    "apples etc.|   Then",
+    # abbreviations before a number
+    "see No. 5 and p. 3, pp. 4 and vol. 2.| Next",
+    "I think no.| So we stop.| Oh no.| it ends",
+    "Wait, no.| (Or yes.)|",
+    # initials
+    "J. Smith wrote it.| Then",
+    "It was Robert A. Heinlein.| Then J. R. R. Tolkien.|",
+    "so we get x.| Then y follows.|",
+    "the answer is A.| Then we stop.|",
+    "Answer: B.| Then",
+    # ellipses
+    "Hmm... wait, let me see.| Next",
+    "Hmm...| Wait.|",
+    "Hmm…| Wait… no.|",
+    "and so on...and on.| Next",
+    "...and on it goes.| Next",
+    "two dots.. Never end",
+    "What...?| Is it?..| no matter",
+    "Hmm...\n|wait",
+    "dots 1, 2, ..., n are many.| Next",
+    "Hmm...| 你好",
+    # addresses and names of files
+    "see www.example.org or foo.py now.| Next",
+    "open http://x.y/z?q=1 and http://a.b/c!d now.| Next",
+    "file a.tar.gz, method x.y(), and 1.e5.| Next",
+    "foo.py.| Next",
+    # full-width and other scripts
+    "你好。|我很好！|真的吗？|是的｡|",
+    "真的吗？|！好。|",
+    "圆周率３．１４是数。|好",
+    "第一句．|第二句．|",
+    "这是３．|首先",
+    "１．首先看。|",
+    "यह एक है।| दूसरा है।|",
+    "هل هذا صحيح؟| نعم.|",
+    "ok.然后 go",
+    # fenced code
+    "Code:\n|```python\nx = 1. \ny = 'a. B'\n\n```\n|Then.|",
+    "Run ```a. B``` now.| Next",
+    "~~~\na. B\n```\nc. D\n~~~\n|Then.|",
+    "````\na. B\n```\nc. D\n````\n|Then.|",
+    "fine~~~ So it is.| Next",
+    "Done.| ```\na. B\n```",
+    "`a.b` and `c.` d",
+    # display maths
+    "$$\nx = 1. \n\\text{so. Then}\n$$\n|Next.|",
+    "so $$x = 1. $$ holds.| Next",
+    "so \\[ x. \\\\[2pt] Y \\] holds.| Next",
+    "\\begin{align*}\na &= 1. \\\\\nb &= 2\n\\end{align*}\n|Next.|",
+    "\\begin{a}\n\\begin{b}. C\\end{b}\n\\end{a}\n|Next.|",
+    "it costs $$ a lot. Then\n\n|it heals.| Next",
+    "a \\$$ is no maths.| Next",
+    "row \\\\[2pt] is no maths.| Next",
+    "$$a. B$$.| Next",
+]
+
+PROSE = ["So we add them. ", "Is that right? ", "Wait, let me check!\n", "Then 3.14 is more. ", "你好，我们看看。", "(It is so.) "]
+# No fences and no maths: a piece that holds an end and opens one of those drops the end, on purpose.
+PLAIN = PROSE + [
+    "etc. ", "e.g. ", "U.S. ", "Hmm... ", "1. ", "no. ", "Dr. ", "A. ", "x", "The ", "the ", "5", " ", "\n\n", "\"", "*",
+    ")", ".", "?", "!", "．", "。", "」", ",", "…", "v1.2",
+]  # fmt: skip
+BLOCKS = ["```", "`", "~~~\n", "$", "$$", "\\[", "\\]", "\\", "\\begin{cases}", "\\end{cases}"]
+plain = st.lists(st.sampled_from(PLAIN), max_size=20).map("".join)
+anything = st.lists(st.sampled_from(PLAIN + BLOCKS), max_size=20).map("".join)
+seeds = st.integers(0, 2**32)
+law = settings(deadline=None, max_examples=300, derandomize=True, database=None)
+
+
+def visible(text: str) -> int:
+    return len("".join(text.split()))
+
+
+def ends(pieces: list[str], rule: Rule = "robust") -> list[int]:
+    """The ends a scheduler finds: after MAYBE it peeks at the next piece; the end of generation confirms."""
+    detector, verdict, n_visible, found = SentenceDetector(rule), NO, 0, []
+    for piece in pieces:
+        if verdict is MAYBE and detector.confirms(piece):
+            found.append(n_visible)
+            detector.start()
+        n_visible += visible(piece)
+        verdict = detector.feed(piece)
+        if verdict is END:
+            found.append(n_visible)
+            detector.start()
+    return found + [n_visible] * (verdict is MAYBE)
+
+
+def cut(text: str, rng: random.Random, longest: int = 12, at: set[int] | None = None) -> list[str]:
+    """Random pieces, some of them empty like half a character's; also cut at the indices `at`."""
+    cuts = {0, len(text)} | (at or set())
+    place = 0
+    while place < len(text):
+        cuts.add(place)
+        place += rng.randint(1, longest)
+    pieces = [text[a:b] for a, b in pairwise(sorted(cuts))]
+    return [part for piece in pieces for part in ([piece, ""] if rng.random() < 0.1 else [piece])]
+
+
+def cut_at_ends(text: str, rng: random.Random) -> list[str]:
+    """Random pieces none of which goes on with visible text after an end; white space goes with either side."""
+    places: dict[int, list[int]] = {}
+    for i in range(len(text) + 1):
+        places.setdefault(visible(text[:i]), []).append(i)
+    return cut(text, rng, at={rng.choice(places[end]) for end in ends(list(text))})
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_table(case: str) -> None:
+    """Guards every rule of the robust boundaries, and that none depends on how the tokenizer cuts the text."""
+    sentences, text = case.split("|"), case.replace("|", "")
+    expected = [visible("".join(sentences[:i])) for i in range(1, len(sentences))]
+    assert ends(list(text)) == expected
+    rng = random.Random(case)
+    for _ in range(30):
+        pieces = cut_at_ends(text, rng)
+        assert ends(pieces) == expected, pieces
+
+
+@law
+@given(anything, seeds)
+def test_cutting_does_not_move_ends(text: str, seed: int) -> None:
+    """Guards against rules that see only one piece: marks, words and white space split over pieces."""
+    pieces = cut_at_ends(text, random.Random(seed))
+    assert ends(pieces) == ends(list(text)), pieces
+
+
+@law
+@given(plain, seeds)
+def test_an_end_inside_a_piece_is_reported_after_it(text: str, seed: int) -> None:
+    """Guards against ends lost inside long pieces: sentences that start at the same place end in the same piece."""
+    pieces = cut(text, random.Random(seed))
+    found = ends(pieces)
+    piece_ends = [visible("".join(pieces[:i])) for i in range(len(pieces) + 1)]
+    for start, end in pairwise([0, *ends(list(text))]):
+        if start in [0, *found]:
+            first = next(place for place in piece_ends if place >= end)
+            assert [place for place in found if start < place <= first] == [first], pieces
+
+
+@law
+@given(st.lists(st.sampled_from(PROSE), max_size=12).map("".join), seeds)
+def test_prose_keeps_every_end(text: str, seed: int) -> None:
+    """Guards against losing step with the text after an end inside a piece."""
+    pieces = cut(text, random.Random(seed), longest=6)
+    piece_ends = [visible("".join(pieces[:i])) for i in range(len(pieces) + 1)]
+    expected = [next(place for place in piece_ends if place >= end) for end in ends(list(text))]
+    assert ends(pieces) == sorted(set(expected)), pieces
+
+
+@law
+@given(anything, anything, seeds)
+def test_nothing_survives_start(before: str, after: str, seed: int) -> None:
+    """Guards resuming at a sentence end: a save point stores no detector, a fresh one must say the same."""
+    rng = random.Random(seed)
+    used, fresh = SentenceDetector(), SentenceDetector()
+    for piece in cut(before, rng):
+        used.feed(piece)
+    used.start()
+    assert vars(used) == vars(fresh)
+    for piece in cut(after, rng):
+        assert used.confirms(piece) == fresh.confirms(piece)
+        assert used.feed(piece) is fresh.feed(piece)
+
+
+@law
+@given(anything, anything, seeds)
+def test_confirms_only_looks(text: str, following: str, seed: int) -> None:
+    """Guards peeking: a look at a token that is then dropped must leave no trace."""
+    detector = SentenceDetector()
+    for piece in cut(text, random.Random(seed)):
+        detector.feed(piece)
+        state = dict(vars(detector))
+        detector.confirms(following)
+        assert vars(detector) == state
+
+
+@law
+@given(plain, plain, seeds)
+def test_confirms_foretells_feed(text: str, following: str, seed: int) -> None:
+    """Guards the two readings of a stop against drifting apart: what is confirmed is an end when fed, too."""
+    detector = SentenceDetector()
+    for piece in cut(text, random.Random(seed)):
+        verdict = detector.feed(piece)
+        if verdict is END:
+            detector.start()
+        elif verdict is MAYBE and detector.confirms(following):
+            assert detector.feed(following) is END
+            return
+
+
+def verdicts(*pieces: str) -> list[Verdict]:
+    """Every verdict of a detector that is never asked to confirm and never told to start."""
+    detector = SentenceDetector()
+    return [detector.feed(piece) for piece in pieces]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["So", "", " x", "=3", ".", ""], [NO, NO, NO, NO, MAYBE, MAYBE]),
+        (["3", ".", "14"], [NO, MAYBE, NO]),
+        (["done", ".", '"', " So"], [NO, MAYBE, MAYBE, END]),
+        (["done. Next"], [END]),
+        (["done.\n\n"], [END]),
+        (["\n\n", "   ", "x", "\n"], [NO, NO, NO, END]),
+        (["etc.", " ", "The"], [MAYBE, MAYBE, END]),
+        (["etc.", " ", "the"], [MAYBE, MAYBE, NO]),
+        (["Mr.", " ", "X"], [NO, NO, NO]),
+        (["1.", " ", "X"], [NO, NO, NO]),
+        (["好。"], [END]),
+        (["好。」"], [END]),
+        (["３", "．", "１"], [NO, MAYBE, NO]),
+        (["see", ".", "."], [NO, MAYBE, NO]),
+        (["see..", "."], [NO, MAYBE]),
+        (["done. ```py\nx. Y"], [NO]),  # the block is worth more than the end before it
+        (["done. `", "``", "a. B\n"], [MAYBE, NO, NO]),
+        (["done. `", "a"], [MAYBE, END]),
+        (["done. $", "$", " x. Y"], [MAYBE, NO, NO]),
+    ],
+)
+def test_verdicts(pieces: list[str], expected: list[Verdict]) -> None:
+    """Guards which of the three answers comes when: NO for MAYBE misses ends, MAYBE for NO peeks for nothing."""
+    assert verdicts(*pieces) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "following", "expected"),
+    [
+        ("done.", " So", True),
+        ("done.", "\n", True),
+        ("done.", "", False),
+        ("done.", '"', False),
+        ("done.", '" So', False),  # the quote belongs to this sentence: the end lies behind it
+        ("done!", "? So", False),
+        ("done?", "！", False),
+        ("done", ". So", False),  # no stop yet
+        ("3.", "1", False),
+        ("etc.", " ", False),
+        ("etc.", " The", True),
+        ("etc. ", "The", True),
+        ("etc.", "  the", False),
+        ("etc.", " \n", True),
+        ("no.", " 5", False),
+        ("no.", " So", True),
+        ("３．", "１", False),
+        ("３．", "首", True),
+        ("done. `", "``", False),
+        ("done. `", "`", False),
+        ("done. `", "x", True),
+        ("done. `", "", False),
+    ],
+)
+def test_confirms(text: str, following: str, expected: bool) -> None:
+    """Guards the peek: the point between the two texts, and no later one, is or is not an end."""
+    detector = SentenceDetector()
+    detector.feed(text)
+    assert detector.confirms(following) is expected
+
+
+def test_closing_marks_alone_are_no_sentence() -> None:
+    """Guards against a gate drawn for a bracket that follows a full-width stop in its own piece."""
+    assert ends(["好。", "」", "\n", "他说。"]) == [2, 6]
+    assert ends(["好。」", "\n", "他说。"]) == [3, 6]
+
+
+@pytest.mark.parametrize("text", ["x = 1. Then `y`\n" * 3000, "word " * 9000, ".,.,$\\" * 9000, "`" * 45000])
+def test_long_sentences_stay_cheap(text: str) -> None:
+    """Guards against rescanning: a block of 45,000 characters took minutes when each piece reread all of it."""
+    detector = SentenceDetector()
+    detector.feed("```")
+    began = time.process_time()
+    for i in range(0, len(text), 3):
+        detector.feed(text[i : i + 3])
+    assert time.process_time() - began < 5
+    assert sum(len(value) for value in vars(detector).values() if isinstance(value, str)) < 300
+
+
+@pytest.mark.parametrize(
+    ("piece", "expected"),
+    [(piece, END) for piece in (".", "?", "!", "。", "．", "？", "！", "｡", "\n", "3.14", "e.g", "a. b", ".\n")]
+    + [(piece, NO) for piece in ("", " ", "So", ",", ";", "，", "…", "```", "$$")],
+)
+def test_simple(piece: str, expected: Verdict) -> None:
+    """Guards the paper's rule: punctuation or newlines end a sentence at once, whatever stands around them."""
+    detector = SentenceDetector("simple")
+    assert detector.feed(piece) is expected
+    assert detector.confirms(" So") is False
+    detector.start()
+    assert detector.feed(piece) is expected
+
+
+def test_simple_finds_what_robust_leaves_out() -> None:
+    """Guards the option itself: the rule must reach the detector."""
+    pieces = ["It", " is", " 3", ".", "1", ",", " e", ".g", ".", " so", ".", "\n"]
+    assert ends(pieces, "simple") == [6, 10, 11, 14, 14]
+    assert ends(pieces, "robust") == [14]
