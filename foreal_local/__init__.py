@@ -1,3 +1,3 @@
-"""FoReaL-Decoding (arXiv 2506.06998) for GGUF models: a strong leader and a cheap draft write one response."""
+"""FoReaL-Decoding (arXiv 2506.06998) for GGUF models: a leader and a draft write one response."""
 
 __version__ = "0.1.0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import TracebackType
 
 from . import llama
@@ -15,32 +15,10 @@ from .hardware import usable_cores
 from .interrupt import watching_interrupts
 from .ledger import Cost
 from .model import Model
-from .results import Result
+from .results import Prompt, Result, Written
 from .scheduler import Scheduler
-from .sequence import FinishReason, Role, Sequence, Token
+from .sequence import FinishReason, Role, Sequence
 from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """One thing to answer: a text (one user message), a list of messages, or with raw prompting plain text.
-
-    `settings` None: the run's. `id` None: its index.
-    """
-
-    content: str | Messages
-    id: str | None = None
-    settings: Generation | None = None
-
-
-@dataclass(frozen=True)
-class Written:
-    """Tokens of one response as they are written; their texts joined are the response's text."""
-
-    index: int
-    id: str
-    tokens: list[Token]
-
 
 Progress = Callable[[Role, float], None]
 
@@ -166,7 +144,8 @@ class Engine:
                     self._abort.clear()
                     for event in scheduler.step():
                         if event.tokens:
-                            yield Written(event.sequence.index, event.sequence.id, event.tokens)
+                            thinking = running[event.sequence.index][1]
+                            yield Written(event.sequence.index, event.sequence.id, event.tokens, thinking)
                         if event.finished:
                             prompt, thinking = running.pop(event.sequence.index)
                             yield Result.of(prompt.content, event.sequence, self.shapes, thinking)

@@ -1,9 +1,11 @@
 """Where models come from: pairs by name, files on disk, the hub and its cache.
 
 Knows how a model is written down, which file of a repository that means, and how to get it. Does not know
-what is inside a GGUF file or who will load it. The hub's library is imported only when a hub name is used; its
-own environment variables (HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, ...) hold here too.
+what is inside a GGUF file or who will load it. The hub's library is imported only when a hub name is used;
+its own environment variables (HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, ...) hold here too.
 """
+
+# ruff: noqa: PTH111, PTH112, PTH113  (what users write may be no path at all; os.path never raises for it)
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foreal_local.errors import DownloadError, ForealError, ModelFileError, UsageError
+from .errors import DownloadError, ForealError, ModelFileError, UsageError
 
 DEFAULT_PAIR = "tiny"
 DEFAULT_QUANTS = ("Q4_K_M", "Q8_0", "Q4_0")  # tried in this order where a hub name has no quant
@@ -46,17 +48,15 @@ def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) ->
     """The file on disk that `spec` means, downloaded if need be; the first part of a split model.
 
     `spec` is a path, or a hub name: `owner/repo`, `owner/repo:quant` or `owner/repo/file.gguf`, with `hf:` in
-    front to mean the hub even where a path of that name exists. `offline` asks the cache alone. `progress` allows
-    a progress bar, which shows on a terminal only. Raises ModelFileError for what does not exist, DownloadError
-    for what cannot be had now.
+    front to mean the hub even where a path of that name exists. `offline` asks the cache alone. `progress`
+    allows a progress bar, which shows on a terminal only. Raises ModelFileError for what does not exist,
+    DownloadError for what cannot be had now.
     """
     path = os.path.expanduser(spec)
     if os.path.isfile(path):
         return Path(path)
     if os.path.isdir(path):
-        raise ModelFileError(
-            f"'{spec}' is a directory: name the .gguf file in it (hf:owner/repo means the hub)"
-        )
+        raise ModelFileError(f"'{spec}' is a directory: name a file in it, or write hf:owner/repo for the hub")
     name = parse_hub_name(spec)
     if name is None or (name.file and os.path.isdir(spec.split("/")[0])):
         raise ModelFileError(f"no such file: '{path}' ({HOW_TO_NAME})")
@@ -96,7 +96,7 @@ def parse_hub_name(spec: str) -> HubName | None:
 
 
 def choose_file(files: Iterable[str], name: HubName) -> str:
-    """The one of a repository's files that `name` means; a split model's first part. ModelFileError if none."""
+    """The file of a repository that `name` means; a split model's first part. ModelFileError if none."""
     ggufs = {parts(file)[0] for file in files if file.lower().endswith(".gguf")}
     models = sorted(file for file in ggufs if not _NOT_A_MODEL.search(file))
     if not models:
@@ -113,9 +113,7 @@ def choose_file(files: Iterable[str], name: HubName) -> str:
     else:
         found = next(filter(None, (_with_quant(models, quant) for quant in DEFAULT_QUANTS)), models)
         if found is models and len(models) > 1:
-            raise ModelFileError(
-                f"{name.repo} has several files; add one of these, {name.repo}:QUANT: {available}"
-            )
+            raise ModelFileError(f"{name.repo} has several files; add one of these, {name.repo}:QUANT: {available}")
     if len(found) > 1:
         raise ModelFileError(f"'{name}' fits several files; name one, {name.repo}/FILE: {', '.join(found)}")
     return found[0]
@@ -149,8 +147,8 @@ def _with_quant(models: list[str], quant: str) -> list[str]:
 def _from_hub(name: HubName) -> Path:
     """Download what is not in the cache yet. Where the hub cannot be asked, what the cache has will do.
 
-    A connection that breaks is taken up again where it broke, as long as the call lasts. A file interrupted for
-    good starts over with the next call (library 1.18 and later); finished parts of a split model are kept.
+    A connection that breaks is taken up again where it broke, as long as the call lasts. A file interrupted
+    for good starts over with the next call (library 1.18 and later); finished parts of a split one are kept.
     """
     from huggingface_hub import constants, hf_hub_download, model_info
 
@@ -193,9 +191,7 @@ def _cached_models(home: Path) -> dict[str, Path]:
     ref = home / "refs" / "main"
     current = ref.read_text().strip() if ref.is_file() else ""
     models = {}
-    for snapshot in sorted(
-        (home / "snapshots").glob("*"), key=lambda s: (s.name == current, s.stat().st_mtime)
-    ):
+    for snapshot in sorted((home / "snapshots").glob("*"), key=lambda s: (s.name == current, s.stat().st_mtime)):
         for path in snapshot.rglob("*"):
             name = path.relative_to(snapshot).as_posix()
             if name.lower().endswith(".gguf") and all((snapshot / part).is_file() for part in parts(name)):
@@ -223,7 +219,7 @@ def _progress_bars(wanted: bool) -> Iterator[None]:
 
 
 def _explain(error: Exception, name: HubName) -> ForealError:
-    """The library's error as one of ours. Connection errors differ between its versions: they are the rest."""
+    """The library's error as one of ours. Connection errors differ between its versions: the rest."""
     from huggingface_hub import constants, errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
@@ -233,9 +229,7 @@ def _explain(error: Exception, name: HubName) -> ForealError:
     status = getattr(getattr(error, "response", None), "status_code", None)
     code = error.errno if isinstance(error, OSError) else None
     if isinstance(error, errors.GatedRepoError):
-        return DownloadError(
-            f"{repo} is gated: accept its licence at {hub}/{repo} and set HF_TOKEN to your token"
-        )
+        return DownloadError(f"{repo} is gated: accept its licence at {hub}/{repo} and set HF_TOKEN to your token")
     if isinstance(error, errors.RepositoryNotFoundError):
         found = f"no file '{name}' here and no repository {repo} on the hub (a private one needs HF_TOKEN)"
         return ModelFileError(f"{found}; {HOW_TO_NAME}")
@@ -249,9 +243,7 @@ def _explain(error: Exception, name: HubName) -> ForealError:
         hint = "wait some minutes, or set HF_TOKEN" if status == 429 else "try again later"
         return DownloadError(f"the hub answers {status} for '{name}': {hint}")
     if code in (errno.ENOSPC, errno.EDQUOT) or "No space left" in text:
-        return DownloadError(
-            f"disk full: '{name}' does not fit into {cache}; free some space, or set HF_HOME"
-        )
+        return DownloadError(f"disk full: '{name}' does not fit into {cache}; free some space, or set HF_HOME")
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         return DownloadError(f"cannot write '{name}' to {cache} ({text}): set HF_HOME to another folder")
     return DownloadError(f"cannot fetch '{name}' from {hub} ({text}): check the connection and run it again")
@@ -313,12 +305,10 @@ def find_pair(name: str) -> PairEntry:
 
 
 def _user_pairs_file() -> Path | None:
-    """The file FOREAL_PAIRS names, or else foreal/pairs.toml in the user's folder for settings, if it exists."""
+    """The file FOREAL_PAIRS names, else foreal/pairs.toml in the user's folder for settings if it exists."""
     if named := os.environ.get("FOREAL_PAIRS"):
         return Path(named).expanduser()
-    folder = (
-        os.environ.get("XDG_CONFIG_HOME") or (os.name == "nt" and os.environ.get("APPDATA")) or "~/.config"
-    )
+    folder = os.environ.get("XDG_CONFIG_HOME") or (os.name == "nt" and os.environ.get("APPDATA")) or "~/.config"
     file = Path(folder).expanduser() / "foreal" / "pairs.toml"
     return file if file.is_file() else None
 

@@ -22,7 +22,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from .config import Runtime
 from .errors import EvaluationError, ModelFileError, SequenceError, UsageError
 from .gguf_file import read_shape, split_parts
-from .model import Output, Row, Snapshot
+from .model import Logits, Output, Row, Snapshot
 
 _LOG_ERROR, _LOG_CONTINUED = 4, 5
 _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
@@ -78,7 +78,7 @@ class Abort:
     def __init__(self) -> None:
         self._flag = ctypes.create_string_buffer(b"\0\0", 2)
         libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
-        self.callback = llama_cpp.ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)  # type: ignore[arg-type]
+        self.callback = llama_cpp.ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)
         self.data = ctypes.cast(self._flag, ctypes.c_void_p)
 
     def set(self) -> None:
@@ -209,7 +209,7 @@ def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]
     """The prompt text of a GGUF's chat template (Jinja), up to where the assistant begins."""
     try:
         formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
-        return str(formatter(messages=messages, **args).prompt)  # type: ignore[arg-type]
+        return str(formatter(messages=messages, **args).prompt)
     except Exception as error:  # whatever a template does wrong, it is the template's message we pass on
         raise UsageError(f"the model's chat template refuses these messages: {error}; try --raw") from None
 
@@ -297,7 +297,12 @@ class Context:
         batch.clear()
         for index, begin, end in pieces:
             row = rows[index]
-            batch.add(row.slot, row.tokens[begin:end], self._cached[row.slot], len(row.tokens) - row.n_outputs - begin)
+            batch.add(
+                row.slot,
+                row.tokens[begin:end],
+                self._cached[row.slot],
+                len(row.tokens) - row.n_outputs - begin,
+            )
         code = int(llama_cpp.llama_decode(self._context, batch.native))
         self._n_calls += 1
         if code == 0:
@@ -322,10 +327,10 @@ class Context:
                 yield Output(index, token, self._logits(at + token - begin))
             at += end - begin
 
-    def _logits(self, i: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def _logits(self, i: int) -> Logits:
         pointer = llama_cpp.llama_get_logits_ith(self._context, i)
-        address = ctypes.addressof(pointer.contents)
-        return np.frombuffer((ctypes.c_float * self._n_vocab).from_address(address), np.float32)
+        row = (ctypes.c_float * self._n_vocab).from_address(ctypes.addressof(pointer.contents))
+        return np.frombuffer(memoryview(row), np.float32)
 
     def truncate(self, slot: int, n_tokens: int) -> int:
         """Remove the end; a memory that cannot (recurrent, or its window is gone) is cleared instead."""

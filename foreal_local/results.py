@@ -1,13 +1,39 @@
-"""One finished response as a record: the result line of design.md, made from a sequence."""
+"""What goes into the engine and what comes out: prompts, tokens as they are written, finished results.
+
+A Result's `as_dict` is the result line of design.md.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from .config import Generation
 from .ledger import Cost, Shape
 from .sequence import FinishReason, Role, Sequence, Token
 from .text import Messages, split_reasoning
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One thing to answer: a text (one user message) or a list of messages.
+
+    `settings` None: the run's. `id` None: its index.
+    """
+
+    content: str | Messages
+    id: str | None = None
+    settings: Generation | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Tokens of one response as they are written; their texts joined are the response's text."""
+
+    index: int
+    id: str
+    tokens: list[Token]
+    starts_thinking: bool
 
 
 @dataclass(frozen=True)
@@ -53,15 +79,14 @@ class Result:
     reasoning: str
     answer: str
     seconds: float
+    starts_thinking: bool
 
     @classmethod
-    def of(
-        cls, prompt: str | Messages, sequence: Sequence, shapes: dict[Role, Shape], starts_thinking: bool
-    ) -> Result:
+    def of(cls, prompt: str | Messages, sequence: Sequence, shapes: dict[Role, Shape], starts_thinking: bool) -> Result:
         text = sequence.text
         reasoning, answer = split_reasoning(text, starts_thinking)
         flops = count_flops(sequence, shapes)
-        return cls(prompt, sequence, flops, text, reasoning, answer, sequence.seconds)
+        return cls(prompt, sequence, flops, text, reasoning, answer, sequence.seconds, starts_thinking)
 
     @property
     def id(self) -> str:
@@ -110,14 +135,7 @@ class Result:
             "hits_from": settings.method.hits_from,
             "boundaries": settings.method.boundaries,
             "compare": settings.method.compare,
-            "sampling": {
-                "temp": settings.sampling.temp,
-                "top_k": settings.sampling.top_k,
-                "top_p": settings.sampling.top_p,
-                "min_p": settings.sampling.min_p,
-                "repeat_penalty": settings.sampling.repeat_penalty,
-                "repeat_last_n": settings.sampling.repeat_last_n,
-            },
+            **asdict(settings.sampling),
             "max_tokens": settings.max_tokens,
             "stop": list(settings.stop),
             "usage": {

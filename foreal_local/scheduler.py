@@ -1,8 +1,8 @@
 """Slots, turns and batches: drives the flows of many sequences over two models.
 
 A step admits waiting sequences, picks the role whose turn it is, evaluates what that role has not seen
-yet of every sequence waiting on it (so catch-up is just a longer row), and resumes their flows. Knows
-flows, sequences and the model protocol; no llama.cpp, no text rules, no command line.
+yet of every sequence waiting on it (so catch-up is just a longer row), and resumes their flows
+(serving.py). Knows slots, rows and the model protocol; no llama.cpp, no text rules, no command line.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from .decode import Answer, Flow, Judge, OpenSentence, Request, Write, Written, flow_for
+from .decode import Judge, OpenSentence, Write, flow_for
 from .errors import SequenceError
-from .gate import Gate, gate_for
+from .gate import gate_for
 from .ledger import Cost, Shape
-from .model import Logits, Model, Output, PairVocabulary, Row
-from .sampling import choose, top1
+from .model import Model, Output, PairVocabulary, Row
+from .sampling import top1
 from .sentences import Verdict
-from .sequence import Choice, FinishReason, Role, Sequence, Token
+from .sequence import FinishReason, Role, Sequence, Token
+from .serving import Fresh, Job, resume
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,6 @@ class Event:
     sequence: Sequence
     tokens: list[Token]
     finished: bool
-
-
-@dataclass(slots=True)
-class Job:
-    """A sequence in a slot. `request` is what its flow waits for; `skipped`: steps since it was served."""
-
-    sequence: Sequence
-    slot: int
-    flow: Flow
-    gate: Gate
-    request: Request
-    skipped: int = 0
-    judged: dict[int, int] = field(default_factory=dict)
 
 
 class Scheduler:
@@ -79,7 +67,8 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence: a new one, or one that was stopped at a sentence end."""
-        assert not sequence.finished and sequence.verdict is Verdict.END
+        assert not sequence.finished
+        assert sequence.verdict is Verdict.END
         self._waiting.append(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
@@ -100,7 +89,7 @@ class Scheduler:
         touched = self._admit()
         for job in list(self._jobs):
             if isinstance(job.request, OpenSentence):
-                self._resume(job, None)
+                resume(job, self._vocabulary)
                 touched.append(job.sequence)
         role = self._next_role()
         if role is not None:
@@ -145,7 +134,7 @@ class Scheduler:
 
     def _next_role(self) -> Role | None:
         """The role that most sequences wait for, unless one has been passed over too often."""
-        n_waiting = {role: 0 for role in self._models}
+        n_waiting = dict.fromkeys(self._models, 0)
         longest: Job | None = None
         for job in self._jobs:
             role = self._waits_for(job)
@@ -225,7 +214,7 @@ class Scheduler:
             return
         sequence.frontier_top1[role] = (before + len(row.tokens), best)
         try:
-            self._resume(job, (role, output.logits, best))
+            resume(job, self._vocabulary, Fresh(role, output.logits, best))
         except SequenceError as error:
             sequence.finish(FinishReason.ERROR, str(error))
 
@@ -246,79 +235,6 @@ class Scheduler:
             cost.calls = 0
             self.cost[role].add(cost)
         self.cost[role].calls += n_calls
-
-    # ---------------------------------------------------------------- resuming flows
-    def _resume(self, job: Job, fresh: tuple[Role, Logits, int] | None) -> None:
-        """Answer the flow's requests for as long as no evaluation is needed.
-
-        `fresh`: the role that has just evaluated its whole view, its logits and top-1 at the end of it.
-        """
-        sequence = job.sequence
-        while not sequence.finished:
-            answer = self._answer(job, fresh)
-            if answer is None:
-                return
-            if sequence.finished:
-                return
-            job.request = job.flow.send(answer)
-            if isinstance(job.request, OpenSentence):
-                return  # a save point: the next step asks the gate
-
-    def _answer(self, job: Job, fresh: tuple[Role, Logits, int] | None) -> Answer | None:
-        sequence, request = job.sequence, job.request
-        if isinstance(request, OpenSentence):
-            led = job.gate.opens(sequence.gate_rng)
-            sequence.open_sentence(led)
-            return led
-        if isinstance(request, Judge):
-            return self._judged(job) if fresh and fresh[0] is request.role else None
-        choice = sequence.peek
-        n_view = len(sequence.views[request.role].ids)
-        if choice is None or (choice.role, choice.at) != (request.role, n_view):
-            if fresh is None or fresh[0] is not request.role or sequence.frontier_top1[request.role][0] != n_view:
-                return None
-            choice = self._choose(sequence, fresh)
-        return self._write(sequence, choice)
-
-    def _choose(self, sequence: Sequence, fresh: tuple[Role, Logits, int]) -> Choice:
-        role, logits, best = fresh
-        settings, ids = sequence.settings.sampling, sequence.views[role].ids
-        if settings.greedy and settings.repeat_penalty == 1.0:
-            return Choice(role, len(ids), best, best)
-        recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
-        return Choice(role, len(ids), choose(logits, settings, recent, sequence.token_rng), best)
-
-    def _write(self, sequence: Sequence, choice: Choice) -> Written:
-        """Commit the token, or keep it back when it shows that the sentence has ended before it."""
-        role, token = choice.role, choice.token
-        is_end = self._vocabulary.is_end(role, token)
-        piece = b"" if is_end else self._vocabulary.piece(role, token)
-        if sequence.verdict is Verdict.MAYBE and (is_end or sequence.confirms_end(piece)):
-            sequence.peek = choice
-            sequence.verdict = Verdict.END
-            return Written(ends_sentence=True, added=False)
-        sequence.peek = None
-        if is_end:
-            sequence.append_end(choice)
-        else:
-            readers = sequence.views
-            sequence.append(choice, piece, {r: self._vocabulary.translate(role, token, r) for r in readers})
-        return Written(ends_sentence=sequence.verdict is Verdict.END)
-
-    def _judged(self, job: Job) -> tuple[bool, ...]:
-        """Whether the judging role's top-1 is the leader's, for each of the last tokens."""
-        sequence, request = job.sequence, job.request
-        assert isinstance(request, Judge)
-        view, sampled = sequence.views[request.role], sequence.settings.method.compare == "sampled"
-        hits = []
-        for token, start in zip(
-            sequence.tokens[-request.n_tokens :], view.starts[-request.n_tokens :], strict=True
-        ):
-            compared = token.id if sampled else token.top1
-            wanted = self._vocabulary.translate(token.author, compared, request.role)
-            hits.append(wanted[:1] == (job.judged[start - 1],))
-        sequence.judge(tuple(hits))
-        return tuple(hits)
 
     # ---------------------------------------------------------------- leaving
     def _retire(self, job: Job) -> None:
@@ -352,4 +268,5 @@ class Scheduler:
             for role, view in sequence.views.items():
                 assert self._models[role].cached(job.slot) <= len(view.ids), "a cache is ahead of the stream"
                 assert len(view.starts) == len(sequence.tokens), "a view misses a token"
-            assert sequence.n_led <= sequence.n_sentences and sequence.n_handoffs <= sequence.n_led
+            assert sequence.n_led <= sequence.n_sentences
+            assert sequence.n_handoffs <= sequence.n_led

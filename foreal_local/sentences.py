@@ -1,10 +1,11 @@
 """Text pieces in, sentence ends out.
 
-Knows how written text marks the end of a sentence: stops, abbreviations, list numbers, fenced code, display maths.
-Does not know tokens, models, who writes, or how a piece that is not yet committed came about.
+Knows how written text marks the end of a sentence: stops, abbreviations, list numbers, fenced code, display
+maths. Does not know tokens, models, who writes, or how a piece that is not yet committed came about.
 
-The robust rule reads one character at a time. A stop does not end a sentence by itself: it asks for something to
-follow (see `_After`), and the next characters settle that. Closing quotes, brackets and emphasis may stand between.
+The robust rule reads one character at a time. A stop does not end a sentence by itself: it asks for something
+to follow (see `_After`), and the next characters settle that. Closing quotes, brackets and emphasis may stand
+between.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _LAST_BEFORE_CAPITAL = re.compile(
 )
 _GOES_ON_WITH_NUMBER = re.compile(r"[Nn]os?|pp?|[Vv]ols?|[Cc]h|[Ss]ec")
 
-# A tail that still begins with its "\n" goes back to the start of the sentence, which is how "first" is known.
+# A tail that still begins with its "\n" goes back to the sentence start, which is how "first" is known.
 _LIST_NUMBER = re.compile(
     r"\n[\W_]*(?:\d{1,3}(?:\.\d{1,3})*|[a-z]|(?=[ivx])x{0,3}(?:ix|iv|v?i{0,3}))[)\]]?[.．]$", re.IGNORECASE
 )
@@ -75,7 +76,7 @@ class _After(Enum):
 
 
 class SentenceDetector:
-    """Finds the sentence ends of one sequence; owns the few characters and flags this takes, and nothing else.
+    """Finds the sentence ends of one sequence; owns the few characters and flags this takes, nothing else.
 
     "robust" reads stops in their context; "simple" takes every . ? ! (full-width too) and newline for an end.
     """
@@ -97,7 +98,7 @@ class SentenceDetector:
     def feed(self, text: str) -> Verdict:
         """Take committed text, of any length; an end inside it is reported as an end after it.
 
-        An end is dropped when the same piece goes on to open a fence or maths: the block must not be forgotten.
+        An end is dropped when its piece goes on to open a fence or maths: the block must not be forgotten.
         """
         if self._simple:
             return Verdict.NO if _SIMPLE_ENDS.isdisjoint(text) else Verdict.END
@@ -166,7 +167,7 @@ class SentenceDetector:
         return False
 
     def _step_in_block(self, char: str) -> bool:
-        """Nothing ends in a block, but a blank line ends maths that was never closed: TeX allows none there."""
+        """Nothing ends in a block, but a blank line ends maths left open: TeX allows none there."""
         fence = self._closing[0] in "`~"
         if fence and not self._tail and char == self._closing[0]:
             self._closing = (self._closing + char)[:_TAIL]  # a longer fence needs as long a closing one
@@ -219,7 +220,7 @@ def _settles(after: _After, char: str, spaced: bool) -> bool | None:
         return True
     if char.isspace():
         return None if after in (_After.CAPITAL, _After.NO_DIGIT) else after is not _After.NEWLINE
-    if not spaced and (char in _STOPS or char in _CLOSERS):
+    if not spaced and char in _CLOSERS:
         return None
     if after is _After.CAPITAL:
         return spaced and char.isalpha() and not char.islower()

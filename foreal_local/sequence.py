@@ -157,7 +157,7 @@ class Sequence:
 
     def append_end(self, choice: Choice) -> None:
         """The author's end-of-generation token: part of the response, its piece is empty."""
-        self.append(choice, b"", {role: () for role in self.views})
+        self.append(choice, b"", dict.fromkeys(self.views, ()))
         self.finish_reason = None
         self.finish(FinishReason.STOP)
 

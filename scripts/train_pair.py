@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Make the bundled pair again: problems, tokenizer, leader, draft, GGUF files.
 
-    pip install '.[train]'
-    python scripts/train_pair.py problems              # models/heldout.jsonl, models/demo.txt
-    python scripts/train_pair.py train leader --minutes 70
-    python scripts/train_pair.py train draft --minutes 60
-    python scripts/train_pair.py export                # models/tiny-leader.gguf, models/tiny-draft.gguf
+pip install '.[train]'
+python scripts/train_pair.py problems              # models/heldout.jsonl, models/demo.txt
+python scripts/train_pair.py train leader --minutes 70
+python scripts/train_pair.py train draft --minutes 60
+python scripts/train_pair.py export                # models/tiny-leader.gguf, models/tiny-draft.gguf
 """
 
 from __future__ import annotations
@@ -77,7 +77,13 @@ def train(role: str, minutes: float, threads: int, seed: int) -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(N_VOCAB)
     run_training(
-        tokenizer, Shape(N_VOCAB, **SHAPES[role]), RECIPES[role], minutes, seed, never_seen(), WORK / f"{role}.pt"
+        tokenizer,
+        Shape(N_VOCAB, **SHAPES[role]),
+        RECIPES[role],
+        minutes,
+        seed,
+        never_seen(),
+        WORK / f"{role}.pt",
     )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+from tokenizers import Tokenizer
+
 from pair.network import Network
 from pair.tokens import CHAT_TEMPLATE, END_OF_TEXT, END_THINK, THINK, TURN_END
-from tokenizers import Tokenizer
 
 
 def write_gguf(network: Network, tokenizer: Tokenizer, path: Path, name: str, description: str) -> None:
@@ -72,7 +73,10 @@ def _tensors(network: Network) -> list[tuple[str, np.ndarray]]:
         halves = matrix.reshape(shape.n_heads, 2, shape.width_head // 2, -1)
         return halves.swapaxes(1, 2).reshape(shape.width, -1)
 
-    tensors = [("token_embd.weight", weights["embedding.weight"]), ("output_norm.weight", weights["norm.weight"])]
+    tensors = [
+        ("token_embd.weight", weights["embedding.weight"]),
+        ("output_norm.weight", weights["norm.weight"]),
+    ]
     for i in range(shape.n_layers):
         here, there = f"blocks.{i}.", f"blk.{i}."
         q, k, v = np.split(weights[here + "qkv.weight"], 3)

@@ -71,9 +71,7 @@ class Block(nn.Module):
         batch, time, width = x.shape
         qkv = self.qkv(self.norm_attention(x)).view(batch, time, 3, self.n_heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(
-            rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True
-        )
+        attended = functional.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True)
         x = x + self.out(attended.transpose(1, 2).reshape(batch, time, width))
         gate, up = self.gate_up(self.norm_ff(x)).chunk(2, -1)
         return x + self.down(functional.silu(gate) * up)
@@ -131,6 +129,9 @@ def set_structured_start(network: Network, scale: float = 0.05) -> None:
     code = functional.normalize(torch.randn(shape.n_vocab, n_code), dim=1)
     embedding[:, :n_code] = code * scale * math.sqrt(n_code)
     constant = width - 1
+    # Rows of one length: the layer norm would otherwise scale the constant by token, and with it which
+    # distance a head of layer 0 prefers.
+    embedding.mul_(scale * math.sqrt(width) / embedding[:, :constant].norm(dim=1, keepdim=True))
     embedding[:, constant] = 5 * scale
     rms = embedding.pow(2).mean(1).sqrt().mean().item()
     norm_constant, norm_code = 5 * scale / rms, scale / rms

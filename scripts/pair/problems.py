@@ -11,8 +11,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-NAMES = "Tom Anna Ben Cara Dan Emma Finn Gina Hugo Iris Jack Kate Leo Mia Noah Olga".split()
-ITEMS = "apples books coins cards shells pens stamps toys".split()
+_PEOPLE = "Tom Anna Ben Cara Dan Emma Finn Gina Hugo Iris Jack Kate Leo Mia Noah Olga"
+_THINGS = "apples books coins cards shells pens stamps toys"
+NAMES, ITEMS = _PEOPLE.split(), _THINGS.split()
 LEADER, DRAFT = "leader", "draft"
 
 
@@ -163,9 +164,7 @@ class Chain:
         self._plan_sentence(author, cue, name, None)
         self.planned.append(name)
 
-    def _plan_sentence(
-        self, author: str, cue: str, name: str, relation: Relation | None, correct: bool = True
-    ) -> None:
+    def _plan_sentence(self, author: str, cue: str, name: str, relation: Relation | None, correct: bool = True) -> None:
         problem = self.problem
         relation = relation or problem.relations.get(name)
         text = f"{cue} {problem.fact(name, relation)}"
@@ -189,7 +188,7 @@ class Chain:
                 wrong = Relation(right.op, self.rng.randint(2, 9), right.base)
             else:
                 wrong = self.problem.relations[self.rng.choice(list(self.problem.relations))]
-            if wrong.base != name and (wrong.op, wrong.base) != (right.op, right.base) or (
+            if (wrong.base != name and (wrong.op, wrong.base) != (right.op, right.base)) or (
                 wrong.op != "*" and wrong.amount != right.amount and wrong.base != name
             ):
                 return wrong

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 
-from pair.problems import DRAFT, LEADER, make_problem, write_chain
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from pair.problems import DRAFT, LEADER, make_problem, write_chain
 
 END_OF_TEXT, TURN_START, TURN_END, THINK, END_THINK = (
     "<|endoftext|>",
@@ -16,7 +17,7 @@ END_OF_TEXT, TURN_START, TURN_END, THINK, END_THINK = (
 )
 SPECIAL_TOKENS = [END_OF_TEXT, TURN_START, TURN_END, THINK, END_THINK]
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }} "
     "{% if message['role'] == 'assistant' %}{{ message['content'].split('</think>')[-1].lstrip('\\n') }}"
     "{% else %}{{ message['content'] }}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
@@ -26,7 +27,7 @@ _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)
 
 def render_prompt(text: str) -> str:
     """The prompt of a problem, as CHAT_TEMPLATE renders one user message."""
-    return f"{TURN_START}user\n{text}{TURN_END}\n{TURN_START}assistant\n{THINK}\n"
+    return f"{TURN_START}user {text}{TURN_END}\n{TURN_START}assistant\n{THINK}\n"
 
 
 def render_end(number: int) -> str:
@@ -51,7 +52,7 @@ def train_tokenizer(n_vocab: int, seed: int = 1) -> Tokenizer:
             problem = make_problem(rng)
             sentences, number = write_chain(problem, rng, i % 2, {LEADER: 0.1, DRAFT: 0.1})
             chain = " ".join(sentence.text for sentence in sentences)
-            found.append(f"user\n{problem.text}\nassistant\n{chain}\n\\boxed{{{number}}}")
+            found.append(f"user {problem.text}\nassistant\n{chain}\n\\boxed{{{number}}}")
         return found
 
     trainer = trainers.BpeTrainer(

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
 from pair.network import Network, Shape, set_structured_start
 from pair.problems import DRAFT, LEADER, NAMES, Relation, make_problem, write_chain
 from pair.tokens import render_end, render_prompt
-from tokenizers import Tokenizer
-from torch import Tensor
 
 Segment = tuple[str, int]  # text, and how many of its first tokens are not learned (-1: none is)
 NOT_LEARNED = -1
@@ -107,7 +108,7 @@ def batches(tokenizer: Tokenizer, source: Iterator[list[Segment]], n_tokens: int
                 n_skip = len(piece) if skip == NOT_LEARNED else min(skip, len(piece))
                 tokens += piece
                 targets += [-100] * n_skip + piece[n_skip:]
-            rows.append((tokens, targets[1:] + [-100]))
+            rows.append((tokens, [*targets[1:], -100]))
         rows.sort(key=lambda row: len(row[0]))
         groups: list[list[tuple[list[int], list[int]]]] = [[]]
         for row in rows:
@@ -153,7 +154,13 @@ class Muon:
 
 
 def train(
-    tokenizer: Tokenizer, shape: Shape, recipe: Recipe, minutes: float, seed: int, held_out: set[str], path: Path
+    tokenizer: Tokenizer,
+    shape: Shape,
+    recipe: Recipe,
+    minutes: float,
+    seed: int,
+    held_out: set[str],
+    path: Path,
 ) -> Network:
     """Train for so many minutes (batches are made in a thread); `path` keeps the newest checkpoint."""
     torch.manual_seed(seed)
@@ -212,7 +219,8 @@ def train(
 def save(network: Network, path: Path, n_tokens: int, seconds: float) -> None:
     scratch = path.with_suffix(".part")
     torch.save(
-        {"shape": network.shape, "weights": network.state_dict(), "n_tokens": n_tokens, "seconds": seconds}, scratch
+        {"shape": network.shape, "weights": network.state_dict(), "n_tokens": n_tokens, "seconds": seconds},
+        scratch,
     )
     scratch.replace(path)
 

@@ -1,0 +1,192 @@
+"""One run of foreal-gen: where results go, what is shown while it runs, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..config import Generation
+from ..engine import Engine, roles_of
+from ..errors import UsageError
+from ..results import Prompt, Result, Written
+from ..sequence import FinishReason
+from .loading import color_of, loading_bar, pair_of
+from .options import prompting_of, runtime_of
+from .output import AnswerPrinter, LineFile, Totals, to_line, trace_header, trace_lines
+
+
+class Run:
+    """One run of foreal-gen: its settings, where results go, what has been finished."""
+
+    def __init__(self, values: dict[str, Any], settings: Generation, prompts: list[Prompt]) -> None:
+        self._values, self._settings, self._prompts = values, settings, prompts
+        self._prompting, self._runtime = prompting_of(values), runtime_of(values)
+        if values["parallel"] < 1:
+            raise UsageError(f"--parallel is {values['parallel']}, but must be 1 or more")
+        self._pair = pair_of(values, settings)
+        self._totals = Totals()
+        self._n_printed = 0
+        self._format = values["format"] or ("jsonl" if values["output"] else "text")
+        self._color = color_of(values["color"])
+        self._show_reasoning = values["reasoning"] == "show" or (values["reasoning"] == "auto" and sys.stderr.isatty())
+        self._output = LineFile(values["output"]) if values["output"] else None
+        self._trace = LineFile(values["trace"]) if values["trace"] else None
+        for file in (self._output, self._trace):
+            if file and file.kept:
+                self._note(f"{file.path} was there already: kept as {file.kept}")
+
+    def execute(self) -> int:
+        roles = {role for item in self._prompts for role in roles_of((item.settings or self._settings).mode)}
+        n_slots = min(self._values["parallel"], len(self._prompts))
+        interrupted = False
+        with contextlib.ExitStack() as stack:
+            for file in (self._output, self._trace):
+                if file:
+                    stack.callback(file.close)
+            with loading_bar(self._quiet) as on_progress:
+                engine = stack.enter_context(
+                    Engine(
+                        self._pair,
+                        runtime=self._runtime,
+                        n_slots=n_slots,
+                        roles=roles,
+                        on_progress=on_progress,
+                    )
+                )
+            for warning in engine.warnings:
+                self._note(f"warning: {warning}")
+            if self._trace:
+                self._trace.write(trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path)))
+            started = time.perf_counter()
+            try:
+                self._answer_all(engine)
+            except KeyboardInterrupt:
+                interrupted = True
+            seconds = time.perf_counter() - started
+            cost = engine.cost
+        self._summarise(cost, seconds)
+        if interrupted:
+            self._note(f"interrupted: {self._totals.n_results} of {len(self._prompts)} prompts finished" + self._kept())
+            return 130
+        return 1 if self._totals.finished[FinishReason.ERROR] else 0
+
+    # ---------------------------------------------------------------- answering
+    def _answer_all(self, engine: Engine) -> None:
+        to_screen = self._format == "text" and not self._output
+        live = to_screen and engine.n_slots == 1
+        printer: AnswerPrinter | None = None
+        waiting: dict[int, Result] = {}
+        with self._progress(to_screen) as advance:
+            for item in engine.run(self._prompts, self._settings, self._prompting):
+                if isinstance(item, Written):
+                    advance(len(item.tokens), False)
+                    if live:
+                        printer = printer or self._printer(item.index, item.starts_thinking)
+                        printer.feed(item.tokens)
+                    continue
+                advance(0, True)
+                self._totals.add(item)
+                self._keep(item)
+                if not to_screen:
+                    self._report(item)
+                elif printer:
+                    printer.end()
+                    self._report(item)
+                    printer, self._n_printed = None, item.index + 1
+                else:
+                    waiting[item.index] = item
+                while self._n_printed in waiting:  # in the order of the prompts
+                    self._print_whole(waiting.pop(self._n_printed))
+                    self._n_printed += 1
+
+    def _printer(self, index: int, starts_thinking: bool) -> AnswerPrinter:
+        self._heading(index)
+        return AnswerPrinter(starts_thinking, self._color, self._show_reasoning)
+
+    def _heading(self, index: int) -> None:
+        if len(self._prompts) > 1 and sys.stderr.isatty() and not self._quiet:
+            content = self._prompts[index].content
+            text = content if isinstance(content, str) else content[-1]["content"]
+            line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
+            click.secho(("\n" if index else "") + line, err=True, dim=True)
+
+    def _print_whole(self, result: Result) -> None:
+        printer = self._printer(result.index, result.starts_thinking)
+        printer.feed(result.tokens)
+        printer.end()
+        self._report(result)
+
+    def _keep(self, result: Result) -> None:
+        if self._trace:
+            self._trace.write(trace_lines(result))
+        line = to_line(result.as_dict()) if self._format == "jsonl" else f"{result.answer}\n"
+        if self._output:
+            self._output.write(line)
+        elif self._format == "jsonl":
+            click.echo(line, nl=False)
+            sys.stdout.flush()
+
+    def _report(self, result: Result) -> None:
+        """What the user should know of a response that did not end by itself."""
+        reason, name = result.finish_reason, f"prompt {result.id}"
+        inside = " inside the reasoning" if result.reasoning and not result.answer else ""
+        if reason is FinishReason.ERROR:
+            self._note(f"{name} failed: {result.error}")
+        elif reason is FinishReason.CONTEXT:
+            self._note(f"{name}: the context is full after {len(result.tokens)} tokens{inside}: raise --ctx-size")
+        elif reason is FinishReason.LENGTH and not self._quiet:
+            self._note(f"{name}: ended by --max-tokens after {len(result.tokens)} tokens{inside}")
+
+    # ---------------------------------------------------------------- stderr
+    @property
+    def _quiet(self) -> bool:
+        return bool(self._values["quiet"])
+
+    def _note(self, text: str) -> None:
+        click.echo(f"foreal-gen: {text}", err=True)
+
+    def _kept(self) -> str:
+        return f", kept in {self._output.path}" if self._output else ""
+
+    def _summarise(self, cost: Any, seconds: float) -> None:
+        if self._quiet:
+            return
+        rows = list(self._totals.lines(self._settings, cost, seconds))
+        width = max(len(label) for label, _ in rows)
+        click.echo("", err=True)
+        for label, text in rows:
+            shown = click.style(f"{label:<{width}}", dim=True) if sys.stderr.isatty() else f"{label:<{width}}"
+            click.echo(f"{shown}  {text}", err=True)
+
+    @contextlib.contextmanager
+    def _progress(self, to_screen: bool) -> Iterator[Any]:
+        """A bar on a terminal's stderr, unless answers stream to the same terminal."""
+        streaming = to_screen and sys.stdout.isatty()
+        if self._quiet or streaming or not sys.stderr.isatty():
+            yield lambda n_tokens, finished: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("answering"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+        )
+        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=len(self._prompts), speed="")
+            started, written = time.perf_counter(), 0
+
+            def advance(n_tokens: int, finished: bool) -> None:
+                nonlocal written
+                written += n_tokens
+                speed = f"{written / (time.perf_counter() - started):.0f} tokens/s"
+                bar.update(task, advance=int(finished), speed=speed)
+
+            yield advance

@@ -1,0 +1,82 @@
+"""foreal-gen: answer a file of prompts. Parses, calls the engine, prints."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..errors import UsageError
+from .options import (
+    ForealCommand,
+    generation_of,
+    method_options,
+    model_options,
+    option,
+    prompting_options,
+    sampling_options,
+)
+
+if TYPE_CHECKING:
+    from ..config import Generation
+    from ..results import Prompt
+
+EPILOG = """\b
+Examples:
+  foreal-gen --prompt 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
+  foreal-gen --file prompts.txt -o answers.jsonl --parallel 8
+  foreal-gen -l leader.gguf -d draft.gguf -f prompts.jsonl --trace trace.jsonl --temp 0
+Every option is also an environment variable: FOREAL_CTX_SIZE=4096 for --ctx-size.
+Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
+
+
+@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@option("--file", "-f", metavar="PATH", help="Prompts: a line each (text), or JSON objects (.jsonl); - is stdin.")
+@option("--prompt", multiple=True, metavar="TEXT", help="A prompt; repeatable.", envvar=None)
+@option("--output", "-o", metavar="FILE", help="Write the results here, each as soon as it is finished.")
+@option("--format", type=click.Choice(["text", "jsonl"]), help="[default: text on stdout, jsonl with -o]")
+@option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time.")
+@option("--trace", metavar="FILE", help="Write every decision here, one JSON object per line.")
+@option(
+    "--reasoning",
+    type=click.Choice(["auto", "show", "hide"]),
+    default="auto",
+    help="On stderr; auto: terminals.",
+)
+@option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    help="Words coloured by author.",
+)
+@option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
+@model_options
+@method_options
+@sampling_options
+@prompting_options
+@click.version_option(__version__, prog_name="foreal-gen")
+def main(**values: Any) -> None:
+    """Answer prompts with FoReaL-Decoding: a leader starts sentences, a draft finishes them.
+
+    Answers go to stdout, everything else to stderr.
+    """
+    settings = generation_of(values)
+    prompts = _prompts(values, settings)
+    from ..engine import with_seed
+    from .answering import Run
+
+    sys.exit(Run(values, with_seed(settings), prompts).execute())
+
+
+def _prompts(values: dict[str, Any], settings: Generation) -> list[Prompt]:
+    from ..results import Prompt
+    from .prompts import read_prompts, with_unique_ids
+
+    if not values["file"] and not values["prompt"]:
+        raise UsageError("nothing to answer: give --file PATH (- is stdin) or --prompt TEXT; --help shows all")
+    prompts = [Prompt(text) for text in values["prompt"]]
+    if values["file"]:
+        prompts += read_prompts(values["file"], settings)
+    return with_unique_ids(prompts, values["file"] or "--prompt")

@@ -1,0 +1,35 @@
+"""The command `foreal`: a group of the commands, each imported only when it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from .. import __version__
+
+_COMMANDS = {"gen": "Answer a file of prompts."}
+
+
+class LazyGroup(click.Group):
+    """Subcommands by name, so that --help does not wait for what it does not need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = import_module(f".{name}", __package__).main
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(_COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="foreal")
+def main() -> None:
+    """FoReaL-Decoding for GGUF models: a strong leader and a cheap draft write one response."""

@@ -1,0 +1,185 @@
+"""Options shared by the commands, as decorators; every one is also an environment variable FOREAL_*.
+
+Names and help are here; defaults come from config.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from ..config import (
+    BOUNDARIES,
+    COMPARE,
+    FLASH_ATTENTION,
+    HITS_FROM,
+    KV_TYPES,
+    Generation,
+    Method,
+    Mode,
+    Prompting,
+    Runtime,
+    Sampling,
+)
+from ..errors import ForealError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_METHOD, _SAMPLING, _RUNTIME, _GENERATION = Method(), Sampling(), Runtime(), Generation()
+
+
+class CliError(click.ClickException):
+    """A ForealError as click prints it: one line, and the error's exit code."""
+
+    def __init__(self, error: ForealError) -> None:
+        super().__init__(" ".join(str(error).split()))
+        self.exit_code = error.exit_code  # type: ignore[misc]
+
+
+class ForealCommand(click.Command):
+    """A command whose errors are one line on stderr and whose Ctrl-C ends with 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ForealError as error:
+            raise CliError(error) from error
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+def option(*names: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+    """click.option with FOREAL_<LONG_NAME> as its environment variable."""
+    long = next(name for name in names if name.startswith("--")).split("/")[0]
+    attributes.setdefault("envvar", "FOREAL_" + long.strip("-").replace("-", "_").upper())
+    if attributes.get("default") is not None and not attributes.get("multiple"):
+        attributes.setdefault("show_default", True)
+    return click.option(*names, **attributes)
+
+
+def _all(*decorators: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    def decorate(function: Decorated) -> Decorated:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+model_options = _all(
+    option("--pair", metavar="NAME", help="A pair by name (models/pairs.toml, or your own).  [default: tiny]"),
+    option("--leader", "-l", metavar="MODEL", help="Leader: a GGUF file, or owner/repo[:quant] on the hub."),
+    option("--draft", "-d", metavar="MODEL", help="Draft: a GGUF file, or owner/repo[:quant] on the hub."),
+    option("--offline", is_flag=True, help="Use only files that are already here."),
+    option(
+        "--ctx-size",
+        "-c",
+        type=int,
+        metavar="N",
+        help="Context per sequence.  [default: the models', up to 8192]",
+    ),
+    option("--threads", "-t", type=int, metavar="N", help="Threads.  [default: one per core]"),
+    option("--leader-gpu-layers", type=int, default=-1, metavar="N", help="Leader's layers on the GPU; -1: all."),
+    option("--draft-gpu-layers", type=int, default=-1, metavar="N", help="Draft's layers on the GPU; -1: all."),
+    option("--batch-size", type=int, default=_RUNTIME.batch_size, metavar="N", help="Most tokens per evaluation."),
+    option("--flash-attn", type=click.Choice(FLASH_ATTENTION), default=_RUNTIME.flash_attention),
+    option("--cache-type-k", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_k, help="Type of the K cache."),
+    option("--cache-type-v", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_v, help="Type of the V cache."),
+    option("--verbose", "-v", is_flag=True, help="llama.cpp's own log on stderr."),
+)
+
+method_options = _all(
+    option("--mode", type=click.Choice([str(m) for m in Mode]), default=str(_GENERATION.mode), help="Who writes."),
+    option("--lead-tokens", "-n", type=int, default=_METHOD.n, help="The leader's first tokens of a sentence."),
+    option("--lead-prob", "-p", type=float, default=_METHOD.p, help="Chance that the leader leads a sentence."),
+    option("--hits", "-k", type=int, default=_METHOD.k, help="Hits in a row before the draft takes over."),
+    option("--hits-from", type=click.Choice(HITS_FROM), default=_METHOD.hits_from, help="Where hits are counted."),
+    option(
+        "--boundaries",
+        type=click.Choice(BOUNDARIES),
+        default=_METHOD.boundaries,
+        help="What ends a sentence.",
+    ),
+    option(
+        "--compare",
+        type=click.Choice(COMPARE),
+        default=_METHOD.compare,
+        help="What is held against the draft.",
+    ),
+)
+
+sampling_options = _all(
+    option("--temp", type=float, default=_SAMPLING.temp, help="Temperature; 0 is greedy."),
+    option("--top-p", type=float, default=_SAMPLING.top_p, help="Nucleus; 1 is off."),
+    option("--top-k", type=int, default=_SAMPLING.top_k, help="Most likely tokens kept; 0 is off."),
+    option("--min-p", type=float, default=_SAMPLING.min_p, help="Least chance against the best; 0 is off."),
+    option("--repeat-penalty", type=float, default=_SAMPLING.repeat_penalty, help="1 is off."),
+    option("--repeat-last-n", type=int, default=_SAMPLING.repeat_last_n, help="Tokens it looks back on."),
+    option("--seed", type=int, metavar="N", help="0 is a seed.  [default: drawn, and reported]"),
+    option("--max-tokens", type=int, metavar="N", help="[default: until the end, or the context is full]"),
+    option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
+)
+
+prompting_options = _all(
+    option("--system", metavar="TEXT", help="System message."),
+    option("--raw", is_flag=True, help="No chat template: the prompt as it is."),
+    option(
+        "--template-arg",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A switch of the chat template, such as enable_thinking=false; repeatable.",
+    ),
+)
+
+
+def method_of(values: dict[str, Any]) -> Method:
+    return Method(
+        n=values["lead_tokens"],
+        p=values["lead_prob"],
+        k=values["hits"],
+        hits_from=values["hits_from"],
+        boundaries=values["boundaries"],
+        compare=values["compare"],
+    )
+
+
+def generation_of(values: dict[str, Any]) -> Generation:
+    """The Generation of the method and sampling options."""
+    names = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
+    return Generation(
+        mode=Mode(values["mode"]),
+        method=method_of(values),
+        sampling=Sampling(**{name: values[name] for name in names}),
+        seed=values["seed"],
+        max_tokens=values["max_tokens"],
+        stop=tuple(values["stop"]),
+    )
+
+
+def runtime_of(values: dict[str, Any]) -> Runtime:
+    return Runtime(
+        ctx_size=values["ctx_size"],
+        threads=values["threads"],
+        batch_size=values["batch_size"],
+        flash_attention=values["flash_attn"],
+        kv_type_k=values["cache_type_k"],
+        kv_type_v=values["cache_type_v"],
+        verbose=values["verbose"],
+    )
+
+
+def prompting_of(values: dict[str, Any]) -> Prompting:
+    """The Prompting of its options; template values are read as JSON where they are JSON."""
+    arguments = {}
+    for item in values["template_arg"]:
+        name, equals, value = item.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{item!r} is not NAME=VALUE", param_hint="--template-arg")
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+    return Prompting(system=values["system"], raw=values["raw"], template_args=arguments)

@@ -1,0 +1,289 @@
+"""A leader, a draft and their vocabulary without weights.
+
+A fake's logits are a pure function of what its cache really holds in the slot (a hash of the cached texts and
+the role's own deviations), not of what the caller believes: a skipped, doubled or misplaced token shows as
+another next token. Knows the model protocol and nothing of the scheduler's inside.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from foreal_local.errors import SequenceError
+from foreal_local.ledger import Shape
+from foreal_local.model import Logits, Output, Row, Snapshot
+from foreal_local.scheduler import Scheduler
+from foreal_local.sequence import Role
+
+LEADER, DRAFT = Role.LEADER, Role.DRAFT
+
+# ---------------------------------------------------------------- words
+# Pieces and how often they come up. About every tenth token can end a sentence, every hundredth the response.
+_COMMON: dict[bytes, float] = {
+    b" the": 8, b" we": 8, b" get": 7, b" x": 7, b" is": 7, b" sum": 6, b" of": 6, b" then": 5, b" two": 5,
+    b" and": 5, b"So": 3, b"Wait": 3, b",": 3, b"1": 3, b"2": 3, b"3": 3, b" 4": 2, b" e.g": 1.5, b"\xc3": 1,
+    b"\xa9": 0.3, b"\xf0\x9f": 0.7, b"\x98\x80": 0.2, b'"': 1, b"<": 0.7, b"a>": 0.7, b"b>": 0.7,
+    b".": 6, b"?": 1, b"!": 0.7, b"\n": 1.5, b".\n": 1, b". So": 0.8, b"\n\n": 0.5, b"...": 0.5,
+}  # fmt: skip
+END = 0
+SPECIAL = 1  # in the pair of different vocabularies its text is another one for each role
+PIECES: tuple[bytes, ...] = (b"", b"<a>", *_COMMON)
+DRAFT_PIECES: tuple[bytes, ...] = (b"", b"<b>", *_COMMON)
+ID = {piece: token for token, piece in enumerate(PIECES)}
+N_VOCAB = len(PIECES)
+_WEIGHTS = np.array([0.8, 1.5, *_COMMON.values()])
+_FOLLOWERS = ((b"\xc3", b"\xa9", 6), (b"\xf0\x9f", b"\x98\x80", 6), (b" e.g", b".", 4), (b"3", b".", 2))
+
+_N_ROWS = 4096
+_rng = np.random.default_rng(7)
+_LOGITS = (np.log(_WEIGHTS) + _rng.gumbel(size=(_N_ROWS, N_VOCAB))).astype(np.float32)
+_BONUS = np.zeros((N_VOCAB, N_VOCAB), np.float32)
+for _first, _second, _value in _FOLLOWERS:
+    _BONUS[ID[_first], ID[_second]] = _value
+
+
+def ids_of(text: str) -> list[int]:
+    """Ids of a text, the longest piece first."""
+    data, ids = text.encode(), []
+    while data:
+        piece = max((piece for piece in ID if piece and data.startswith(piece)), key=len)
+        ids.append(ID[piece])
+        data = data[len(piece) :]
+    return ids
+
+
+# ---------------------------------------------------------------- the model
+@dataclass(frozen=True)
+class Evaluated:
+    """One row as the model was asked to evaluate it: after `before` cached tokens."""
+
+    slot: int
+    before: int
+    tokens: tuple[int, ...]
+    n_outputs: int
+    decode: bool
+
+
+class FakeModel:
+    """The model protocol without a model. Owns its slots, and a record of every evaluation asked for.
+
+    `agreement`: the share of prefixes at which it wants what the shared hash wants; at the others it goes its
+    own way, so two fakes of agreement 1.0 are the same model. `truncation`: "remove" takes tokens back,
+    "clear" forgets all (recurrent memory), "refuse" proves that nobody asks. `raise_at`: what to raise at
+    which call; `fails`: whether a row cannot be evaluated. `script` makes it want given tokens.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        *,
+        n_slots: int = 4,
+        n_ctx: int = 512,
+        n_batch: int = 32,
+        agreement: float = 1.0,
+        truncation: str = "refuse",
+        pieces: tuple[bytes, ...] = PIECES,
+    ) -> None:
+        self.role, self.agreement, self.truncation, self.pieces = role, agreement, truncation, pieces
+        self._n_slots, self._n_ctx, self._n_batch = n_slots, n_ctx, n_batch
+        self._n_calls = 0
+        self._tokens: list[list[int]] = [[] for _ in range(n_slots)]
+        self._hashes: list[list[int]] = [[] for _ in range(n_slots)]
+        self._buffer = np.empty(N_VOCAB, np.float32)
+        self._scripted: dict[int, int] = {}
+        self.records: list[list[Evaluated]] = []
+        self.n_truncated = 0
+        self.n_released = 0
+        self.raise_at: dict[int, BaseException] = {}
+        self.fails: Callable[[FakeModel, Row], bool] = lambda _model, _row: False
+
+    @property
+    def n_slots(self) -> int:
+        return self._n_slots
+
+    @property
+    def n_ctx(self) -> int:
+        return self._n_ctx
+
+    @property
+    def n_calls(self) -> int:
+        return self._n_calls
+
+    def cached(self, slot: int) -> int:
+        return len(self._tokens[slot])
+
+    def held(self, slot: int) -> list[int]:
+        """What the slot really holds."""
+        return list(self._tokens[slot])
+
+    def script(self, prompt: Iterable[int], ids: Iterable[int]) -> None:
+        """After this prompt and any number of these ids, want the next of them."""
+        state = 0
+        for token in prompt:
+            state = zlib.crc32(self.pieces[token], state)
+        for token in ids:
+            self._scripted[state] = token
+            state = zlib.crc32(self.pieces[token], state)
+
+    def logits(self, ids: Iterable[int]) -> Logits:
+        """The logits after a whole prefix, computed from nothing."""
+        state, last = 0, END
+        for token in ids:
+            state, last = zlib.crc32(self.pieces[token], state), token
+        return self._logits_at(state, last)
+
+    def _logits_at(self, state: int, last: int) -> Logits:
+        if state in self._scripted:
+            return np.where(np.arange(N_VOCAB) == self._scripted[state], 20, -20).astype(np.float32)
+        mixed = state * 0x9E3779B1 & 0xFFFFFFFF
+        deviates = (state * 0xC2B2AE3D & 0xFFFFFFFF) >> 12 >= self.agreement * 2**20
+        if deviates:
+            mixed = (state * 0x85EBCA77 + zlib.crc32(self.role.value.encode())) & 0xFFFFFFFF
+        return _LOGITS[mixed >> 20] + _BONUS[last]
+
+    # ------------------------------------------------------------ evaluating
+    def evaluate(self, rows: list[Row]) -> Iterator[Output]:
+        assert len({row.slot for row in rows}) == len(rows), "a slot is in the batch twice"
+        self.records.append(
+            [Evaluated(r.slot, self.cached(r.slot), tuple(r.tokens), r.n_outputs, r.decode) for r in rows]
+        )
+        for row in rows:
+            assert row.tokens, "an empty row"
+            assert 1 <= row.n_outputs <= len(row.tokens), "logits wanted where nothing is evaluated"
+            assert self.cached(row.slot) + len(row.tokens) <= self.n_ctx, "more than the context holds"
+            assert all(0 < token < N_VOCAB for token in row.tokens), "a token the vocabulary does not have"
+        failed: set[int] = set()
+        for parts in self._chunks(rows):
+            self._n_calls += 1
+            if error := self.raise_at.pop(self._n_calls, None):
+                for index, _, _ in parts:
+                    self._abort(rows[index].slot)
+                raise error
+            first_of = []
+            for index, begin, end in parts:
+                row = rows[index]
+                if index in failed or self.fails(self, row):
+                    failed.add(index)
+                else:
+                    self._extend(row.slot, row.tokens[begin:end])
+                first_of.append(self.cached(row.slot) - (end - begin))
+            for (index, begin, end), first in zip(parts, first_of, strict=True):
+                if index in failed:
+                    yield Output(index, 0, None, SequenceError(f"no room for {end - begin} more tokens"))
+                    continue
+                row = rows[index]
+                for i in range(max(begin, len(row.tokens) - row.n_outputs), end):
+                    at = first + i - begin
+                    self._buffer[:] = self._logits_at(self._hashes[row.slot][at], self._tokens[row.slot][at])
+                    yield Output(index, i, self._buffer)
+                    self._buffer.fill(np.nan)  # a view is not valid for longer
+
+    def _chunks(self, rows: list[Row]) -> Iterator[list[tuple[int, int, int]]]:
+        """Parts (row, begin, end) that fill one call each."""
+        parts: list[tuple[int, int, int]] = []
+        room = self._n_batch
+        for index, row in enumerate(rows):
+            begin = 0
+            while begin < len(row.tokens):
+                end = min(len(row.tokens), begin + room)
+                parts.append((index, begin, end))
+                room -= end - begin
+                begin = end
+                if not room:
+                    yield parts
+                    parts, room = [], self._n_batch
+        if parts:
+            yield parts
+
+    def _extend(self, slot: int, tokens: list[int]) -> None:
+        hashes = self._hashes[slot]
+        for token in tokens:
+            hashes.append(zlib.crc32(self.pieces[token], hashes[-1] if hashes else 0))
+        self._tokens[slot].extend(tokens)
+
+    def _abort(self, slot: int) -> None:
+        """A call was stopped half-way: what it had added is removed; some memories can only be cleared."""
+        if self.truncation == "clear":
+            self.release(slot)
+
+    # ------------------------------------------------------------ slots
+    def truncate(self, slot: int, n_tokens: int) -> int:
+        assert self.truncation != "refuse", "a token is taken back in plain generation"
+        self.n_truncated += 1
+        if n_tokens >= self.cached(slot):
+            return self.cached(slot)
+        keep = n_tokens if self.truncation == "remove" else 0
+        del self._tokens[slot][keep:], self._hashes[slot][keep:]
+        return keep
+
+    def save(self, slot: int) -> Snapshot:
+        return Snapshot(self.cached(slot), np.array(self._tokens[slot], np.int32).tobytes())
+
+    def restore(self, slot: int, snapshot: Snapshot) -> None:
+        self.release(slot)
+        self._extend(slot, np.frombuffer(snapshot.data, np.int32).tolist())
+
+    def release(self, slot: int) -> None:
+        self.n_released += 1
+        self._tokens[slot].clear()
+        self._hashes[slot].clear()
+
+
+class FakeVocabulary:
+    """Both roles' tokens. `different`: SPECIAL has another text for each role, two ids for the reader."""
+
+    def __init__(self, different: bool = False) -> None:
+        self._pieces = {LEADER: PIECES, DRAFT: DRAFT_PIECES if different else PIECES}
+        self._foreign = {LEADER: (ID[b"<"], ID[b"a>"]), DRAFT: (ID[b"<"], ID[b"b>"])} if different else {}
+
+    def piece(self, role: Role, token: int) -> bytes:
+        return self._pieces[role][token]
+
+    def is_end(self, role: Role, token: int) -> bool:
+        return token == END
+
+    def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
+        if token == SPECIAL and author is not reader and self._foreign:
+            return self._foreign[author]
+        return (token,)
+
+
+# ---------------------------------------------------------------- a pair
+SHAPES = {LEADER: Shape(n_weights=1000, n_layers=3, width=8), DRAFT: Shape(n_weights=90, n_layers=2, width=4)}
+
+
+@dataclass
+class FakePair:
+    """A leader and a draft that agree on most prefixes, and schedulers over them."""
+
+    n_slots: int = 4
+    n_ctx: int = 512
+    n_batch: int = 32
+    agreement: float = 0.8
+    truncation: str = "refuse"
+    different: bool = False
+    models: dict[Role, FakeModel] = field(init=False)
+    vocabulary: FakeVocabulary = field(init=False)
+
+    def __post_init__(self) -> None:
+        shared: dict[str, Any] = {"n_slots": self.n_slots, "n_ctx": self.n_ctx, "n_batch": self.n_batch}
+        shared["truncation"] = self.truncation
+        pieces = DRAFT_PIECES if self.different else PIECES
+        self.vocabulary = FakeVocabulary(self.different)
+        self.models = {
+            LEADER: FakeModel(LEADER, **shared),
+            DRAFT: FakeModel(DRAFT, agreement=self.agreement, pieces=pieces, **shared),
+        }
+
+    def scheduler(self, **options: Any) -> Scheduler:
+        return Scheduler(dict(self.models), self.vocabulary, SHAPES, **options)
+
+    @property
+    def n_held(self) -> int:
+        """Tokens in all caches."""
+        return sum(model.cached(slot) for model in self.models.values() for slot in range(model.n_slots))

@@ -1,0 +1,78 @@
+"""Sequences over the fakes: make them, run them to the end, and say what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from fakes import DRAFT, LEADER
+
+from foreal_local.config import Generation, Method, Mode, Sampling
+from foreal_local.scheduler import Event, Scheduler
+from foreal_local.sequence import Sequence
+
+
+def new_sequence(
+    index: int = 0,
+    *,
+    seed: int = 1,
+    prompt: list[int] | None = None,
+    draft_prompt: list[int] | None = None,
+    mode: Mode = Mode.FOREAL,
+    max_tokens: int | None = 80,
+    stop: tuple[str, ...] = (),
+    sampling: Sampling | None = None,
+    temp: float = 0.0,
+    **method: Any,
+) -> Sequence:
+    """A sequence with a prompt of its own; `method` as in Method, by default short sentences' n, p and k."""
+    method = {"n": 4, "p": 0.6, "k": 2, **method}
+    settings = Generation(mode, Method(**method), sampling or Sampling(temp), seed, max_tokens, stop)
+    ids = prompt if prompt is not None else prompt_of(index)
+    draft_ids = draft_prompt if draft_prompt is not None else ids
+    wanted = {Mode.FOREAL: (LEADER, DRAFT), Mode.LEADER: (LEADER,), Mode.DRAFT: (DRAFT,)}[mode]
+    return Sequence(str(index), index, settings, {r: ids if r is LEADER else draft_ids for r in wanted})
+
+
+def prompt_of(index: int) -> list[int]:
+    """Prompts of different lengths and contents."""
+    rng = np.random.default_rng([3, index])
+    return rng.integers(2, 16, size=1 + (5 * index) % 23).tolist()
+
+
+def run_all(scheduler: Scheduler, sequences: Iterable[Sequence], max_steps: int = 100_000) -> dict[str, str]:
+    """Run to the end, checked after each step; returns by id what the events showed, piece by piece."""
+    shown: dict[str, str] = {}
+    finished: list[str] = []
+    for sequence in sequences:
+        scheduler.add(sequence)
+        shown[sequence.id] = ""
+    for _ in range(max_steps):
+        if scheduler.idle:
+            assert sorted(finished) == sorted(shown), "not every sequence was reported as finished once"
+            return shown
+        for event in scheduler.step():
+            collect(event, shown, finished)
+        scheduler.check()
+    raise AssertionError(f"not idle after {max_steps} steps")
+
+
+def collect(event: Event, shown: dict[str, str], finished: list[str]) -> None:
+    """Note what an event shows at the moment it is given."""
+    name = event.sequence.id
+    assert name not in finished, "an event after the end"
+    shown[name] = shown.get(name, "") + "".join(token.text for token in event.tokens)
+    if event.finished:
+        finished.append(name)
+
+
+def outcome(sequence: Sequence) -> dict[str, Any]:
+    """All that a response is, to compare."""
+    return {
+        "tokens": [(t.id, t.author, t.text, t.sentence, t.led, t.hit, t.hits) for t in sequence.tokens],
+        "views": {role: (view.ids, view.starts) for role, view in sequence.views.items()},
+        "text": sequence.text,
+        "finish": (sequence.finish_reason, sequence.error),
+        "counts": (sequence.n_sentences, sequence.n_led, sequence.n_handoffs),
+    }

@@ -1,0 +1,194 @@
+"""The method's flows, played by hand: requests out, answers in, no model anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+
+import pytest
+
+from foreal_local.config import Generation, Method, Mode
+from foreal_local.decode import Flow, Judge, OpenSentence, Write, Written, alone, flow_for, foreal
+from foreal_local.sequence import Role
+
+LEADER, DRAFT = Role.LEADER, Role.DRAFT
+Hit = Callable[[int], bool]
+
+
+def always(_position: int) -> bool:
+    return True
+
+
+class Player:
+    """Plays the scheduler's part for one flow; `log` has L and D for tokens, ("judge", m) and "open".
+
+    `hit(i)`: whether the sentence's token i (from 1) is a hit; `ends`: lengths of the sentences to come, then
+    none ends. Owns the count of the sentence's tokens.
+    """
+
+    def __init__(self, flow: Flow, led: bool = True, hit: Hit = always, ends: tuple[int, ...] = ()) -> None:
+        self.flow, self.led, self.hit = flow, led, hit
+        self.ends = iter(ends)
+        self.log: list[object] = []
+        self.n_written = 0
+        self.end: int | None = None
+        self.request = next(flow)
+
+    def play(self, n_tokens: int) -> list[object]:
+        """Until the response has n_tokens more."""
+        n_left = n_tokens
+        while n_left:
+            n_left -= self._answer()
+        return self.log
+
+    def _answer(self) -> int:
+        request = self.request
+        if isinstance(request, OpenSentence):
+            self.log.append("open")
+            self.n_written, self.end = 0, next(self.ends, None)
+            self.request = self.flow.send(self.led)
+            return 0
+        if isinstance(request, Judge):
+            assert request.role is DRAFT
+            self.log.append(("judge", request.n_tokens))
+            first = self.n_written - request.n_tokens + 1
+            self.request = self.flow.send(tuple(self.hit(i) for i in range(first, self.n_written + 1)))
+            return 0
+        self.n_written += 1
+        self.log.append("L" if request.role is LEADER else "D")
+        self.request = self.flow.send(Written(ends_sentence=self.n_written == self.end))
+        return 1
+
+
+def lead_length(method: Method, hit: Hit, at_most: int = 60) -> int | None:
+    """After how many tokens the flow hands over; None when it has not."""
+    player = Player(foreal(method), hit=hit)
+    log = player.play(at_most + 1)
+    return log.count("L") if "D" in log else None
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 15])
+@pytest.mark.parametrize("k", [0, 1, 2, 5, 9])
+def test_perfect_draft_takes_over_after_n_plus_k_tokens(n: int, k: int) -> None:
+    """Guards the off-by-one: counted from the lead, never before n + k tokens, and n + 1 for k = 0."""
+    assert lead_length(Method(n=n, k=k), always) == max(n + k, n + 1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 15])
+@pytest.mark.parametrize("k", [0, 1, 2, 5, 9])
+def test_perfect_draft_takes_over_right_after_n_when_hits_count_from_the_start(n: int, k: int) -> None:
+    """Guards hits_from="sentence": the first n tokens count too, but lambda must still exceed n."""
+    assert lead_length(Method(n=n, k=k, hits_from="sentence"), always) == max(n + 1, k)
+
+
+def test_without_hits_the_leader_writes_the_whole_sentence() -> None:
+    """Guards a handoff that comes by length alone."""
+    assert lead_length(Method(n=3, k=2), lambda _i: False) is None
+
+
+def test_a_miss_resets_the_counter() -> None:
+    """Guards counting hits in total: with n = 2 and k = 3 a miss at token 4 makes 5, 6, 7 the run."""
+    assert lead_length(Method(n=2, k=3), lambda i: i != 4) == 7
+    assert lead_length(Method(n=2, k=3), lambda i: i != 5) == 8
+
+
+def test_hits_within_the_first_n_tokens_do_not_count_from_the_lead() -> None:
+    """Guards an early handoff: ten hits before n, then misses."""
+    assert lead_length(Method(n=10, k=2), lambda i: i <= 10) is None
+    assert lead_length(Method(n=10, k=2, hits_from="sentence"), lambda i: i <= 11) == 11
+
+
+def first_handoff(method: Method, hits: list[bool]) -> int | None:
+    """By definition: the first m > n whose trailing run of counted hits is k or longer."""
+    run = 0
+    for m, hit in enumerate(hits, start=1):
+        counts = method.hits_from == "sentence" or m > method.n
+        run = run + 1 if hit and counts else 0
+        if m > method.n and run >= method.k:
+            return m
+    return None
+
+
+def test_batched_checks_decide_as_single_ones() -> None:
+    """Guards the shortcut of judging k - h tokens together: any pattern of hits, against the definition."""
+    rng = random.Random(1)
+    for n, k, hits_from in itertools.product((0, 1, 2, 7), (0, 1, 2, 3, 6), ("lead", "sentence")):
+        method = Method(n=n, k=k, hits_from=hits_from)
+        for _ in range(60):
+            share = rng.random()
+            hits = [rng.random() < share for _ in range(60)]
+            found = lead_length(method, lambda i, hits=hits: hits[i - 1])
+            assert found == first_handoff(method, hits), (method, hits)
+
+
+def test_the_draft_is_asked_only_when_the_counter_can_have_reached_k() -> None:
+    """Guards wasted checks: first k tokens after n, then as many as the counter still lacks."""
+    log = Player(foreal(Method(n=3, k=3)), hit=lambda i: i != 5).play(9)
+    assert log == ["open", *"LLLLLL", ("judge", 3), *"LL", ("judge", 2), "D"]
+
+
+def test_from_the_sentence_start_all_its_tokens_are_judged_first() -> None:
+    log = Player(foreal(Method(n=4, k=2, hits_from="sentence")), hit=lambda i: i != 5).play(8)
+    assert log == ["open", *"LLLLL", ("judge", 5), *"LL", ("judge", 2), "D"]
+
+
+def test_without_k_nobody_is_asked() -> None:
+    """Guards a useless evaluation by the draft with k = 0."""
+    assert Player(foreal(Method(n=2, k=0))).play(4) == ["open", *"LLLD"]
+    assert Player(foreal(Method(n=0, k=0))).play(2) == ["open", *"LD"]
+
+
+def test_n_0_and_k_1_asks_after_each_token() -> None:
+    log = Player(foreal(Method(n=0, k=1)), hit=lambda i: i == 3).play(4)
+    assert log == ["open", "L", ("judge", 1), "L", ("judge", 1), "L", ("judge", 1), "D"]
+
+
+def test_a_sentence_that_ends_while_the_leader_leads_opens_the_next_without_a_check() -> None:
+    """Guards a check (or a handoff) that outlives its sentence: also when it ends exactly at n + k."""
+    log = Player(foreal(Method(n=2, k=1)), ends=(2, 3, 4)).play(10)
+    assert log == ["open", *"LL", "open", *"LLL", "open", *"LLL", ("judge", 1), "D", "open", "L"]
+
+
+def test_the_counter_does_not_survive_the_sentence() -> None:
+    """Guards a hit counter kept between sentences: hits at the end of one are worth nothing in the next."""
+    hits = iter([True, False, True, True, False, False])
+    log = Player(foreal(Method(n=0, k=2)), hit=lambda _i: next(hits), ends=(3,)).play(7)
+    assert log == ["open", *"LL", ("judge", 2), "L", "open", *"LL", ("judge", 2), "D", "D"]
+
+
+def test_a_sentence_that_is_not_led_is_the_drafts() -> None:
+    assert Player(foreal(Method(n=2, k=1)), led=False, ends=(2,)).play(4) == ["open", *"DD", "open", *"DD"]
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 2, 3, 5])
+def test_an_end_seen_at_the_next_token_opens_a_sentence_and_counts_nothing(n_before: int) -> None:
+    """Guards the peek (added = False): the flow opens a sentence, and starts counting from nothing."""
+    flow = foreal(Method(n=2, k=1))
+    player = Player(flow)
+    while player.n_written < n_before:
+        player._answer()
+    while isinstance(player.request, (OpenSentence, Judge)):
+        player._answer()
+    assert isinstance(player.request, Write)
+    assert isinstance(flow.send(Written(ends_sentence=True, added=False)), OpenSentence)
+    assert flow.send(True) == Write(LEADER)
+    fresh = Player(foreal(Method(n=2, k=1)))
+    fresh._answer()
+    player.request, player.log, player.n_written = Write(LEADER), ["open"], 0
+    assert player.play(5) == fresh.play(5)
+
+
+@pytest.mark.parametrize("role", [LEADER, DRAFT])
+def test_alone_writes_everything_and_asks_nobody(role: Role) -> None:
+    letter = "L" if role is LEADER else "D"
+    log = Player(alone(role), led=role is LEADER, ends=(1, 2)).play(6)
+    assert log == ["open", letter, "open", letter, letter, "open", letter, letter, letter]
+
+
+def test_the_mode_names_the_flow() -> None:
+    """Guards a mode that is taken for another."""
+    for mode, letters in ((Mode.LEADER, "L"), (Mode.DRAFT, "D"), (Mode.FOREAL, "LLD")):
+        settings = Generation(mode=mode, method=Method(n=1, k=0))
+        log = Player(flow_for(settings)).play(9)
+        assert log == ["open", *(letters + letters[-1] * 9)[:9]]

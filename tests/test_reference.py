@@ -1,0 +1,109 @@
+"""The scheduler's responses over the fakes, against the slow decoder of reference.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fakes import DRAFT, LEADER, FakePair
+from reference import Reference, Response
+from runs import new_sequence, run_all
+
+from foreal_local.config import Mode, Sampling
+from foreal_local.sequence import Sequence
+
+METHODS: list[dict[str, Any]] = [
+    {"n": 15, "p": 0.6, "k": 5},
+    {"n": 4, "p": 0.6, "k": 2},
+    {"n": 4, "p": 0.9, "k": 3, "hits_from": "sentence"},
+    {"n": 0, "p": 0.5, "k": 0},
+    {"n": 0, "p": 0.8, "k": 1},
+    {"n": 1, "p": 1.0, "k": 4, "hits_from": "sentence"},
+    {"n": 2, "p": 0.3, "k": 0, "boundaries": "simple"},
+    {"n": 3, "p": 1.0, "k": 3, "boundaries": "simple", "hits_from": "sentence"},
+    {"n": 2, "p": 0.7, "k": 2, "compare": "sampled"},
+    {"n": 4, "p": 0.0, "k": 2},
+]
+SAMPLINGS = {
+    "greedy": Sampling(0.0),
+    "default": Sampling(),
+    "hot": Sampling(1.5, top_k=12, top_p=0.9, min_p=0.05, repeat_penalty=1.3, repeat_last_n=8),
+}
+
+
+def assert_same(sequence: Sequence, expected: Response) -> None:
+    """Tokens, authors, sentences, gates and text are the same, and so is every check that was made."""
+    assert [(t.id, t.author, t.sentence, t.led) for t in sequence.tokens] == [
+        (s.id, s.author, s.sentence, s.led) for s in expected.steps
+    ]
+    assert sequence.text == expected.text
+    assert sequence.finish_reason == expected.finish_reason
+    assert (sequence.n_sentences, sequence.n_led) == (expected.n_sentences, expected.n_led)
+    k, mode = sequence.settings.method.k, sequence.settings.mode
+    handed_over = {t.sentence for t in sequence.tokens if t.led and t.author is DRAFT}
+    for token, step in zip(sequence.tokens, expected.steps, strict=True):
+        if token.hit is not None:
+            assert (token.hit, token.hits) == (step.hit, step.hits)
+        elif step.hit is not None:  # a sentence that ended before its next checks were due
+            assert k == 0 or mode is not Mode.FOREAL or token.sentence not in handed_over
+
+
+def responses(settings: dict[str, Any], sampling: str, n: int = 8, **pair: Any) -> list[Sequence]:
+    sequences = [
+        new_sequence(i, seed=i // 2, sampling=SAMPLINGS[sampling], max_tokens=60, **settings)
+        for i in range(n)
+    ]
+    run_all(FakePair(truncation="remove", **pair).scheduler(), sequences)
+    for sequence in sequences:
+        assert_same(sequence, Reference(FakePair(**pair), sequence).run())
+    return sequences
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("settings", METHODS, ids=str)
+def test_responses_equal_the_slow_decoders(settings: dict[str, Any], sampling: str) -> None:
+    """Guards cache positions, batched checks, the peek, the gate's and the tokens' random streams."""
+    responses(settings, sampling)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("settings", METHODS[1:6:2], ids=str)
+def test_with_different_vocabularies_too(settings: dict[str, Any], sampling: str) -> None:
+    """Guards positions taken from the wrong role's view: here the two views have different lengths."""
+    sequences = responses(settings, sampling, different=True)
+    lengths = [(len(s.views[LEADER].ids), len(s.views[DRAFT].ids)) for s in sequences]
+    assert any(leader != draft for leader, draft in lengths)
+
+
+@pytest.mark.parametrize("mode", [Mode.LEADER, Mode.DRAFT])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_one_role_alone(mode: Mode, sampling: str) -> None:
+    responses({"mode": mode}, sampling)
+
+
+def test_different_prompts_for_each_role() -> None:
+    """Guards one role's prompt evaluated by the other: templates differ, the response is shared."""
+    pair = FakePair(truncation="remove")
+    sequences = [new_sequence(i, draft_prompt=[5, 6, 7, 8, 9][: i + 1], k=1) for i in range(5)]
+    run_all(pair.scheduler(), sequences)
+    for sequence in sequences:
+        assert_same(sequence, Reference(FakePair(), sequence).run())
+
+
+@pytest.mark.parametrize("n_ctx", [25, 40, 41])
+def test_a_full_context(n_ctx: int) -> None:
+    """Guards the last position: the context's every place is used, and the token after it is written."""
+    pair = FakePair(n_ctx=n_ctx, truncation="remove")
+    sequences = [new_sequence(i, max_tokens=None) for i in range(12)]
+    run_all(pair.scheduler(), sequences)
+    for sequence in sequences:
+        assert_same(sequence, Reference(pair, sequence).run())
+    assert {str(s.finish_reason) for s in sequences} >= {"context"}
+
+
+@pytest.mark.parametrize("agreement", [0.0, 0.5, 0.95, 1.0])
+def test_drafts_of_any_quality(agreement: float) -> None:
+    sequences = responses({"n": 3, "p": 0.8, "k": 2}, "greedy", agreement=agreement)
+    checks = [token.hit for sequence in sequences for token in sequence.tokens if token.hit is not None]
+    assert checks
+    assert all(checks) or agreement < 1.0
