@@ -113,7 +113,6 @@ class Scheduler:
                 continue
             flow = flow_for(sequence.settings)
             job = Job(sequence, self._free.pop(), flow, gate_for(sequence.settings), next(flow))
-            job.sequence.seconds -= time.perf_counter()
             self._jobs.append(job)
         return refused
 
@@ -242,7 +241,7 @@ class Scheduler:
             job.flow.close()
         finally:
             self._jobs.remove(job)
-            job.sequence.seconds += time.perf_counter()
+            job.sequence.seconds += time.perf_counter() - job.started
             for model in self._models.values():
                 model.release(job.slot)
             self._free.append(job.slot)

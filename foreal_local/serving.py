@@ -6,6 +6,7 @@ no slots of others, no rows and no model.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 from .decode import Answer, Flow, Judge, OpenSentence, Request, Written
@@ -29,6 +30,7 @@ class Job:
     gate: Gate
     request: Request
     skipped: int = 0
+    started: float = field(default_factory=time.perf_counter)
     judged: dict[int, int] = field(default_factory=dict)
 
 

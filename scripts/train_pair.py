@@ -26,7 +26,7 @@ WORK = ROOT / "build" / "pair"
 N_VOCAB = 544
 SHAPES = {
     "leader": {"width": 192, "n_layers": 4, "n_heads": 6, "width_ff": 512},
-    "draft": {"width": 96, "n_layers": 3, "n_heads": 4, "width_ff": 256},
+    "draft": {"width": 128, "n_layers": 3, "n_heads": 4, "width_ff": 320},
 }
 
 

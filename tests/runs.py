@@ -12,6 +12,20 @@ from foreal_local.config import Generation, Method, Mode, Sampling
 from foreal_local.scheduler import Event, Scheduler
 from foreal_local.sequence import Sequence
 
+SETTINGS: list[dict[str, Any]] = [
+    {"n": 15, "p": 0.6, "k": 5, "temp": 0.6},
+    {"n": 4, "p": 0.6, "k": 2},
+    {"n": 3, "p": 0.9, "k": 3, "hits_from": "sentence", "temp": 1.0},
+    {"n": 0, "p": 0.5, "k": 0},
+    {"n": 0, "p": 0.8, "k": 1, "boundaries": "simple", "temp": 0.6},
+    {"n": 1, "p": 1.0, "k": 4, "hits_from": "sentence", "boundaries": "simple"},
+    {"n": 2, "p": 0.7, "k": 2, "compare": "sampled", "temp": 0.8},
+    {"n": 2, "p": 0.3, "k": 1, "stop": ("sum of", "x?")},
+    {"mode": Mode.LEADER, "temp": 0.6},
+    {"mode": Mode.DRAFT},
+]
+"""Settings for the laws: every option, greedy and sampled."""
+
 
 def new_sequence(
     index: int = 0,

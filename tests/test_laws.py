@@ -14,24 +14,11 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, LEADER, FakePair
-from runs import new_sequence, outcome, run_all
+from runs import SETTINGS, new_sequence, outcome, run_all
 
 from foreal_local.config import Mode
 from foreal_local.sentences import Verdict
-from foreal_local.sequence import FinishReason, Role, Sequence
-
-SETTINGS: list[dict[str, Any]] = [
-    {"n": 15, "p": 0.6, "k": 5, "temp": 0.6},
-    {"n": 4, "p": 0.6, "k": 2},
-    {"n": 3, "p": 0.9, "k": 3, "hits_from": "sentence", "temp": 1.0},
-    {"n": 0, "p": 0.5, "k": 0},
-    {"n": 0, "p": 0.8, "k": 1, "boundaries": "simple", "temp": 0.6},
-    {"n": 1, "p": 1.0, "k": 4, "hits_from": "sentence", "boundaries": "simple"},
-    {"n": 2, "p": 0.7, "k": 2, "compare": "sampled", "temp": 0.8},
-    {"n": 2, "p": 0.3, "k": 1, "stop": ("sum of", "x?")},
-    {"mode": Mode.LEADER, "temp": 0.6},
-    {"mode": Mode.DRAFT},
-]
+from foreal_local.sequence import Role, Sequence
 
 
 def batch(settings: dict[str, Any], n: int = 9) -> list[Sequence]:

@@ -50,8 +50,7 @@ def assert_same(sequence: Sequence, expected: Response) -> None:
 
 def responses(settings: dict[str, Any], sampling: str, n: int = 8, **pair: Any) -> list[Sequence]:
     sequences = [
-        new_sequence(i, seed=i // 2, sampling=SAMPLINGS[sampling], max_tokens=60, **settings)
-        for i in range(n)
+        new_sequence(i, seed=i // 2, sampling=SAMPLINGS[sampling], max_tokens=60, **settings) for i in range(n)
     ]
     run_all(FakePair(truncation="remove", **pair).scheduler(), sequences)
     for sequence in sequences:

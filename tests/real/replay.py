@@ -147,7 +147,7 @@ def read(lines: Iterable[Line], report: Report) -> tuple[Line | None, list[Answe
     header: Line | None = None
     answers: dict[str, Answer] = {}
     for number, line in enumerate(lines, start=1):
-        kind, answer = line.get("type"), answers.get(line.get("id", ""))
+        kind, answer = str(line.get("type")), answers.get(line.get("id", ""))
         if missing := FIELDS.get(kind, set()) - line.keys():
             report.violations.append(f"line {number}: a {kind} line without {', '.join(sorted(missing))}")
         elif kind == "header" and number == 1:
@@ -268,7 +268,8 @@ class Judge:
         """Who writes what: the gate decides, then the leader until the handoff is due, then the draft."""
         authors, led, p = [step.author for step in sentence], sentence[0].line["led"], self.header["p"]
         if self.header["mode"] != "foreal":
-            return self.expect_author(sentence, self.header["mode"])
+            self.expect_author(sentence, self.header["mode"])
+            return
         if p in (0, 1) and led != bool(p):
             self.object_to(sentence[0], f"led is {led} although p is {p}")
         n_led = authors.index("draft") if led and "draft" in authors else len(authors) * led
@@ -302,7 +303,8 @@ class Judge:
     def check_end(self, models: dict[str, Model], stop: Sequence[str]) -> None:
         """An end-of-generation token comes last and has no text; "stop" needs one, or a stop string."""
         if self.answer.end is None:
-            return self.object_to(None, "no end line")
+            self.object_to(None, "no end line")
+            return
         reason = self.answer.end["finish_reason"]
         ending = [step for step in self.steps if models[step.author].ends_generation(step.line["token"])]
         for step in ending:
@@ -321,9 +323,7 @@ def judge_answer(
     header: Line, answer: Answer, models: dict[str, Model], tie: float, stop: Sequence[str], report: Report
 ) -> None:
     response = [line["token"] for line in answer.tokens]
-    leader, draft = (
-        opinions(model, answer.prompt[f"{role}_tokens"], response, tie) for role, model in models.items()
-    )
+    leader, draft = (opinions(model, answer.prompt[f"{role}_tokens"], response, tie) for role, model in models.items())
     steps = [Step(*step) for step in zip(answer.tokens, leader, draft, strict=True)]
     Judge(header, answer, steps, report).check(models, stop)
     report.n_answers += 1
@@ -341,7 +341,10 @@ def examine(
     tie: float = TIE,
     stop: Sequence[str] = (),
 ) -> Report:
-    """Replays a trace of a pair with one vocabulary; `stop` are the run's stop strings."""
+    """Replays a trace of a pair with one vocabulary; `stop` are the run's stop strings.
+
+    Raises ValueError when a model cannot be loaded, RuntimeError when it cannot evaluate an answer.
+    """
     report = Report()
     lines = [json.loads(line) for line in Path(trace_path).read_text(encoding="utf-8").splitlines()]
     header, answers = read(lines, report)
@@ -356,9 +359,7 @@ def examine(
     return report
 
 
-def replay(
-    trace_path: Path | str, leader_path: Path | str, draft_path: Path | str, **options: Any
-) -> list[str]:
+def replay(trace_path: Path | str, leader_path: Path | str, draft_path: Path | str, **options: Any) -> list[str]:
     """The violations in a trace file; none for a good one. `options` as for examine."""
     return examine(trace_path, leader_path, draft_path, **options).violations
 

@@ -311,9 +311,7 @@ def test_wrong_ending_is_reported(
     assert objection in violations[0]
 
 
-def test_going_on_after_the_end_of_generation_is_reported(
-    stopped: tuple[Pair, list[Line]], tmp_path: Path
-) -> None:
+def test_going_on_after_the_end_of_generation_is_reported(stopped: tuple[Pair, list[Line]], tmp_path: Path) -> None:
     pair, lines = stopped
     last = lines[-2]
     more = {**last, "i": last["i"] + 1}

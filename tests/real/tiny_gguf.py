@@ -7,8 +7,6 @@ A sentence end raises a flag, axis 0 of the residual stream, which no layer writ
 logits of all sentence ends: without it random models write "???!?", and few sentences of five tokens or more.
 """
 
-# ruff: noqa: RUF001 (full-width characters are what some of these vocabularies are about)
-
 from __future__ import annotations
 
 import shutil
@@ -359,9 +357,7 @@ def write_llama(
     """
     vocabulary = vocabulary or plain()
     model = new_model(path, "llama", seed, width)
-    model.describe(
-        n_layers=n_layers, n_context=n_context, n_heads=n_heads, n_kv_heads=n_kv_heads, width_ff=width_ff
-    )
+    model.describe(n_layers=n_layers, n_context=n_context, n_heads=n_heads, n_kv_heads=n_kv_heads, width_ff=width_ff)
     if n_experts:
         model.writer.add_expert_count(n_experts)
         model.writer.add_expert_used_count(n_experts_used)
@@ -404,12 +400,13 @@ def write_gemma3(
     chat_template: str | None = None,
     scale: float = 4.0,
 ) -> Path:
-    """Sliding-window attention: even layers see `window` tokens back, odd ones everything."""
+    """Sliding-window attention: even layers see `window` tokens back, odd ones everything.
+
+    With swa_full off, llama.cpp rounds the window's cache up to 256 cells: tokens are lost only after as many.
+    """
     vocabulary = vocabulary or plain()
     model = new_model(path, "gemma3", seed, width)
-    model.describe(
-        n_layers=n_layers, n_context=n_context, n_heads=n_heads, n_kv_heads=n_kv_heads, width_ff=width_ff
-    )
+    model.describe(n_layers=n_layers, n_context=n_context, n_heads=n_heads, n_kv_heads=n_kv_heads, width_ff=width_ff)
     model.writer.add_key_length(width // n_heads)
     model.writer.add_value_length(width // n_heads)
     model.writer.add_sliding_window(window)
@@ -448,9 +445,7 @@ def write_lfm2(
     kv_heads = [n_kv_heads if i % 2 else 0 for i in range(n_layers)]
     kernel = 3
     model = new_model(path, "lfm2", seed, width)
-    model.describe(
-        n_layers=n_layers, n_context=n_context, n_heads=n_heads, n_kv_heads=kv_heads, width_ff=width_ff
-    )
+    model.describe(n_layers=n_layers, n_context=n_context, n_heads=n_heads, n_kv_heads=kv_heads, width_ff=width_ff)
     model.writer.add_shortconv_l_cache(kernel)
     model.add_vocabulary(vocabulary, chat_template)
     model.add_ends(vocabulary, scale, norm="token_embd_norm")
