@@ -53,12 +53,13 @@ class Scheduler:
         self._free = list(range(self._n_slots))[::-1]
         self._waiting: deque[Sequence] = deque()
         self._jobs: list[Job] = []
+        self._untold: list[Sequence] = []
         self.cost = {role: Cost() for role in models}
 
     # ---------------------------------------------------------------- what callers do
     @property
     def idle(self) -> bool:
-        return not self._waiting and not self._jobs
+        return not self._waiting and not self._jobs and not self._untold
 
     @property
     def n_open(self) -> int:
@@ -83,38 +84,45 @@ class Scheduler:
         """Cancel everything and free every slot."""
         for sequence in [*self._waiting, *(job.sequence for job in self._jobs)]:
             self.cancel(sequence)
+        self._untold.clear()
 
     def step(self) -> list[Event]:
-        """Give one role its turn; the events of all sequences that something happened to."""
-        touched = self._admit()
-        for job in list(self._jobs):
-            if isinstance(job.request, OpenSentence):
-                resume(job, self._vocabulary)
-                touched.append(job.sequence)
-        role = self._next_role()
-        if role is not None:
-            jobs = [job for job in self._jobs if self._waits_for(job) is role]
-            self._take_turn(role, jobs)
-            touched += [job.sequence for job in jobs]
+        """Give one role its turn; the events of all sequences that something happened to.
+
+        After an exception the scheduler goes on with the next step, which also tells what happened before it.
+        """
+        try:
+            self._admit()
+            for job in self._jobs:
+                if isinstance(job.request, OpenSentence):
+                    self._untold.append(job.sequence)
+                    resume(job, self._vocabulary)
+            self._retire_finished()
+            role = self._next_role()
+            if role is not None:
+                self._take_turn(role, [job for job in self._jobs if self._waits_for(job) is role])
+        finally:
+            self._retire_finished()
+        untold, self._untold = self._untold, []
+        return self._events(untold)
+
+    def _retire_finished(self) -> None:
         for job in [job for job in self._jobs if job.sequence.finished]:
             self._retire(job)
-        return self._events(touched)
 
     # ---------------------------------------------------------------- a step's parts
-    def _admit(self) -> list[Sequence]:
-        """Waiting sequences into free slots; returns those that can never run."""
-        refused = []
+    def _admit(self) -> None:
+        """Waiting sequences into free slots; those that can never run are finished at once."""
         while self._waiting and self._free:
             sequence = self._waiting.popleft()
             problem = self._unservable(sequence)
             if problem:
                 sequence.finish(FinishReason.ERROR, problem)
-                refused.append(sequence)
+                self._untold.append(sequence)
                 continue
             flow = flow_for(sequence.settings)
             job = Job(sequence, self._free.pop(), flow, gate_for(sequence.settings), next(flow))
             self._jobs.append(job)
-        return refused
 
     def _unservable(self, sequence: Sequence) -> str | None:
         for role, view in sequence.views.items():
@@ -154,6 +162,7 @@ class Scheduler:
         served: list[Job] = []
         rows: list[Row] = []
         for job in jobs:
+            self._untold.append(job.sequence)
             job.skipped = 0
             row = self._row(job, role)
             if row is not None:
@@ -212,6 +221,9 @@ class Scheduler:
         if output.index < len(row.tokens) - 1:
             return
         sequence.frontier_top1[role] = (before + len(row.tokens), best)
+        if isinstance(job.request, Judge) and sequence.verdict is Verdict.MAYBE:
+            # The leader's next token may end the sentence before it, and the judge then be asked to write here.
+            job.kept = Fresh(role, output.logits.copy(), best)
         try:
             resume(job, self._vocabulary, Fresh(role, output.logits, best))
         except SequenceError as error:

@@ -188,8 +188,10 @@ class Sequence:
     def take_ready(self) -> list[Token]:
         """Tokens not shown before whose text no stop string can take back any more."""
         ready = len(self.tokens)
+        if not self.finished and self._decoder.getstate()[0]:
+            ready -= 1  # half a character is pending: if nothing follows, the last token shows it
         if self._hold and not self.finished:
-            held = self._held_characters()
+            held = self._held_characters() - sum(len(token.text) for token in self.tokens[ready:])
             while ready > self.n_shown and held > 0:
                 ready -= 1
                 held -= len(self.tokens[ready].text)

@@ -21,7 +21,8 @@ from .sequence import Choice, Role, Sequence
 class Job:
     """A sequence in a slot. `request` is what its flow waits for; `skipped`: steps since it was served.
 
-    `judged`: the judging role's top-1 after each of its view's last positions.
+    `judged`: the judging role's top-1 after each of its view's last positions. `kept`: a copy of its logits at
+    the end of its view, made only where it may have to write there later.
     """
 
     sequence: Sequence
@@ -32,6 +33,7 @@ class Job:
     skipped: int = 0
     started: float = field(default_factory=time.perf_counter)
     judged: dict[int, int] = field(default_factory=dict)
+    kept: Fresh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,10 @@ def _answer(job: Job, vocabulary: PairVocabulary, fresh: Fresh | None) -> Answer
     choice = sequence.peek
     n_view = len(sequence.views[request.role].ids)
     if choice is None or (choice.role, choice.at) != (request.role, n_view):
-        if fresh is None or fresh.role is not request.role or sequence.frontier_top1[request.role][0] != n_view:
+        known = fresh or job.kept
+        if known is None or known.role is not request.role or sequence.frontier_top1[known.role][0] != n_view:
             return None
-        choice = _choose(sequence, fresh)
+        choice = _choose(sequence, known)
     return _write(sequence, choice, vocabulary)
 
 

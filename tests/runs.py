@@ -55,6 +55,11 @@ def prompt_of(index: int) -> list[int]:
     return rng.integers(2, 16, size=1 + (5 * index) % 23).tolist()
 
 
+def drawn_gates(sequence: Sequence, n: int) -> list[bool]:
+    """The first n gates of a sequence that has not begun; it is used up by this."""
+    return [bool(sequence.gate_rng.random() < sequence.settings.method.p) for _ in range(n)]
+
+
 def run_all(scheduler: Scheduler, sequences: Iterable[Sequence], max_steps: int = 100_000) -> dict[str, str]:
     """Run to the end, checked after each step; returns by id what the events showed, piece by piece."""
     shown: dict[str, str] = {}

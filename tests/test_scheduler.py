@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, FakeModel, FakePair, ids_of
-from runs import new_sequence, outcome, run_all
+from runs import drawn_gates, new_sequence, outcome, run_all
 
 from foreal_local.config import Mode
 from foreal_local.errors import EvaluationError
 from foreal_local.model import Row
 from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import FinishReason, Role, Sequence
+from foreal_local.sequence import FinishReason, Role
 
 
 def alone(index: int, **settings: Any) -> dict[str, Any]:
@@ -206,19 +206,13 @@ def test_either_roles_end_of_generation_ends_the_response(author: Role, before: 
 def test_an_end_that_settled_a_sentence_is_dropped_where_the_other_role_goes_on() -> None:
     """Guards a peeked token of the wrong role: the draft would end, but the gate says the leader leads."""
     pair = FakePair(truncation="remove")
-    sequence = next(s for s in (new_sequence(0, prompt=[2], seed=i, p=0.5) for i in range(99)) if gates(s))
+    seeds = (i for i in range(99) if drawn_gates(new_sequence(seed=i, p=0.5), 2) == [False, True])
+    sequence = new_sequence(0, prompt=[2], seed=next(seeds), p=0.5)
     pair.models[DRAFT].script([2], [*ids_of("So we get."), END])
     pair.models[LEADER].script([2, *ids_of("So we get.")], [*ids_of(" x two"), END])
     run_all(pair.scheduler(), [sequence])
     assert sequence.text == "So we get. x two"
     assert [t.author for t in sequence.tokens[-3:]] == [LEADER] * 3
-
-
-def gates(sequence: Sequence) -> bool:
-    """Whether the first two gates of this sequence (p = 0.5) are draft, leader; asked of a twin."""
-    settings = sequence.settings
-    rng = Sequence("", sequence.index, settings, {}).gate_rng
-    return [bool(rng.random() < settings.method.p) for _ in range(2)] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -372,10 +372,7 @@ def test_long_sentences_stay_cheap(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("piece", "expected"),
-    [
-        (piece, END)
-        for piece in (".", "?", "!", "。", "．", "？", "！", "｡", "\n", "3.14", "e.g", "a. b", ".\n")
-    ]
+    [(piece, END) for piece in (".", "?", "!", "。", "．", "？", "！", "｡", "\n", "3.14", "e.g", "a. b", ".\n")]
     + [(piece, NO) for piece in ("", " ", "So", ",", ";", "，", "…", "```", "$$")],
 )
 def test_simple(piece: str, expected: Verdict) -> None:

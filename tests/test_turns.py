@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, FakePair, ids_of
-from runs import SETTINGS, new_sequence, run_all
+from runs import SETTINGS, drawn_gates, new_sequence, run_all
 
 from foreal_local.config import Mode
 from foreal_local.results import count_flops
@@ -103,6 +103,21 @@ def test_nothing_is_evaluated_after_the_end(reason: str) -> None:
     run_all(pair.scheduler(), [sequence])
     assert [t.id for t in sequence.tokens] == wanted[:5]
     assert sequence.cost[DRAFT].tokens == 1 + 4
+
+
+def test_a_judge_that_is_then_asked_to_write_does_not_evaluate_again() -> None:
+    """Guards the join after a miss: the draft has judged up to a stop, the leader's next token shows that the
+    sentence ended there, and the gate gives the next sentence to the draft, which stands there already."""
+    pair = FakePair(truncation="refuse")
+    pair.models[LEADER].script([2], ids_of("So we get. the"))
+    pair.models[DRAFT].script([2, *ids_of("So we get")], ids_of(" x"))
+    pair.models[DRAFT].script([2, *ids_of("So we get.")], [*ids_of(" sum of"), END])
+    seeds = (i for i in range(99) if drawn_gates(new_sequence(seed=i, p=0.5), 2) == [True, False])
+    sequence = new_sequence(0, seed=next(seeds), prompt=[2], n=2, k=2, p=0.5)
+    run_all(pair.scheduler(), [sequence])
+    assert sequence.text == "So we get. sum of"
+    assert sequence.tokens[3].hit is False
+    assert sequence.cost[DRAFT].tokens == 1 + 6
 
 
 def test_an_unused_role_evaluates_nothing() -> None:

@@ -1,0 +1,127 @@
+"""Which module may know which: design.md's layout, read from the sources, and what an import really loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "foreal_local"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+# Each module imports only from lines above its own; within a line, only without a circle.
+LAYERS = (
+    {"errors", "config", "sentences", "ledger"},
+    {"sequence", "sampling", "model", "gate"},
+    {"decode"},
+    {"serving", "scheduler"},
+    {"gguf_file", "hardware", "interrupt"},
+    {"llama", "text"},
+    {"results", "hub", "trace"},
+    {"engine", "session"},
+)
+LAST = len(LAYERS)  # everything else: cli, evaluation
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of this package that a source imports anywhere, by their name under foreal_local."""
+    here = list(path.relative_to(PACKAGE).parent.parts)
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("foreal_local")):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            base = base + [part for part in (node.module or "").split(".") if part and part != "foreal_local"]
+            for alias in node.names:
+                module = ".".join([*base, alias.name])
+                known = PACKAGE.joinpath(*base, f"{alias.name}.py").exists()
+                found.add(module if known else ".".join(base))
+        elif isinstance(node, ast.Import):
+            found |= {a.name.partition(".")[2] for a in node.names if a.name.startswith("foreal_local.")}
+    return found - {""}
+
+
+GRAPH = {name_of(path): imported(path) for path in SOURCES}
+
+
+def layer_of(module: str) -> int:
+    return next((i for i, layer in enumerate(LAYERS) if module.partition(".")[0] in layer), LAST)
+
+
+@pytest.mark.parametrize("module", sorted(GRAPH))
+def test_imports_point_one_way(module: str) -> None:
+    """Guards a lower module that comes to know a higher one: the flow a model, the scheduler llama.cpp."""
+    if module in ("", "__main__"):
+        return
+    above = {other for other in GRAPH[module] if layer_of(other) > layer_of(module)}
+    assert not above, f"{module} imports {sorted(above)}"
+
+
+def test_no_circles() -> None:
+    """Guards two modules that need each other."""
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path, module])
+        if module not in done:
+            for other in GRAPH.get(module, ()):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in GRAPH:
+        visit(module, ())
+
+
+def test_the_flow_knows_no_model_and_no_numbers() -> None:
+    """Guards the method's file: settings and roles are all it may see."""
+    assert GRAPH["decode"] == {"config", "sequence"}
+    assert "numpy" not in (PACKAGE / "decode.py").read_text(encoding="utf-8")
+
+
+def test_one_file_imports_llama_cpp() -> None:
+    """Guards a second file that talks to C."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.partition(".")[0] == "llama_cpp" for name in names):
+                found.append(name_of(path))
+    assert set(found) == {"llama"}
+
+
+@pytest.mark.parametrize("module", ["foreal_local", "foreal_local.scheduler", "foreal_local.results"])
+def test_a_fresh_interpreter_does_not_load_llama_cpp(module: str) -> None:
+    """Guards an import that loads the native library where nothing needs it (--help, the tests on fakes)."""
+    code = f"import sys, {module}; print([name for name in sys.modules if name.startswith('llama_cpp')])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_public_names_are_sorted() -> None:
+    """Guards an __all__ that is not in order, or that names what is not there."""
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
+                assert isinstance(node, ast.Assign)
+                names = ast.literal_eval(node.value)
+                assert list(names) == sorted(names), path
+                assert len(set(names)) == len(names), path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """Guards a module without a docstring."""
+    source = path.read_text(encoding="utf-8")
+    assert not source or ast.get_docstring(ast.parse(source))
