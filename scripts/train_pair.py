@@ -65,7 +65,8 @@ def never_seen() -> set[str]:
 @click.option("--minutes", default=60.0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def train(role: str, minutes: float, threads: int, seed: int) -> None:
+@click.option("--again", is_flag=True, help="A second round from the newest checkpoint.")
+def train(role: str, minutes: float, threads: int, seed: int, again: bool) -> None:
     """Train one role; the newest checkpoint is in build/pair."""
     import torch
     from pair.network import Shape

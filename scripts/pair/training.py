@@ -38,7 +38,7 @@ class Recipe:
 
 
 RECIPES = {
-    LEADER: Recipe(LEADER, share_alone=0.45, error_rate={LEADER: 0.06, DRAFT: 0.18}),
+    LEADER: Recipe(LEADER, share_alone=0.45, error_rate={LEADER: 0.04, DRAFT: 0.1}),
     DRAFT: Recipe(DRAFT, share_alone=0.5, error_rate={LEADER: 0.06, DRAFT: 0.08}),
 }
 
@@ -180,15 +180,17 @@ def train(
             ready.put(batch)
 
     threading.Thread(target=feed, daemon=True).start()
-    n_tokens = step = 0
+    step = 0
     spent = shown = saved = 0.0  # seconds of work: a paused process must not use up its minutes
     losses: list[float] = []
     while spent < minutes * 60:
         started = time.perf_counter()
-        progress[0] = spent / (minutes * 60)
+        part = spent / (minutes * 60)
+        progress[0] = 1.0 if again else part
         scale = min(1.0, (step + 1) / 50)
-        if progress[0] > recipe.hold:
-            scale *= max(0.02, (1 - progress[0]) / (1 - recipe.hold))
+        hold = 0.0 if again else recipe.hold
+        if part > hold:
+            scale *= max(0.02, (1 - part) / (1 - hold)) * (0.5 if again else 1.0)
         tokens, targets = ready.get()
         loss = network.loss(tokens, targets)
         loss.backward()
@@ -210,9 +212,9 @@ def train(
             )
             shown, losses = spent, []
         if spent - saved > 180:
-            save(network, path, n_tokens, spent)
+            save(network, path, n_tokens, before + spent)
             saved = spent
-    save(network, path, n_tokens, spent)
+    save(network, path, n_tokens, before + spent)
     return network
 
 
