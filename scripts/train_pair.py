@@ -85,6 +85,7 @@ def train(role: str, minutes: float, threads: int, seed: int, again: bool) -> No
         seed,
         never_seen(),
         WORK / f"{role}.pt",
+        again,
     )
 
 

@@ -161,11 +161,16 @@ def train(
     seed: int,
     held_out: set[str],
     path: Path,
+    again: bool = False,
 ) -> Network:
-    """Train for so many minutes (batches are made in a thread); `path` keeps the newest checkpoint."""
+    """Train for so many minutes (batches are made in a thread); `path` keeps the newest checkpoint.
+
+    `again`: a second round from that checkpoint, at a rate that only falls from half the first's.
+    """
     torch.manual_seed(seed)
-    network = Network(shape)
-    set_structured_start(network)
+    network, n_tokens, before = load(path) if again else (Network(shape), 0, 0.0)
+    if not again:
+        set_structured_start(network)
     parts = [(b.qkv, 3) for b in network.blocks] + [(b.out, 1) for b in network.blocks]
     parts += [(b.gate_up, 2) for b in network.blocks] + [(b.down, 1) for b in network.blocks]
     muon = Muon([(linear.weight, n) for linear, n in parts])
