@@ -165,6 +165,16 @@ def read_shape(path: Path) -> Shape:
     return Shape(round(n_weights), len(attending), max(attending, default=0) * size)
 
 
+def cache_bytes_per_token(path: Path, bytes_per_element: float = 2.0) -> int:
+    """Bytes of the KV cache for one token of one sequence (f16: 2 per element); attention layers only."""
+    header = read_header(path)
+    heads = _per_layer(header.get("attention.head_count", 0), header.get("block_count", 0))
+    kv_heads = _per_layer(header.get("attention.head_count_kv", heads), len(heads))
+    size = header.get("embedding_length", 0) // max([n for n in heads if n], default=1)
+    per_head = int(header.get("attention.key_length", size)) + int(header.get("attention.value_length", size))
+    return round(sum(kv_heads) * per_head * bytes_per_element)
+
+
 def _per_layer(value: int | list[int] | None, n_layers: int) -> list[int]:
     if isinstance(value, list):
         return value

@@ -215,6 +215,16 @@ def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]
 
 
 # ---------------------------------------------------------------- a context
+def flash_attention(settings: Runtime) -> str:
+    """What "auto" means: llama.cpp's choice on a GPU, off on the CPU, where it slows small batches down.
+
+    A quantised V cache needs it everywhere.
+    """
+    if settings.flash_attention != "auto" or supports_gpu_offload():
+        return settings.flash_attention
+    return "off" if settings.kv_type_v in ("f32", "f16", "bf16") else "on"
+
+
 class Context:
     """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache."""
 
@@ -232,7 +242,7 @@ class Context:
         params.n_seq_max = n_slots
         params.n_outputs_max = self._n_outputs
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = _FLASH_ATTENTION[settings.flash_attention]
+        params.flash_attn_type = _FLASH_ATTENTION[flash_attention(settings)]
         params.type_k, params.type_v = _KV_TYPES[settings.kv_type_k], _KV_TYPES[settings.kv_type_v]
         params.abort_callback, params.abort_callback_data = abort.callback, abort.data
         params.no_perf = True
@@ -245,6 +255,7 @@ class Context:
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = _Batch(self._n_batch)
+        self._views: dict[int, Logits] = {}
 
     @property
     def n_slots(self) -> int:
@@ -329,8 +340,12 @@ class Context:
 
     def _logits(self, i: int) -> Logits:
         pointer = llama_cpp.llama_get_logits_ith(self._context, i)
-        row = (ctypes.c_float * self._n_vocab).from_address(ctypes.addressof(pointer.contents))
-        return np.frombuffer(memoryview(row), np.float32)
+        address = ctypes.addressof(pointer.contents)
+        view = self._views.get(address)
+        if view is None:  # llama.cpp gives the same few addresses again and again
+            row = (ctypes.c_float * self._n_vocab).from_address(address)
+            view = self._views[address] = np.frombuffer(memoryview(row), np.float32)
+        return view
 
     def truncate(self, slot: int, n_tokens: int) -> int:
         """Remove the end; a memory that cannot (recurrent, or its window is gone) is cleared instead."""
@@ -363,10 +378,6 @@ class Context:
     def release(self, slot: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         self._cached[slot] = 0
-
-    def n_state_bytes(self) -> int:
-        """Bytes of the KV cache and recurrent states when all slots are full: for memory reports."""
-        return int(llama_cpp.llama_state_get_size(self._context))
 
     def close(self) -> None:
         if self._context:
@@ -402,9 +413,13 @@ class _Batch:
         """Append tokens at positions from `position`; logits are wanted from index first_wanted on."""
         begin = self.native.n_tokens
         end = begin + len(tokens)
+        self.native.n_tokens = end
+        if len(tokens) == 1:  # a decode step: scalars are many times cheaper than slices
+            self._tokens[begin], self._positions[begin], self._slots[begin] = tokens[0], position, slot
+            self._wanted[begin] = first_wanted <= 0
+            return
         self._tokens[begin:end] = tokens
         self._positions[begin:end] = np.arange(position, position + len(tokens))
         self._slots[begin:end] = slot
         self._wanted[begin:end] = 0
         self._wanted[begin + max(0, first_wanted) : end] = 1
-        self.native.n_tokens = end
