@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .config import Generation, Method, Mode
 from .sequence import Role
@@ -28,8 +29,7 @@ class Write:
     role: Role
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """The answer to Write: whether the sentence has ended, with this token or just before it.
 
     `added` is False when the sentence turned out to have ended before the token that would have been
@@ -93,7 +93,7 @@ def lead(method: Method) -> Generator[Request, Answer | None, bool]:
             written += 1
         if k > 0:
             judged = yield Judge(Role.DRAFT, written - n_judged)
-            assert isinstance(judged, tuple)
+            assert isinstance(judged, tuple) and not isinstance(judged, Written)
             for hit in judged:
                 hits = hits + 1 if hit else 0
             n_judged = written

@@ -45,6 +45,16 @@ class Cost:
     def tokens(self) -> int:
         return self.decode_tokens + self.prefill_tokens
 
+    def count(self, n_tokens: int, decode: bool, n_calls: int, seconds: float, flops: float) -> None:
+        """Add the evaluation of n_tokens."""
+        if decode:
+            self.decode_tokens += n_tokens
+        else:
+            self.prefill_tokens += n_tokens
+        self.calls += n_calls
+        self.seconds += seconds
+        self.flops += flops
+
     def add(self, other: Cost) -> None:
         self.decode_tokens += other.decode_tokens
         self.prefill_tokens += other.prefill_tokens

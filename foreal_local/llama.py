@@ -205,11 +205,15 @@ class Vocabulary:
         return self._special(llama_cpp.llama_vocab_eos(self._vocab))
 
 
+@functools.lru_cache(maxsize=4)
+def _formatter(template: str, bos: str, eos: str) -> Jinja2ChatFormatter:
+    return Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
+
+
 def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]], args: dict[str, Any]) -> str:
     """The prompt text of a GGUF's chat template (Jinja), up to where the assistant begins."""
     try:
-        formatter = Jinja2ChatFormatter(template=template, eos_token=eos, bos_token=bos)
-        return str(formatter(messages=messages, **args).prompt)
+        return str(_formatter(template, bos, eos)(messages=messages, **args).prompt)
     except Exception as error:  # whatever a template does wrong, it is the template's message we pass on
         raise UsageError(f"the model's chat template refuses these messages: {error}; try --raw") from None
 
@@ -283,6 +287,11 @@ class Context:
 
     def _chunks(self, rows: list[Row]) -> Iterator[list[tuple[int, int, int]]]:
         """Pieces (row, first token, end) that fit one batch, in tokens and in outputs."""
+        if sum(len(row.tokens) for row in rows) <= self._n_batch and (
+            sum(row.n_outputs for row in rows) <= self._n_outputs
+        ):
+            yield [(index, 0, len(row.tokens)) for index, row in enumerate(rows)]
+            return
         pieces: list[tuple[int, int, int]] = []
         n_tokens = n_outputs = 0
         for index, row in enumerate(rows):

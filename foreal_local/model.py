@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,7 @@ from .sequence import Role
 Logits = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """Tokens to evaluate after what `slot` has cached; logits are wanted at the last `n_outputs` of them.
 
     `decode`: the row is one token, evaluated to write the next (the ledger tells decoding from prefill).
@@ -31,8 +30,7 @@ class Row:
     decode: bool = False
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """Logits (n_vocab,) after token `index` of row `row`: a view, valid until the iterator goes on.
 
     `failure` instead of logits: this row could not be evaluated (`index` is 0); its slot must be released.

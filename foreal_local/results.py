@@ -6,7 +6,7 @@ A Result's `as_dict` is the result line of design.md.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import Generation
 from .ledger import Cost, Shape
@@ -26,8 +26,7 @@ class Prompt:
     settings: Generation | None = None
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """Tokens of one response as they are written; their texts joined are the response's text."""
 
     index: int

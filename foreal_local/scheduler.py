@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .decode import Judge, OpenSentence, Write, flow_for
 from .errors import SequenceError
@@ -23,8 +23,7 @@ from .sequence import FinishReason, Role, Sequence, Token
 from .serving import Fresh, Job, resume
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """What a step did to a sequence: tokens that may be shown now, and whether it is finished."""
 
     sequence: Sequence
@@ -235,16 +234,10 @@ class Scheduler:
         n_all = sum(len(row.tokens) for row in rows)
         for job, row, n_before in zip(jobs, rows, before, strict=True):
             n_tokens = len(row.tokens)
-            cost = Cost(
-                decode_tokens=n_tokens if row.decode else 0,
-                prefill_tokens=0 if row.decode else n_tokens,
-                calls=n_calls,
-                seconds=seconds * n_tokens / n_all,
-                flops=self._shapes[role].flops(n_tokens, n_before),
-            )
-            job.sequence.cost[role].add(cost)
-            cost.calls = 0
-            self.cost[role].add(cost)
+            share = seconds * n_tokens / n_all
+            flops = self._shapes[role].flops(n_tokens, n_before)
+            job.sequence.cost[role].count(n_tokens, row.decode, n_calls, share, flops)
+            self.cost[role].count(n_tokens, row.decode, 0, share, flops)
         self.cost[role].calls += n_calls
 
     # ---------------------------------------------------------------- leaving

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .decode import Answer, Flow, Judge, OpenSentence, Request, Written
 from .gate import Gate
@@ -36,8 +37,7 @@ class Job:
     kept: Fresh | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fresh:
+class Fresh(NamedTuple):
     """`role` has just evaluated its whole view: its logits (n_vocab,) and top-1 at the end of it."""
 
     role: Role
