@@ -82,7 +82,7 @@ class Sampling:
         _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")
         _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "above 0 and at most 1")
         _require(0.0 <= self.min_p <= 1.0, "min_p", self.min_p, "between 0 and 1")
-        _require(self.repeat_penalty > 0.0, "repeat_penalty", self.repeat_penalty, "above 0 (1 is none)")
+        _require(0.0 < self.repeat_penalty < math.inf, "repeat_penalty", self.repeat_penalty, "above 0 (1 is none)")
         _require(self.repeat_last_n >= 0, "repeat_last_n", self.repeat_last_n, "0 or more")
 
     @property

@@ -93,7 +93,8 @@ def lead(method: Method) -> Generator[Request, Answer | None, bool]:
             written += 1
         if k > 0:
             judged = yield Judge(Role.DRAFT, written - n_judged)
-            assert isinstance(judged, tuple) and not isinstance(judged, Written)
+            assert isinstance(judged, tuple)
+            assert not isinstance(judged, Written)
             for hit in judged:
                 hits = hits + 1 if hit else 0
             n_judged = written

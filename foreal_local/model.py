@@ -30,7 +30,8 @@ class Row(NamedTuple):
     decode: bool = False
 
 
-class Output(NamedTuple):
+@dataclass(slots=True)
+class Output:
     """Logits (n_vocab,) after token `index` of row `row`: a view, valid until the iterator goes on.
 
     `failure` instead of logits: this row could not be evaluated (`index` is 0); its slot must be released.

@@ -6,7 +6,7 @@ A Result's `as_dict` is the result line of design.md.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from .config import Generation
 from .ledger import Cost, Shape
@@ -26,7 +26,8 @@ class Prompt:
     settings: Generation | None = None
 
 
-class Written(NamedTuple):
+@dataclass(slots=True)
+class Written:
     """Tokens of one response as they are written; their texts joined are the response's text."""
 
     index: int
