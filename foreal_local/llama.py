@@ -12,6 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -219,14 +220,33 @@ def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]
 
 
 # ---------------------------------------------------------------- a context
-def flash_attention(settings: Runtime) -> str:
-    """What "auto" means: llama.cpp's choice on a GPU, off on the CPU, where it slows small batches down.
+_SCORE_BYTES = 48 * 1024 * 1024  # most that attention scores may take without flash attention
+_FEWEST_ROWS = 128  # tokens that then must fit one evaluation
 
-    A quantised V cache needs it everywhere.
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Whether flash attention is used ("auto": llama.cpp decides), and the tokens of one graph (ubatch)."""
+
+    flash_attention: str
+    n_ubatch: int
+
+
+def plan_attention(settings: Runtime, n_heads: int, n_cells: int) -> AttentionPlan:
+    """What "auto" means: llama.cpp's choice on a GPU, off on the CPU as long as the scores stay small.
+
+    On the CPU flash attention slows decoding and small batches down (scripts/compare_llama.py measures it);
+    without it the scores take 4 bytes x n_heads x n_cells for each token of a graph. A quantised V cache
+    needs flash attention.
     """
-    if settings.flash_attention != "auto" or supports_gpu_offload():
-        return settings.flash_attention
-    return "off" if settings.kv_type_v in ("f32", "f16", "bf16") else "on"
+    choice = AttentionPlan(settings.flash_attention, settings.batch_size)
+    quantised = settings.kv_type_v not in ("f32", "f16", "bf16")
+    if settings.flash_attention != "auto" or supports_gpu_offload() or quantised:
+        return choice
+    n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_cells)
+    if n_rows < min(_FEWEST_ROWS, settings.batch_size):
+        return choice
+    return AttentionPlan("off", min(settings.batch_size, n_rows))
 
 
 class Context:
@@ -242,11 +262,14 @@ class Context:
         self._n_vocab = weights.vocabulary.n_tokens
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx * n_slots
-        params.n_batch = params.n_ubatch = self._n_batch
+        params.n_batch = self._n_batch
         params.n_seq_max = n_slots
         params.n_outputs_max = self._n_outputs
         params.n_threads = params.n_threads_batch = threads
-        params.flash_attn_type = _FLASH_ATTENTION[flash_attention(settings)]
+        params.kv_unified = n_slots > 1  # one graph for all rows: with a stream each, batches gain little
+        n_heads = int(llama_cpp.llama_model_n_head(weights.model))
+        plan = plan_attention(settings, n_heads, n_ctx * n_slots)
+        params.flash_attn_type, params.n_ubatch = _FLASH_ATTENTION[plan.flash_attention], plan.n_ubatch
         params.type_k, params.type_v = _KV_TYPES[settings.kv_type_k], _KV_TYPES[settings.kv_type_v]
         params.abort_callback, params.abort_callback_data = abort.callback, abort.data
         params.no_perf = True

@@ -108,9 +108,7 @@ def test_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_model("~/org/Model") == tmp_path / "org" / "Model"
 
 
-@pytest.mark.parametrize(
-    "spec", ["foo.gguf", "./x/y.gguf", "C:\\models\\x.gguf", "x" * 300, "here/sub/y.gguf"]
-)
+@pytest.mark.parametrize("spec", ["foo.gguf", "./x/y.gguf", "C:\\models\\x.gguf", "x" * 300, "here/sub/y.gguf"])
 def test_missing_path(spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path with a typo must not become a request to the hub, and says what can be given instead."""
     (tmp_path / "here").mkdir()  # so here/sub/y.gguf is a path, not a file of the repository here/sub
@@ -213,9 +211,7 @@ def resolve(tmp_path: Path) -> Resolve:
     """Runs `resolve_model` for some specs against a hub, with one cache for the whole test."""
 
     def run(url: str, *specs: str, offline: bool = False, **env: str) -> list[Outcome]:
-        clean = {
-            key: value for key, value in os.environ.items() if not key.upper().startswith(("HF_", "HUGGING"))
-        }
+        clean = {key: value for key, value in os.environ.items() if not key.upper().startswith(("HF_", "HUGGING"))}
         clean |= {"PYTHONPATH": str(ROOT), "HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": url, **env}
         clean |= {"NO_PROXY": "127.0.0.1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         command = [sys.executable, "-c", CHILD, "offline" if offline else "online", *specs]
@@ -246,9 +242,7 @@ def test_download_then_cache(server: HubServer, resolve: Resolve) -> None:
     first = resolve(server.url, *specs)
     assert [outcome.content() for outcome in first] == [b"small", b"medium", b"eight", b"part 1"]
     folder = Path(first[3].path or "").parent
-    assert sorted(path.name for path in folder.iterdir()) == [
-        f"Split-Q8_0-0000{i}-of-00003.gguf" for i in (1, 2, 3)
-    ]
+    assert sorted(path.name for path in folder.iterdir()) == [f"Split-Q8_0-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
     assert len(server.bodies()) == 6
 
     assert resolve(server.url, *specs) == first
@@ -423,9 +417,7 @@ def test_progress_bars_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_import_is_light() -> None:
     """`foreal --help` and local files must not wait for the hub's library."""
-    code = (
-        "import sys, foreal_local.hub as hub; hub.find_pair('tiny'); print('huggingface_hub' in sys.modules)"
-    )
+    code = "import sys, foreal_local.hub as hub; hub.find_pair('tiny'); print('huggingface_hub' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -459,9 +451,7 @@ def test_bundled_pairs(own_pairs: Path) -> None:
 
 
 def test_unknown_pair(own_pairs: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"no pair named 'Tinny'; did you mean 'tiny'\? \(there are: tiny, r1-32b"
-    ):
+    with pytest.raises(UsageError, match=r"no pair named 'Tinny'; did you mean 'tiny'\? \(there are: tiny, r1-32b"):
         find_pair("Tinny")
     with pytest.raises(UsageError, match=r"no pair named 'zzzz' \(there are: tiny"):
         find_pair("zzzz")

@@ -121,4 +121,3 @@ def assert_same_up_to_near_ties(got: Sequence[Any], wanted: Sequence[Any], resul
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-

@@ -130,7 +130,9 @@ def test_greedy_leader_alone_writes_what_the_library_writes(
     assert {result.finish_reason.value for result in results} <= {"stop", "length"}
     for result, (tokens, response) in zip(results, wanted, strict=True):
         assert result.sequence.views[LEADER].ids[: len(tokens)] == tokens
-        assert_same_up_to_near_ties(ids(result), response, result, pair_of(pair.leader.path, pair.leader.path), tmp_path)
+        assert_same_up_to_near_ties(
+            ids(result), response, result, pair_of(pair.leader.path, pair.leader.path), tmp_path
+        )
 
 
 def written_by(llama: llama_cpp.Llama, prompt: list[int], max_tokens: int) -> list[int]:
@@ -181,7 +183,10 @@ def test_plain_generation_takes_no_token_back(
 def test_eight_at_a_time_are_what_one_at_a_time_are(name: str, make: PairMaker, tmp_path: Path) -> None:
     """Guards rows, slots and logits that are mixed up between sequences of a batch."""
     pair = make(name, "plain")
-    prompts = [word + LONG[: 7 * i] for i, word in enumerate(" the, wait, so, half, now, add, total, ten, in".split(","))]
+    prompts = [
+        word + LONG[: 7 * i]
+        for i, word in enumerate([" the", " wait", " so", " half", " now", " add", " total", " ten", " in"])
+    ]
     alone = ask(pair, prompts, settings(max_tokens=50))
     batched = ask(pair, prompts, settings(max_tokens=50), n_slots=8)
     assert len({tuple(ids(result)) for result in alone}) > 5

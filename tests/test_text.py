@@ -1,0 +1,298 @@
+"""Texts and ids of a pair: shared words, differing special tokens, prompts for both roles, the reasoning's tags."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fakes import DRAFT, LEADER
+
+from foreal_local.config import Prompting
+from foreal_local.errors import UsageError, VocabularyError
+from foreal_local.sequence import Role
+from foreal_local.text import (
+    Messages,
+    PairTokens,
+    PromptTokens,
+    ReasoningSplitter,
+    different_tokens,
+    encode_prompt,
+    split_reasoning,
+)
+
+WORDS = [*(chr(code) for code in range(32, 127)), "\n"]
+
+
+@dataclass
+class FakeRoleVocabulary:
+    """One token per character, then special tokens, which are recognised in texts. Ids from 0."""
+
+    specials: list[str] = field(default_factory=lambda: ["<s>", "</s>"])
+    words: list[str] = field(default_factory=lambda: list(WORDS))
+    kind: int = 2
+    adds_bos: bool = False
+    bos: str = "<s>"
+    eos: str = "</s>"
+
+    @property
+    def pieces(self) -> list[str]:
+        return [*self.words, *self.specials]
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.pieces)
+
+    def encode(self, text: str, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        ids = [self.pieces.index(self.bos)] if add_special and self.adds_bos else []
+        while text:
+            special = next((s for s in self.specials if s and parse_special and text.startswith(s)), text[0])
+            ids.append(self.pieces.index(special))
+            text = text[len(special) :]
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.pieces[token] for token in ids)
+
+    def piece(self, token: int) -> bytes:
+        return self.pieces[token].encode()
+
+    def text(self, token: int) -> bytes:
+        return self.piece(token)
+
+    def is_end(self, token: int) -> bool:
+        return self.pieces[token] == self.eos
+
+    def is_ordinary(self, token: int) -> bool:
+        return token < len(self.words)
+
+
+# ---------------------------------------------------------------- views
+def test_with_one_vocabulary_the_view_is_the_identity() -> None:
+    vocabulary = FakeRoleVocabulary()
+    for pair in (PairTokens({LEADER: vocabulary, DRAFT: vocabulary}), PairTokens({LEADER: vocabulary})):
+        assert pair.n_different == 0
+        assert all(pair.translate(LEADER, token, DRAFT) == (token,) for token in range(vocabulary.n_tokens))
+    assert pair.piece(LEADER, 33) == b"A"
+    assert [pair.is_end(LEADER, token) for token in (33, vocabulary.n_tokens - 1)] == [False, True]
+
+
+def test_a_special_token_of_another_text_is_read_as_text() -> None:
+    """Guards an id that means another thing to the reader: Qwen2.5 and R1-Distill-Qwen share their words only."""
+    leader = FakeRoleVocabulary(["<s>", "<|User|>", "<x>"], bos="<s>")
+    draft = FakeRoleVocabulary(["<s>", "<im>", "<x>"], bos="<s>")
+    pair = PairTokens({LEADER: leader, DRAFT: draft})
+    token = leader.pieces.index("<|User|>")
+    assert pair.n_different == 1
+    assert draft.decode(list(pair.translate(LEADER, token, DRAFT))) == "<|User|>"
+    assert leader.decode(list(pair.translate(DRAFT, token, LEADER))) == "<im>"
+    assert pair.translate(LEADER, token, LEADER) == (token,)
+    for shared in ("<s>", "<x>", "A"):
+        same = leader.pieces.index(shared)
+        assert pair.translate(LEADER, same, DRAFT) == (same,)
+
+
+def test_a_special_token_under_another_id_is_read_under_that_id() -> None:
+    """Guards <think> spelled out for a reader that has it as a token."""
+    leader = FakeRoleVocabulary(["<think>", "<s>"], bos="<s>")
+    draft = FakeRoleVocabulary(["<s>", "<think>"], bos="<s>")
+    pair = PairTokens({LEADER: leader, DRAFT: draft})
+    for name in ("<think>", "<s>"):
+        ours, theirs = leader.pieces.index(name), draft.pieces.index(name)
+        assert pair.translate(LEADER, ours, DRAFT) == (theirs,)
+        assert pair.translate(DRAFT, theirs, LEADER) == (ours,)
+
+
+@pytest.mark.parametrize("extra", ["<extra>", ""])
+def test_ids_that_the_reader_does_not_have_become_ids_it_has(extra: str) -> None:
+    """Guards an id beyond the reader's vocabulary: llama.cpp refuses the whole batch, and the run ends.
+
+    Padding at the end of a vocabulary may have no text at all.
+    """
+    leader, draft = FakeRoleVocabulary(["<s>", "<e>", extra]), FakeRoleVocabulary(["<s>", "<e>"])
+    pair = PairTokens({LEADER: leader, DRAFT: draft})
+    ids = pair.translate(LEADER, leader.n_tokens - 1, DRAFT)
+    assert ids
+    assert all(token < draft.n_tokens for token in ids)
+    assert not extra or draft.decode(list(ids)) == extra
+    assert pair.translate(DRAFT, 3, LEADER) == (3,)
+
+
+# ---------------------------------------------------------------- pairs that do not fit
+def test_the_first_ordinary_token_that_differs_is_named() -> None:
+    """Guards a pair of different families that writes nonsense, and an error that does not say why."""
+    draft = FakeRoleVocabulary()
+    draft.words[40], draft.words[50] = "@", "@"
+    with pytest.raises(VocabularyError) as caught:
+        different_tokens(FakeRoleVocabulary(), draft)
+    message = str(caught.value)
+    assert "token 40 " in message
+    assert "'H'" in message
+    assert "'@'" in message
+    assert "family" in message
+
+
+def test_the_first_ids_and_special_tokens_may_differ() -> None:
+    """Guards a check that is too strict: llama.cpp leaves the first five ids out as well."""
+    draft = FakeRoleVocabulary(["<a>", "</s>"])
+    draft.words[4] = "@"
+    n_words = len(WORDS)
+    assert different_tokens(FakeRoleVocabulary(), draft) == [4, n_words]
+    draft.words[5] = "@"
+    with pytest.raises(VocabularyError, match="token 5 "):
+        different_tokens(FakeRoleVocabulary(), draft)
+
+
+@pytest.mark.parametrize("n_extra", [0, 1, 128, 129])
+def test_sizes_may_differ_by_padding_only(n_extra: int) -> None:
+    large = FakeRoleVocabulary(["<s>", *(f"<pad{i}>" for i in range(n_extra))])
+    small = FakeRoleVocabulary(["<s>"])
+    if n_extra <= 128:
+        assert different_tokens(large, small) == different_tokens(small, large) == []
+    else:
+        with pytest.raises(VocabularyError, match=f"token {small.n_tokens} is in one only"):
+            different_tokens(small, large)
+
+
+def test_other_kinds_of_vocabulary_are_refused() -> None:
+    with pytest.raises(VocabularyError, match=r"\(2 and 1\)"):
+        different_tokens(FakeRoleVocabulary(), FakeRoleVocabulary(kind=1))
+
+
+# ---------------------------------------------------------------- prompts
+def render(template: str, bos: str, eos: str, messages: Messages, args: dict[str, Any]) -> str:
+    """A template language of one line: "bos|role prefix|ending", for the tests."""
+    start, prefix, ending = template.split("|")
+    body = "".join(f"{prefix}{message['role']}:{message['content']}\n" for message in messages)
+    return f"{bos if start else ''}{body}{args.get('note', '')}{ending}"
+
+
+def encoded(
+    messages: Messages | str,
+    templates: dict[Role, str | None],
+    prompting: Prompting | None = None,
+    adds_bos: bool = False,
+) -> tuple[dict[Role, str], PromptTokens]:
+    """Both roles' prompt texts as their ids spell them."""
+    vocabularies = {role: FakeRoleVocabulary(adds_bos=adds_bos) for role in templates}
+    prompt = encode_prompt(messages, prompting or Prompting(), dict(vocabularies), templates, render)
+    return {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}, prompt
+
+
+PLAIN: dict[Role, str | None] = {LEADER: "|[|]", DRAFT: "|(|)"}
+
+
+def test_each_role_reads_the_prompt_in_its_own_template() -> None:
+    texts, prompt = encoded("Hi", PLAIN)
+    assert texts == {LEADER: "[user:Hi\n]", DRAFT: "(user:Hi\n)"}
+    assert not prompt.starts_thinking
+
+
+def test_a_system_message_comes_first_unless_there_is_one() -> None:
+    """Guards two system messages, or none."""
+    texts, _ = encoded("Hi", PLAIN, Prompting(system="Be brief."))
+    assert texts[LEADER] == "[system:Be brief.\n[user:Hi\n]"
+    own = [{"role": "system", "content": "Mine."}, {"role": "user", "content": "Hi"}]
+    texts, _ = encoded(own, PLAIN, Prompting(system="Be brief."))
+    assert texts[LEADER] == "[system:Mine.\n[user:Hi\n]"
+    assert len(own) == 2
+
+
+def test_template_arguments_reach_both_templates() -> None:
+    texts, _ = encoded("Hi", PLAIN, Prompting(template_args={"note": "!"}))
+    assert texts == {LEADER: "[user:Hi\n!]", DRAFT: "(user:Hi\n!)"}
+
+
+def test_without_its_own_template_a_role_reads_the_others_text() -> None:
+    """Guards a base model as the draft of an instructed leader."""
+    texts, _ = encoded("Hi", {LEADER: "|[|]", DRAFT: None})
+    assert texts[DRAFT] == texts[LEADER] == "[user:Hi\n]"
+    texts, _ = encoded("Hi", {LEADER: None, DRAFT: "|(|)"})
+    assert texts[DRAFT] == texts[LEADER] == "(user:Hi\n)"
+
+
+@pytest.mark.parametrize("ending", ["<think>", "<think>\n", "<think> \n\n"])
+def test_an_opened_reasoning_is_opened_for_both(ending: str) -> None:
+    """Guards a draft that answers while the leader reasons: both follow the same response."""
+    texts, prompt = encoded("Hi", {LEADER: f"|[|]{ending}", DRAFT: "|(|)"})
+    assert texts == {LEADER: f"[user:Hi\n]{ending}", DRAFT: f"(user:Hi\n){ending}"}
+    assert prompt.starts_thinking
+    texts, prompt = encoded("Hi", {LEADER: "|[|]", DRAFT: f"|(|){ending}"})
+    assert texts[LEADER].endswith(f"]{ending}")
+    texts, _ = encoded("Hi", {LEADER: "|[|]<think>\n", DRAFT: "|(|)<think>"})
+    assert texts[DRAFT].count("<think>") == 1
+
+
+def test_a_closed_reasoning_is_not_an_open_one() -> None:
+    """Guards a template with thinking switched off, and a question about the tag."""
+    for ending in ("<think>\n\n</think>\n\n", "<think> say", "think>"):
+        texts, prompt = encoded("Hi", {LEADER: f"|[|]{ending}", DRAFT: "|(|)"})
+        assert not prompt.starts_thinking
+        assert texts[DRAFT] == "(user:Hi\n)"
+
+
+@pytest.mark.parametrize("adds_bos", [True, False])
+def test_the_first_token_comes_once(adds_bos: bool) -> None:
+    """Guards <s><s>: the template writes it, or the vocabulary adds it."""
+    texts, _ = encoded("Hi", {LEADER: "bos|[|]", DRAFT: "|(|)"}, adds_bos=adds_bos)
+    assert texts == {LEADER: "<s>[user:Hi\n]", DRAFT: "<s>(user:Hi\n)" if adds_bos else "(user:Hi\n)"}
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_raw_text_is_taken_as_it_is(raw: bool) -> None:
+    """Guards a template applied to raw text; without any template every text is raw."""
+    templates: dict[Role, str | None] = PLAIN if raw else {LEADER: None, DRAFT: None}
+    texts, prompt = encoded("Hi <think>\n", templates, Prompting(raw=raw), adds_bos=True)
+    assert texts == {LEADER: "<s>Hi <think>\n", DRAFT: "<s>Hi <think>\n"}
+    assert prompt.starts_thinking
+
+
+def test_messages_need_a_template() -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    with pytest.raises(UsageError, match="--raw"):
+        encoded(messages, PLAIN, Prompting(raw=True))
+    with pytest.raises(UsageError, match="neither model has one"):
+        encoded(messages, {LEADER: None, DRAFT: None})
+
+
+def test_a_system_message_without_any_template_is_refused() -> None:
+    """Guards an option that is dropped silently: there is nothing that could carry the system message."""
+    with pytest.raises(UsageError, match="system"):
+        encoded("Hi", {LEADER: None, DRAFT: None}, Prompting(system="Be brief."))
+
+
+# ---------------------------------------------------------------- reasoning and answer
+@pytest.mark.parametrize(
+    ("text", "starts_thinking", "expected"),
+    [
+        ("Just this.", False, ("", "Just this.")),
+        (" spaces stay ", False, ("", " spaces stay ")),
+        ("So.\n</think>\n\n42", True, ("So.", "42")),
+        ("<think>So.</think>42", False, ("So.", "42")),
+        ("\n<think>\nSo.\n</think>\n42", True, ("So.", "42")),
+        ("never closed", True, ("never closed", "")),
+        ("Use the <think> tag.", False, ("", "Use the <think> tag.")),
+        ("a</think>b</think>c", True, ("a", "b</think>c")),
+        ("no opening</think>b", False, ("", "no opening</think>b")),
+        ("</think>b", True, ("", "b")),
+        ("", True, ("", "")),
+        ("", False, ("", "")),
+        ("<thin", False, ("", "<thin")),
+        ("a < b </thin", True, ("a < b </thin", "")),
+        ("  <think", False, ("", "  <think")),
+    ],
+)
+def test_reasoning_and_answer(text: str, starts_thinking: bool, expected: tuple[str, str]) -> None:
+    """Guards tags left in either part; and the split of a stream, however it is cut, from being another one."""
+    assert split_reasoning(text, starts_thinking) == expected
+    rng = random.Random(1)
+    for _ in range(30):
+        splitter, parts, rest = ReasoningSplitter(starts_thinking), [], text
+        while rest:
+            size = rng.randrange(1, 9)
+            parts += splitter.feed(rest[:size])
+            rest = rest[size:]
+        parts += splitter.rest()
+        reasoning, answer = ("".join(t for thinking, t in parts if thinking is wanted) for wanted in (True, False))
+        assert (reasoning.strip(), answer.strip()) == (expected[0].strip(), expected[1].strip())
