@@ -23,6 +23,9 @@ VOCABULARIES: dict[str, Callable[[], tiny_gguf.Vocabulary]] = {
     "short": lambda: tiny_gguf.plain().with_emphasis("<|im_end|>", 1.3),
     "qwen_like": tiny_gguf.qwen_like,
     "r1_like": tiny_gguf.r1_like,
+    "r1_closing": lambda: tiny_gguf.r1_like().with_emphasis("</think>", 1.3),
+    "r1_short": lambda: tiny_gguf.r1_like().with_emphasis("<｜end▁of▁sentence｜>", 1.35),
+    "qwen_short": lambda: tiny_gguf.qwen_like().with_emphasis("<|im_end|>", 1.35),
     "other": tiny_gguf.other,
 }
 

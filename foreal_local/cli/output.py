@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -38,7 +39,7 @@ class LineFile:
             if self.path.is_file() and self.path.stat().st_size:
                 self.kept = next(name for name in self._backups() if not name.exists())
                 self.path.rename(self.kept)
-            self._file = open(self.path, "wb")
+            self._file = open(self.path, "wb", buffering=0)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -50,24 +51,20 @@ class LineFile:
 
     def write(self, lines: str) -> None:
         """Append whole lines; after a failure (such as a full disk) no part of them is left."""
-        end = self._file.tell()
+        seekable = self._file.seekable()
+        end = self._file.tell() if seekable else 0
+        rest = memoryview(lines.encode("utf-8", "surrogatepass"))
         try:
-            self._file.write(lines.encode("utf-8", "surrogatepass"))
-            self._file.flush()
-            if self._file.seekable():
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            if seekable:
                 os.fsync(self._file.fileno())
         except OSError as error:
-            self._take_back(end)
-            raise OutputError(
-                f"cannot write {self.path}: {error.strerror or error}; what was finished before is in it"
-            ) from None
-
-    def _take_back(self, end: int) -> None:
-        try:
-            os.ftruncate(self._file.fileno(), end)
-            self._file.detach()  # forget what is still buffered
-        except OSError:
-            pass
+            if seekable:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(end)
+            reason = error.strerror or error
+            raise OutputError(f"cannot write {self.path}: {reason}; what was finished before is in it") from None
 
     def close(self) -> None:
         if not self._file.closed:

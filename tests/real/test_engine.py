@@ -41,7 +41,7 @@ def line_of(token: Any) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize(
     ("n", "p", "k", "hits_from"),
-    [(0, 0.6, 0, "lead"), (2, 0.7, 1, "lead"), (4, 0.6, 3, "lead"), (3, 0.8, 2, "sentence"), (0, 0.0, 2, "lead")],
+    [(0, 0.8, 0, "lead"), (2, 0.7, 1, "lead"), (4, 0.6, 3, "lead"), (3, 0.8, 2, "sentence"), (0, 0.0, 2, "lead")],
 )
 @pytest.mark.parametrize("name", PAIRS)
 def test_greedy_foreal_is_what_the_slow_decoder_writes(
@@ -72,7 +72,9 @@ def test_greedy_foreal_is_what_the_slow_decoder_writes(
         assert str(result.finish_reason) == reference[-1]["finish_reason"]
         flags = [(reference[2 + i]["hit"], reference[2 + i]["hits"]) for i, _ in judged]
         assert_same_up_to_near_ties([(t.hit, t.hits) for _, t in judged], flags, result, pair, tmp_path)
-    assert bool(judged) == any(token.led for token in result.tokens) * (k > 0) or len(judged) == 0
+    if p >= 0.7:
+        assert result.sequence.n_handoffs or "+" in name
+        assert bool(judged) == (k > 0), "this test has hits to get wrong"
 
 
 # ---------------------------------------------------------------- one file in both roles

@@ -1,0 +1,76 @@
+"""The result line: its keys and their order as documented, and numbers that agree with the response."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from fakes import DRAFT, LEADER, SHAPES, FakePair
+from runs import new_sequence, run_all
+
+from foreal_local.config import Generation, Mode
+from foreal_local.results import Result
+from foreal_local.sequence import FinishReason, Sequence
+
+# design.md, "One result, one line"; further keys may stand between them.
+KEYS = [
+    "id", "index", "prompt", "text", "reasoning", "answer", "finish_reason", "error", "seed", "mode", "n", "p", "k",
+    "usage", "sentences", "cost", "seconds", "tokens_per_second",
+]  # fmt: skip
+COST_KEYS = ["leader", "draft", "flops_total", "flops_generation", "flops_leader_only"]
+
+
+def record(mode: Mode = Mode.FOREAL, **settings: Any) -> tuple[Sequence, dict[str, Any]]:
+    sequence = new_sequence(3, mode=mode, **settings)
+    run_all(FakePair(truncation="remove").scheduler(), [sequence])
+    return sequence, Result.of("Why?", sequence, SHAPES, starts_thinking=False).as_dict()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_record_is_as_documented(mode: Mode) -> None:
+    """Guards a key that is renamed or lost, and values that JSON does not know."""
+    _, values = record(mode)
+    assert [key for key in values if key in KEYS] == KEYS
+    assert [key for key in values["cost"] if key in COST_KEYS] == COST_KEYS
+    assert list(values["usage"]) == ["prompt_tokens", "completion_tokens", "leader_tokens", "draft_tokens"]
+    assert list(values["sentences"]) == ["total", "led", "handoffs"]
+    assert json.loads(json.dumps(values)) == values
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_numbers_agree_with_the_response(mode: Mode) -> None:
+    sequence, values = record(mode)
+    usage = values["usage"]
+    assert usage["prompt_tokens"] == next(iter(sequence.views.values())).n_prompt
+    assert usage["completion_tokens"] == len(sequence.tokens) == usage["leader_tokens"] + usage["draft_tokens"]
+    assert usage["draft_tokens"] == sum(token.author is DRAFT for token in sequence.tokens)
+    assert values["sentences"]["total"] == len({token.sentence for token in sequence.tokens})
+    assert values["sentences"]["led"] == len({t.sentence for t in sequence.tokens if t.led})
+    assert values["text"] == values["answer"] == sequence.text
+    assert (values["mode"], values["finish_reason"]) == (str(mode), str(sequence.finish_reason))
+    cost = values["cost"]
+    assert cost["flops_total"] == cost["leader"]["flops"] + cost["draft"]["flops"]
+    assert cost["leader"]["decode_tokens"] == sequence.cost[LEADER].decode_tokens
+    assert (values["seed"], values["n"], values["p"], values["k"]) == (1, 4, 0.6, 2)
+
+
+def test_a_prompt_that_never_ran_has_a_record_too() -> None:
+    """Guards a failed prompt that takes the whole output down: no views, no tokens, no seconds."""
+    sequence = Sequence("x", 7, Generation(seed=5), {})
+    sequence.finish(FinishReason.ERROR, "the template refuses this")
+    values = Result.of([{"role": "user", "content": "Hi"}], sequence, SHAPES, starts_thinking=False).as_dict()
+    assert (values["finish_reason"], values["error"]) == ("error", "the template refuses this")
+    assert values["messages"] == [{"role": "user", "content": "Hi"}]
+    assert "prompt" not in values
+    assert values["usage"]["completion_tokens"] == values["cost"]["flops_total"] == 0
+    assert values["tokens_per_second"] == 0
+    json.dumps(values)
+
+
+def test_a_sentence_without_a_token_is_none() -> None:
+    """Guards a sentence that is counted though the context was full before its first token."""
+    for n_ctx in range(20, 60):
+        sequence = new_sequence(6, max_tokens=None)
+        run_all(FakePair(n_ctx=n_ctx, truncation="remove").scheduler(), [sequence])
+        assert sequence.n_sentences == len({token.sentence for token in sequence.tokens})
