@@ -98,8 +98,7 @@ class Reference:
         method, out = self.settings.method, self.out
         led = self._gate()
         self.detector.start()
-        out.n_sentences += 1
-        out.n_led += led
+        n_before = out.n_sentences
         writer = LEADER if led else DRAFT
         written = hits = 0  # lambda and h
         verdict = Verdict.NO
@@ -111,7 +110,10 @@ class Reference:
             if verdict is Verdict.MAYBE and self._confirms(writer, token):
                 self.peeked = (writer, token)
                 return
-            step = Step(token, writer, out.n_sentences - 1, led)
+            if out.n_sentences == n_before:  # a sentence counts from its first token on
+                out.n_sentences += 1
+                out.n_led += led
+            step = Step(token, writer, n_before, led)
             checked = led and writer is LEADER and self.settings.mode is Mode.FOREAL
             if checked and (written >= method.n or method.hits_from == "sentence"):
                 step.hit = self._is_hit(token)

@@ -92,9 +92,9 @@ def test_messages_need_a_template(engine: Engine) -> None:
 def test_a_system_message_comes_first_and_only_where_there_is_none(engine: Engine) -> None:
     """Guards a system text that is dropped, or put before a conversation that has its own."""
     own = [{"role": "system", "content": "ten"}, {"role": "user", "content": "two"}]
-    given = engine.encode("two", Prompting(system="ten")).ids[LEADER]
-    assert given == engine.encode(own, Prompting(system="one")).ids[LEADER] == engine.encode(own, Prompting()).ids[LEADER]
-    assert given != engine.encode("two", Prompting()).ids[LEADER]
+    given = engine.encode("two", Prompting(system="ten"))
+    assert given == engine.encode(own, Prompting()) == engine.encode(own, Prompting(system="one"))
+    assert given != engine.encode("two", Prompting())
 
 
 # ---------------------------------------------------------------- max_tokens and stop strings

@@ -1,0 +1,172 @@
+"""The file that talks to llama.cpp: saved states, chunks of a batch, and how much memory is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foreal_local.engine import Engine
+from foreal_local.errors import SequenceError
+from foreal_local.llama import Context
+from foreal_local.model import Row, Snapshot
+
+from . import tiny_gguf
+from .engines import DRAFT, LEADER, PairMaker, ask, ids, open_engine, pair_of, settings
+
+KINDS = ("llama", "moe", "gemma3", "lfm2", "mamba")
+
+
+def logits_after(context: Context, slot: int, tokens: list[int], n_outputs: int = 1) -> np.ndarray:
+    """Copies of the logits (n_outputs, n_vocab) after the last of these tokens."""
+    rows = [Row(slot, tokens, n_outputs)]
+    found = [output.logits.copy() for output in context.evaluate(rows) if output.logits is not None]
+    assert len(found) == n_outputs
+    return np.array(found)
+
+
+def some_tokens(n: int) -> list[int]:
+    words = [tiny_gguf.plain().id_of(" " + word) for word in tiny_gguf.WORDS.split()]
+    return np.random.default_rng(n).choice(words, n).tolist()
+
+
+def leader_of(engine: Engine) -> Context:
+    return engine._contexts[LEADER]
+
+
+# ---------------------------------------------------------------- saved states
+@pytest.mark.parametrize("n", [1, 20, 400])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_saved_state_goes_on_in_another_slot(kind: str, n: int, make: PairMaker) -> None:
+    """Guards a state that lacks what is behind a window, the convolution's past, or the recurrent state."""
+    before, after = some_tokens(n), some_tokens(9)
+    with open_engine(make(kind), n_slots=3) as engine:
+        context = leader_of(engine)
+        logits_after(context, 0, before)
+        logits_after(context, 2, some_tokens(30))  # what restoring must replace
+        snapshot = context.save(0)
+        assert snapshot.n_tokens == n
+        context.restore(2, snapshot)
+        assert [context.cached(slot) for slot in range(3)] == [n, 0, n]
+        for token in after:
+            here, there = logits_after(context, 0, [token]), logits_after(context, 2, [token])
+            np.testing.assert_allclose(there, here, atol=1e-5)
+        assert np.abs(here - logits_after(context, 1, after)).max() > 0.1, "the past makes no difference here"
+        context.release(0)
+        context.restore(0, snapshot)
+        for token in after:
+            last = logits_after(context, 0, [token])
+        np.testing.assert_allclose(last, here, atol=1e-5)
+
+
+def test_a_state_of_another_model_is_refused(make: PairMaker) -> None:
+    """Guards a slot that pretends to hold what it could not read."""
+    with open_engine(make("lfm2+llama")) as engine:
+        logits_after(engine._contexts[DRAFT], 0, some_tokens(20))
+        snapshot = engine._contexts[DRAFT].save(0)
+        for wrong in (snapshot, Snapshot(20, snapshot.data[: len(snapshot.data) // 2])):
+            with pytest.raises(SequenceError):
+                leader_of(engine).restore(0, wrong)
+            assert leader_of(engine).cached(0) == 0
+        first = logits_after(leader_of(engine), 0, some_tokens(5))
+        leader_of(engine).release(0)
+        np.testing.assert_allclose(logits_after(leader_of(engine), 0, some_tokens(5)), first, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_taking_tokens_back_leaves_a_prefix_or_nothing(kind: str, make: PairMaker) -> None:
+    """Guards a cache that says it went back, and goes on from a state that has seen more."""
+    tokens = some_tokens(300)
+    with open_engine(make(kind), n_slots=2) as engine:
+        context = leader_of(engine)
+        for keep in (299, 40, 0):
+            context.release(0)
+            logits_after(context, 0, tokens)
+            left = context.truncate(0, keep)
+            assert left == context.cached(0)
+            assert left in (0, keep)
+            context.release(1)
+            np.testing.assert_allclose(
+                logits_after(context, 0, tokens[left:])[-1], logits_after(context, 1, tokens)[-1], atol=2e-2
+            )
+
+
+# ---------------------------------------------------------------- chunks
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_rows_of_any_length_and_any_number_of_outputs_fit_any_batch(batch_size: int, make: PairMaker) -> None:
+    """Guards the cutting of rows into batches: a token left out, an output under another's index."""
+    shapes = [(0, 50, 1), (1, 3, 3), (2, 120, 40), (3, 1, 1)]
+    rows = [Row(slot, some_tokens(n), n_outputs) for slot, n, n_outputs in shapes]
+    answers = []
+    for size in (512, batch_size):
+        with open_engine(make("lfm2"), n_slots=4, batch_size=size) as engine:
+            context = leader_of(engine)
+            found = {(o.row, o.index): o.logits.copy() for o in context.evaluate(rows) if o.logits is not None}
+            assert [context.cached(slot) for slot, *_ in shapes] == [n for _, n, _ in shapes]
+        assert list(found) == [(i, at) for i, (_, n, m) in enumerate(shapes) for at in range(n - m, n)]
+        answers.append(found)
+    for key, logits in answers[0].items():
+        np.testing.assert_allclose(answers[1][key], logits, atol=2e-2)
+
+
+def test_a_batch_size_changes_nothing(make: PairMaker) -> None:
+    """Guards catch-up that goes wrong where it does not fit one batch."""
+    pair = make("lfm2")
+    wide, narrow = (ask(pair, [" two" * 40], settings(), batch_size=size) for size in (512, 3))
+    assert ids(wide[0])[:20] == ids(narrow[0])[:20]
+
+
+# ---------------------------------------------------------------- memory
+N_VOCABULARY, N_CTX = 32_000, 8192
+
+MEASURE = """
+import re, resource, sys
+from pathlib import Path
+from foreal_local.config import Generation, Method, ModelSettings, Pair, Prompting, Runtime
+from foreal_local.engine import Engine
+from foreal_local.sequence import Role
+
+pair = Pair(*(ModelSettings(Path(path)) for path in sys.argv[1:3]))
+with Engine(pair, runtime=Runtime(ctx_size=int(sys.argv[3]), threads=1)) as engine:
+    settings = Generation(method=Method(n=8, p=0.8, k=3), seed=1, max_tokens=40)
+    (result,) = engine.generate([" w7" * 700], settings, Prompting(raw=True))
+    assert result.cost[Role.LEADER].tokens > 700 and result.cost[Role.DRAFT].tokens > 700, result.error
+try:  # getrusage also counts what the process was forked from
+    peak = int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+except OSError:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+print(peak * 1024)
+"""
+
+
+@pytest.fixture(scope="module")
+def large_vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    base = tiny_gguf.plain()
+    more = N_VOCABULARY - len(base)
+    words = tiny_gguf.Vocabulary(
+        ordinary=(*base.ordinary, *(f"{i}#" for i in range(more))),
+        emphasis=(*base.emphasis, *[0.2] * more),
+        merges=base.merges,
+        specials=base.specials,
+        eos=base.eos,
+        bos=base.bos,
+    )
+    folder = tmp_path_factory.mktemp("large")
+    shape = {"vocabulary": words, "n_context": N_CTX, "chat_template": ""}
+    return pair_of(*(tiny_gguf.write_llama(folder / f"{i}.gguf", seed=i, **shape) for i in (1, 2)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no way to measure it there")
+def test_no_logits_are_kept_for_a_whole_context(large_vocabulary: Any) -> None:
+    """Guards an array of context x vocabulary (1 GB here), and one of batch x vocabulary per context."""
+    paths = [large_vocabulary.leader.path, large_vocabulary.draft.path]
+    command = [sys.executable, "-c", MEASURE, *map(str, paths), str(N_CTX)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    files = sum(path.stat().st_size for path in paths)
+    kv_cache = 2 * N_CTX * 2 * 2 * (2 * 16) * 2  # models, tokens, K and V, layers, 2 KV heads of 16, bytes
+    assert int(done.stdout) < files + kv_cache + 150_000_000
