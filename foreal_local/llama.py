@@ -255,7 +255,7 @@ class Context:
     def __init__(self, weights: Weights, n_slots: int, n_ctx: int, threads: int, settings: Runtime, abort: Abort):
         self._weights, self._abort = weights, abort
         self._n_slots, self._n_ctx = n_slots, n_ctx
-        self._n_batch = settings.batch_size
+        self._n_batch = max(settings.batch_size, n_slots)  # llama.cpp reserves a row per sequence
         self._n_outputs = min(self._n_batch, max(32, 8 * n_slots))
         self._cached = [0] * n_slots
         self._n_calls = 0
@@ -269,7 +269,7 @@ class Context:
         params.kv_unified = n_slots > 1  # one graph for all rows: with a stream each, batches gain little
         n_heads = int(llama_cpp.llama_model_n_head(weights.model))
         plan = plan_attention(settings, n_heads, n_ctx * n_slots)
-        params.flash_attn_type, params.n_ubatch = _FLASH_ATTENTION[plan.flash_attention], plan.n_ubatch
+        params.flash_attn_type, params.n_ubatch = _FLASH_ATTENTION[plan.flash_attention], max(plan.n_ubatch, n_slots)
         params.type_k, params.type_v = _KV_TYPES[settings.kv_type_k], _KV_TYPES[settings.kv_type_v]
         params.abort_callback, params.abort_callback_data = abort.callback, abort.data
         params.no_perf = True

@@ -59,7 +59,8 @@ def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
         if token.hit is not None and checker is not None:
             generation += shapes[Role.DRAFT].flops(1, checker.starts[i] - 1)
     leader, n_tokens = shapes[Role.LEADER], len(sequence.tokens)
-    n_prompt = (sequence.views.get(Role.LEADER) or next(iter(sequence.views.values()))).n_prompt
+    view = sequence.views.get(Role.LEADER) or sequence.views.get(Role.DRAFT)
+    n_prompt = view.n_prompt if view else 0
     return Flops(
         total=sum(cost.flops for cost in sequence.cost.values()),
         generation=generation,
@@ -117,7 +118,7 @@ class Result:
         """The record, its keys in the order of design.md."""
         sequence, settings = self.sequence, self.sequence.settings
         n_tokens = len(sequence.tokens)
-        prompt_view = sequence.views.get(Role.LEADER) or next(iter(sequence.views.values()), None)
+        prompt_view = sequence.views.get(Role.LEADER) or sequence.views.get(Role.DRAFT)
         return {
             "id": self.id,
             "index": self.index,
