@@ -128,7 +128,7 @@ def _parse(path: Path, cursor: _Cursor) -> Header:
             n_dims = cursor.scalar("I")
             tensors[name] = Tensor(tuple(cursor.scalar("Q") for _ in range(n_dims)))
             cursor.skip(12)  # element type and offset
-    except (struct.error, MemoryError, OverflowError):
+    except (struct.error, MemoryError, OverflowError, RecursionError):
         size = len(cursor.data)
         raise ModelFileError(
             f"{path} is torn: its header does not fit into its {size} bytes; download or copy it again"
@@ -160,6 +160,8 @@ def read_shape(path: Path) -> Shape:
             n_weights += tensor.n_elements * (used if "_exps" in name else 1.0)
     heads = _per_layer(first.get("attention.head_count", 0), first.get("block_count", 0))
     kv_heads = _per_layer(first.get("attention.head_count_kv", heads), len(heads))
+    if not len(heads) == len(kv_heads) == first.get("block_count", 0):
+        raise ModelFileError(f"{path} names {len(heads)} and {len(kv_heads)} layers' heads, not one for each layer")
     attending = [n for n, n_kv in zip(heads, kv_heads, strict=True) if n and n_kv]
     size = first.get("attention.key_length") or (first.get("embedding_length", 0) // max(attending, default=1))
     return Shape(round(n_weights), len(attending), max(attending, default=0) * size)

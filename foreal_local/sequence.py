@@ -114,6 +114,7 @@ class Sequence:
         self.seconds = 0.0  # wall clock while in a slot
         self._detector = SentenceDetector(settings.method.boundaries)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._opening = False
         self._hold = max((len(stop) for stop in settings.stop), default=0)
 
     @property
@@ -132,12 +133,14 @@ class Sequence:
         self.led = led
         self.verdict = Verdict.NO
         self._detector.start()
-        self.n_sentences += 1
-        self.n_led += led
+        self._opening = True  # counted with its first token: a full context may leave it without one
 
     def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]]) -> None:
         """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""
         text = self._decoder.decode(piece)
+        self.n_sentences += self._opening
+        self.n_led += self._opening and self.led
+        self._opening = False
         previous = self.tokens[-1] if self.tokens else None
         same_sentence = previous is not None and previous.sentence == self.n_sentences - 1
         hits = previous.hits if previous is not None and same_sentence else 0

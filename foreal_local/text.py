@@ -56,7 +56,8 @@ class PairTokens:
                 beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
                 for token in [*different, *beyond]:
                     text = own.piece(token).decode("utf-8", "replace")
-                    self._foreign[author][token] = tuple(other.encode(text))
+                    # A token without a text (padding) is nothing to read: any id that the reader has will do.
+                    self._foreign[author][token] = tuple(other.encode(text)) or (0,)
 
     def piece(self, role: Role, token: int) -> bytes:
         return self._vocabularies[role].piece(token)
@@ -136,6 +137,8 @@ def encode_prompt(
     """
     if isinstance(messages, str):
         text = messages
+        if prompting.system and not any(templates.values()):
+            raise UsageError("a system message needs a chat template, and neither model has one: leave it out")
         messages = [{"role": "user", "content": text}]
         if prompting.raw or not any(templates.values()):
             ids = {role: vocabulary.encode(text, add_special=True) for role, vocabulary in vocabularies.items()}
@@ -189,11 +192,20 @@ class ReasoningSplitter:
         self._thinking = starts_thinking
         self._held = ""
         self._at_start = not starts_thinking
+        self._may_repeat = starts_thinking  # the tag that the prompt has opened already
 
     def feed(self, text: str) -> list[tuple[bool, str]]:
         text = self._held + text
         self._held = ""
         parts: list[tuple[bool, str]] = []
+        if self._may_repeat and text:
+            visible = text.lstrip()
+            if THINK.startswith(visible):
+                self._may_repeat = visible != THINK
+                self._held = text if self._may_repeat else ""
+                return parts
+            self._may_repeat = False
+            text = visible[len(THINK) :] if visible.startswith(THINK) else text
         while text:
             tag = END_THINK if self._thinking else THINK if self._at_start else ""
             if not tag:
