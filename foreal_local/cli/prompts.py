@@ -36,7 +36,7 @@ def read_prompts(path: str, settings: Generation) -> list[Prompt]:
     except OSError as error:
         raise UsageError(f"cannot read prompts from {path}: {error.strerror or error}") from None
     try:
-        lines = data.decode("utf-8-sig").splitlines()
+        lines = data.decode("utf-8-sig").split("\n")  # not splitlines: a text may hold other separators
     except UnicodeDecodeError as error:
         at = data[: error.start].count(b"\n") + 1
         raise UsageError(f"{name}:{at}: not UTF-8 text ({error.reason}): convert the file") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .engines import PairMaker
+from .models import TinyModels
 from .replay import silence_llama_cpp
 
 
@@ -15,6 +16,6 @@ def silent() -> None:
 
 
 @pytest.fixture(scope="session")
-def make(tiny) -> PairMaker:  # type: ignore[no-untyped-def]
+def make(tiny: TinyModels) -> PairMaker:
     """Pairs of tiny models by name: a kind ("llama"), or two ("lfm2+llama": the leader's and the draft's)."""
     return PairMaker(tiny)

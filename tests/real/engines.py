@@ -19,6 +19,7 @@ from foreal_local.results import Result
 from foreal_local.sequence import Role
 
 from . import replay
+from .models import TinyModels
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 RAW = Prompting(raw=True)
@@ -30,7 +31,7 @@ PAIRS = ("llama", "moe", "gemma3", "lfm2", "mamba", "lfm2+llama", "llama+mamba")
 class PairMaker:
     """Pairs of tiny models by name."""
 
-    tiny: Any
+    tiny: TinyModels
 
     def __call__(self, name: str = "llama", vocabulary: str = "endless", **options: Any) -> Pair:
         leader, _, draft = name.partition("+")

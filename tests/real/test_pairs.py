@@ -14,6 +14,7 @@ from foreal_local.results import Result
 from foreal_local.sequence import FinishReason, Role
 
 from .engines import DRAFT, LEADER, RAW, PairMaker, ask, open_engine, pair_of, settings
+from .models import TinyModels
 from .replay import TIE, Model, Step, opinions
 from .tiny_gguf import ALPHABET, OTHER, byte_level, plain, qwen_like, r1_like
 
@@ -22,7 +23,7 @@ END_THINK = r1_like().id_of("</think>")
 
 
 @pytest.fixture(scope="module")
-def mixed(tiny: Any) -> Pair:
+def mixed(tiny: TinyModels) -> Pair:
     """An R1-like leader that often writes `</think>`, and an instruct draft."""
     return pair_of(tiny.model("llama", "r1_closing"), tiny.model("llama", "qwen_like", seed=5))
 
@@ -88,7 +89,7 @@ def test_each_author_decides_under_its_own_view(mixed: Pair, turned: bool) -> No
     [("r1_short", "qwen_like", LEADER), ("r1_like", "qwen_short", DRAFT), ("qwen_short", "r1_like", LEADER)],
 )
 def test_the_end_of_generation_of_either_ends_the_response(
-    leader: str, draft: str, author: Role, tiny: Any, make: PairMaker
+    leader: str, draft: str, author: Role, tiny: TinyModels, make: PairMaker
 ) -> None:
     """Guards an end-of-generation token that only the leader's vocabulary is asked about."""
     pair = pair_of(tiny.model("llama", leader), tiny.model("llama", draft, seed=5))
@@ -118,7 +119,7 @@ def test_each_role_has_the_prompt_of_its_own_template(mixed: Pair) -> None:
     assert end == b"<think>\n", "the tag that the leader's template opens is missing for the draft"
 
 
-def test_models_that_do_not_share_their_words_are_refused(tiny: Any) -> None:
+def test_models_that_do_not_share_their_words_are_refused(tiny: TinyModels) -> None:
     """Guards two vocabularies of one size and type that differ in one word: every later word would be another."""
     token = plain().id_of(OTHER[0])
     with pytest.raises(VocabularyError) as caught:
@@ -128,7 +129,7 @@ def test_models_that_do_not_share_their_words_are_refused(tiny: Any) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_one_vocabulary_needs_no_warning_and_no_translation(tiny: Any) -> None:
+def test_one_vocabulary_needs_no_warning_and_no_translation(tiny: TinyModels) -> None:
     """Guards a warning for every pair, and a draft with its own copy of the same words."""
     pair = Pair(ModelSettings(tiny.model("llama", "plain")), ModelSettings(tiny.model("lfm2", "plain")))
     with open_engine(pair) as engine:
