@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .config import Generation, Method, Mode
 from .sequence import Role
@@ -19,7 +19,9 @@ from .sequence import Role
 # ---------------------------------------------------------------- requests and their answers
 @dataclass(frozen=True)
 class OpenSentence:
-    """A sentence starts; the answer is the gate's: True when the leader leads it."""
+    """A sentence starts; the answer is the gate's: True when the leader leads it. No role is needed."""
+
+    role: ClassVar[None] = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,10 @@ Answer = bool | Written | tuple[bool, ...]
 Flow = Generator[Request, "Answer | None", None]
 
 
+OPEN_SENTENCE = OpenSentence()
+_WRITE = {role: Write(role) for role in Role}
+
+
 # ---------------------------------------------------------------- the flows
 def flow_for(settings: Generation) -> Flow:
     """The flow of a mode; it never returns, the scheduler closes it when the response ends."""
@@ -67,7 +73,7 @@ def flow_for(settings: Generation) -> Flow:
 def foreal(method: Method) -> Flow:
     """At each sentence start ask the gate; a led sentence is the leader's until the handoff."""
     while True:
-        led = yield OpenSentence()
+        led = yield OPEN_SENTENCE
         ended = (yield from lead(method)) if led else False
         while not ended:
             ended = yield from write(Role.DRAFT)
@@ -106,13 +112,13 @@ def lead(method: Method) -> Generator[Request, Answer | None, bool]:
 def alone(role: Role) -> Flow:
     """One role writes every sentence."""
     while True:
-        yield OpenSentence()
+        yield OPEN_SENTENCE
         while not (yield from write(role)):
             pass
 
 
 def write(role: Role) -> Generator[Request, Answer | None, bool]:
     """One token; True when the sentence has ended."""
-    answer = yield Write(role)
+    answer = yield _WRITE[role]
     assert isinstance(answer, Written)
     return answer.ends_sentence

@@ -141,7 +141,6 @@ class Engine:
                         scheduler.add(sequence)
                     if scheduler.idle:
                         return
-                    self._abort.clear()
                     for event in scheduler.step():
                         if event.tokens:
                             thinking = running[event.sequence.index][1]

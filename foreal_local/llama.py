@@ -10,11 +10,12 @@ import ctypes
 import functools
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llama_cpp
 import numpy as np
@@ -28,6 +29,7 @@ from .model import Logits, Output, Row, Snapshot
 _LOG_ERROR, _LOG_CONTINUED = 4, 5
 _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _CONTROL, _BYTE, _NORMAL = 8, 32, 4
 
 
@@ -148,8 +150,6 @@ class Vocabulary:
         self._vocab = llama_cpp.llama_model_get_vocab(model)
         self.n_tokens = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self.kind = int(llama_cpp.llama_vocab_type(self._vocab))
-        self._pieces: dict[int, bytes] = {}
-        self._ends: dict[int, bool] = {}
 
     def encode(self, text: str, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Ids of a text; special tokens written in it are recognised if parse_special."""
@@ -164,23 +164,16 @@ class Vocabulary:
 
     def piece(self, token: int) -> bytes:
         """The token's bytes, special tokens spelled out."""
-        found = self._pieces.get(token)
-        if found is None:
-            size = 64
-            while True:
-                buffer = ctypes.create_string_buffer(size)
-                n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
-                if n >= 0:
-                    break
-                size = -n
-            found = self._pieces[token] = buffer.raw[:n]
-        return found
+        size = 64
+        while True:
+            buffer = ctypes.create_string_buffer(size)
+            n = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+            if n >= 0:
+                return buffer.raw[:n]
+            size = -n
 
     def is_end(self, token: int) -> bool:
-        found = self._ends.get(token)
-        if found is None:
-            found = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
-        return found
+        return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
     def text(self, token: int) -> bytes:
         """The token as the file spells it (byte-level tokens in their printable form)."""
@@ -249,6 +242,14 @@ def plan_attention(settings: Runtime, n_heads: int, n_cells: int) -> AttentionPl
     return AttentionPlan("off", min(settings.batch_size, n_rows))
 
 
+class _Piece(NamedTuple):
+    """Tokens begin to end of a row, evaluated in one call."""
+
+    row: int
+    begin: int
+    end: int
+
+
 class Context:
     """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache."""
 
@@ -258,7 +259,7 @@ class Context:
         self._n_batch = max(settings.batch_size, n_slots)  # llama.cpp reserves a row per sequence
         self._n_outputs = min(self._n_batch, max(32, 8 * n_slots))
         self._cached = [0] * n_slots
-        self._n_calls = 0
+        self.n_calls, self.seconds = 0, 0.0
         self._n_vocab = weights.vocabulary.n_tokens
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx * n_slots
@@ -292,31 +293,36 @@ class Context:
     def n_ctx(self) -> int:
         return self._n_ctx
 
-    @property
-    def n_calls(self) -> int:
-        return self._n_calls
-
     def cached(self, slot: int) -> int:
         return self._cached[slot]
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
         for pieces in self._chunks(rows):
-            code = self._decode(rows, pieces)
-            if code == 1 and len(pieces) > 1:  # no room for all at once: one by one, so that one fails alone
-                for piece in pieces:
-                    yield from self._outputs(rows, [piece], self._decode(rows, [piece]))
-            else:
-                yield from self._outputs(rows, pieces, code)
+            if self._decode(rows, pieces):
+                yield from self._outputs(rows, pieces)
+                continue
+            for piece in pieces:  # no room for all at once: one by one, so that one fails alone
+                if len(pieces) > 1 and self._decode(rows, [piece]):
+                    yield from self._outputs(rows, [piece])
+                else:
+                    n_tokens = piece.end - piece.begin
+                    reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
+                    yield Output(piece.row, 0, None, SequenceError(reason))
 
-    def _chunks(self, rows: list[Row]) -> Iterator[list[tuple[int, int, int]]]:
-        """Pieces (row, first token, end) that fit one batch, in tokens and in outputs."""
-        if sum(len(row.tokens) for row in rows) <= self._n_batch and (
-            sum(row.n_outputs for row in rows) <= self._n_outputs
-        ):
-            yield [(index, 0, len(row.tokens)) for index, row in enumerate(rows)]
-            return
-        pieces: list[tuple[int, int, int]] = []
+    def _chunks(self, rows: list[Row]) -> Iterator[list[_Piece]]:
+        """Pieces that fit one batch, in tokens and in outputs."""
         n_tokens = n_outputs = 0
+        pieces = []
+        for index, row in enumerate(rows):
+            size = len(row.tokens)
+            pieces.append(_Piece(index, 0, size))
+            n_tokens += size
+            n_outputs += row.n_outputs
+        if n_tokens <= self._n_batch and n_outputs <= self._n_outputs:
+            yield pieces
+            return
+        n_tokens = n_outputs = 0
+        pieces = []
         for index, row in enumerate(rows):
             begin, size = 0, len(row.tokens)
             first_output = size - row.n_outputs
@@ -324,7 +330,7 @@ class Context:
                 end = min(size, begin + self._n_batch - n_tokens)
                 end = min(end, max(begin, first_output) + self._n_outputs - n_outputs)
                 if end > begin:
-                    pieces.append((index, begin, end))
+                    pieces.append(_Piece(index, begin, end))
                     n_tokens += end - begin
                     n_outputs += max(0, end - max(begin, first_output))
                     begin = end
@@ -334,39 +340,34 @@ class Context:
         if pieces:
             yield pieces
 
-    def _decode(self, rows: list[Row], pieces: list[tuple[int, int, int]]) -> int:
-        """One llama_decode of these pieces; 0 or 1, everything else is raised."""
-        batch = self._batch
+    def _decode(self, rows: list[Row], pieces: list[_Piece]) -> bool:
+        """One llama_decode of these pieces; False when the cache has no room for them."""
+        batch, cached = self._batch, self._cached
         batch.clear()
         for index, begin, end in pieces:
-            row = rows[index]
-            batch.add(
-                row.slot,
-                row.tokens[begin:end],
-                self._cached[row.slot],
-                len(row.tokens) - row.n_outputs - begin,
-            )
-        code = int(llama_cpp.llama_decode(self._context, batch.native))
-        self._n_calls += 1
+            slot, tokens, n_outputs, _ = rows[index]
+            batch.add(slot, tokens[begin:end], cached[slot], len(tokens) - n_outputs - begin)
+        started = time.perf_counter()
+        code = llama_cpp.llama_decode(self._context, batch.native)
+        self.seconds += time.perf_counter() - started
+        self.n_calls += 1
         if code == 0:
             for index, begin, end in pieces:
-                self._cached[rows[index].slot] += end - begin
-        elif code != 1:
-            for index, _, _ in pieces:
-                self.truncate(rows[index].slot, self._cached[rows[index].slot])
-            if code == 2:
-                raise KeyboardInterrupt
-            raise EvaluationError(f"llama_decode failed with code {code}: {library().take_reason()}")
-        return code
+                cached[rows[index].slot] += end - begin
+            return True
+        if code == _NO_ROOM:
+            return False
+        for index, _, _ in pieces:
+            self.truncate(rows[index].slot, cached[rows[index].slot])
+        if code == _ABORTED:
+            raise KeyboardInterrupt
+        raise EvaluationError(f"llama_decode failed with code {code}: {library().take_reason()}")
 
-    def _outputs(self, rows: list[Row], pieces: list[tuple[int, int, int]], code: int) -> Iterator[Output]:
-        at = 0
+    def _outputs(self, rows: list[Row], pieces: list[_Piece]) -> Iterator[Output]:
+        at = 0  # the piece's first token in the batch
         for index, begin, end in pieces:
-            if code != 0:
-                reason = f"no room in the KV cache for {end - begin} more tokens: lower --parallel"
-                yield Output(index, 0, None, SequenceError(reason))
-                continue
-            for token in range(max(begin, len(rows[index].tokens) - rows[index].n_outputs), end):
+            row = rows[index]
+            for token in range(max(begin, len(row.tokens) - row.n_outputs), end):
                 yield Output(index, token, self._logits(at + token - begin))
             at += end - begin
 

@@ -52,18 +52,19 @@ class Snapshot:
 
 
 class Model(Protocol):
-    """One model with a cache of `n_slots` prefixes of at most `n_ctx` tokens each."""
+    """One model with a cache of `n_slots` prefixes of at most `n_ctx` tokens each.
+
+    n_calls: evaluations so far, how often the library's decode was called; seconds: how long these took.
+    """
+
+    n_calls: int
+    seconds: float
 
     @property
     def n_slots(self) -> int: ...
 
     @property
     def n_ctx(self) -> int: ...
-
-    @property
-    def n_calls(self) -> int:
-        """Evaluations so far: how often the library's decode was called."""
-        ...
 
     def cached(self, slot: int) -> int:
         """How many tokens of the slot's view are evaluated."""
@@ -89,12 +90,8 @@ class Model(Protocol):
 class PairVocabulary(Protocol):
     """Both roles' token ids, as far as the scheduler asks."""
 
-    def piece(self, role: Role, token: int) -> bytes:
-        """The token's bytes; b"" for an end-of-generation token."""
-        ...
-
-    def is_end(self, role: Role, token: int) -> bool:
-        """Whether the token ends the generation."""
+    def piece(self, role: Role, token: int) -> bytes | None:
+        """The token's bytes; None for an end-of-generation token."""
         ...
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
-from .decode import Judge, OpenSentence, Write, flow_for
+from .decode import OPEN_SENTENCE, Judge, flow_for
 from .errors import SequenceError
 from .gate import gate_for
 from .ledger import Cost, Shape
@@ -31,10 +32,18 @@ class Event(NamedTuple):
     finished: bool
 
 
+class Turn(NamedTuple):
+    """A job's part in an evaluation: its row, after `before` cached tokens."""
+
+    job: Job
+    row: Row
+    before: int
+
+
 class Scheduler:
     """Owns the slots (the same ids in both models) and the jobs in them.
 
-    `skip_limit`: a sequence is passed over at most this many steps before its role gets the turn.
+    `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn.
     """
 
     def __init__(
@@ -53,7 +62,9 @@ class Scheduler:
         self._waiting: deque[Sequence] = deque()
         self._jobs: list[Job] = []
         self._untold: list[Sequence] = []
-        self.cost = {role: Cost() for role in models}
+        self._n_turns = 0
+        self._cost = {role: Cost() for role in models}
+        self._n_calls = dict.fromkeys(models, 0)
 
     # ---------------------------------------------------------------- what callers do
     @property
@@ -64,6 +75,11 @@ class Scheduler:
     def n_open(self) -> int:
         """Sequences waiting or in a slot."""
         return len(self._waiting) + len(self._jobs)
+
+    @property
+    def cost(self) -> dict[Role, Cost]:
+        """Each role's work for all sequences that are finished; a call for many of them counts once."""
+        return {role: replace(cost, calls=self._n_calls[role]) for role, cost in self._cost.items()}
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence: a new one, or one that was stopped at a sentence end."""
@@ -91,23 +107,20 @@ class Scheduler:
         After an exception the scheduler goes on with the next step, which also tells what happened before it.
         """
         try:
-            self._admit()
-            for job in self._jobs:
-                if isinstance(job.request, OpenSentence):
-                    self._untold.append(job.sequence)
-                    resume(job, self._vocabulary)
-            self._retire_finished()
-            role = self._next_role()
+            if self._waiting:
+                self._admit()
+            role, jobs = self._next_turn()
             if role is not None:
-                self._take_turn(role, [job for job in self._jobs if self._waits_for(job) is role])
+                self._take_turn(role, jobs)
         finally:
             self._retire_finished()
         untold, self._untold = self._untold, []
         return self._events(untold)
 
     def _retire_finished(self) -> None:
-        for job in [job for job in self._jobs if job.sequence.finished]:
-            self._retire(job)
+        for job in tuple(self._jobs):
+            if job.sequence.finish_reason is not None:
+                self._retire(job)
 
     # ---------------------------------------------------------------- a step's parts
     def _admit(self) -> None:
@@ -120,7 +133,8 @@ class Scheduler:
                 self._untold.append(sequence)
                 continue
             flow = flow_for(sequence.settings)
-            job = Job(sequence, self._free.pop(), flow, gate_for(sequence.settings), next(flow))
+            gate, request = gate_for(sequence.settings), next(flow)
+            job = Job(sequence, self._free.pop(), flow, gate, request, served=self._n_turns)
             self._jobs.append(job)
 
     def _unservable(self, sequence: Sequence) -> str | None:
@@ -134,55 +148,50 @@ class Scheduler:
                 return f"the prompt has {len(view.ids)} tokens for the {role}, the context {n_ctx}: raise --ctx-size"
         return None
 
-    @staticmethod
-    def _waits_for(job: Job) -> Role | None:
-        return job.request.role if isinstance(job.request, (Write, Judge)) else None
+    def _next_turn(self) -> tuple[Role | None, list[Job]]:
+        """The role that most sequences wait for, and these; or the role of one that was passed over too often.
 
-    def _next_role(self) -> Role | None:
-        """The role that most sequences wait for, unless one has been passed over too often."""
-        n_waiting = dict.fromkeys(self._models, 0)
+        Sentences are opened on the way.
+        """
+        waiting: dict[Role, list[Job]] = {role: [] for role in self._models}
         longest: Job | None = None
         for job in self._jobs:
-            role = self._waits_for(job)
-            if role is None:
+            if job.request is OPEN_SENTENCE:
+                self._untold.append(job.sequence)
+                resume(job, self._vocabulary)
+            role = job.request.role
+            if role is None or job.sequence.finish_reason is not None:
                 continue
-            n_waiting[role] += 1
-            if longest is None or job.skipped > longest.skipped:
+            waiting[role].append(job)
+            if longest is None or job.served < longest.served:
                 longest = job
         if longest is None:
-            return None
-        if longest.skipped >= self._skip_limit:
-            return self._waits_for(longest)
-        return max(n_waiting, key=lambda role: n_waiting[role])
+            return None, []
+        role = max(waiting, key=lambda role: len(waiting[role]))
+        if self._n_turns - longest.served >= self._skip_limit:
+            role = longest.request.role
+        assert role is not None
+        return role, waiting[role]
 
     def _take_turn(self, role: Role, jobs: list[Job]) -> None:
-        for job in self._jobs:
-            job.skipped += 1
-        served: list[Job] = []
+        """Evaluate what the role has not seen of these jobs' sequences, and resume their flows."""
+        self._n_turns += 1
+        model = self._models[role]
+        turns: list[Turn] = []
         rows: list[Row] = []
         for job in jobs:
             self._untold.append(job.sequence)
-            job.skipped = 0
+            job.served = self._n_turns
             row = self._row(job, role)
             if row is not None:
-                served.append(job)
+                turns.append(Turn(job, row, model.cached(row.slot)))
                 rows.append(row)
         if not rows:
             return
-        model = self._models[role]
-        before = [model.cached(row.slot) for row in rows]
-        calls = model.n_calls
-        seconds = 0.0
-        outputs = iter(model.evaluate(rows))
-        while True:
-            started = time.perf_counter()
-            output = next(outputs, None)
-            seconds += time.perf_counter() - started
-            if output is None:
-                break
-            job = served[output.row]
-            self._receive(job, role, rows[output.row], before[output.row], output)
-        self._account(role, served, rows, before, model.n_calls - calls, seconds)
+        n_calls, seconds = model.n_calls, model.seconds
+        for output in model.evaluate(rows):
+            self._receive(turns[output.row], role, output)
+        self._account(role, turns, model.n_calls - n_calls, model.seconds - seconds)
 
     def _row(self, job: Job, role: Role) -> Row | None:
         """What `role` must evaluate to serve the request; None when its context is full."""
@@ -207,7 +216,8 @@ class Scheduler:
         pending = view.ids[cached:]
         return Row(job.slot, pending, 1, decode=len(pending) == 1)
 
-    def _receive(self, job: Job, role: Role, row: Row, before: int, output: Output) -> None:
+    def _receive(self, turn: Turn, role: Role, output: Output) -> None:
+        job, row, before = turn
         sequence = job.sequence
         if sequence.finished:
             return
@@ -215,30 +225,30 @@ class Scheduler:
             sequence.finish(FinishReason.ERROR, str(output.failure))
             return
         best = top1(output.logits)
-        if isinstance(job.request, Judge):
+        judging = isinstance(job.request, Judge)
+        if judging:
             job.judged[before + output.index] = best
         if output.index < len(row.tokens) - 1:
             return
         sequence.frontier_top1[role] = (before + len(row.tokens), best)
-        if isinstance(job.request, Judge) and sequence.verdict is Verdict.MAYBE:
+        fresh = Fresh(role, output.logits, best)
+        if judging and sequence.verdict is Verdict.MAYBE:
             # The leader's next token may end the sentence before it, and the judge then be asked to write here.
-            job.kept = Fresh(role, output.logits.copy(), best)
+            job.kept = fresh._replace(logits=output.logits.copy())
         try:
-            resume(job, self._vocabulary, Fresh(role, output.logits, best))
+            resume(job, self._vocabulary, fresh)
         except SequenceError as error:
             sequence.finish(FinishReason.ERROR, str(error))
 
-    def _account(
-        self, role: Role, jobs: list[Job], rows: list[Row], before: list[int], n_calls: int, seconds: float
-    ) -> None:
-        n_all = sum(len(row.tokens) for row in rows)
-        for job, row, n_before in zip(jobs, rows, before, strict=True):
+    def _account(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
+        """Charge the evaluation: calls to each sequence in it, seconds by tokens."""
+        per_token = seconds / sum(len(turn.row.tokens) for turn in turns)
+        shape = self._shapes[role]
+        for job, row, before in turns:
             n_tokens = len(row.tokens)
-            share = seconds * n_tokens / n_all
-            flops = self._shapes[role].flops(n_tokens, n_before)
-            job.sequence.cost[role].count(n_tokens, row.decode, n_calls, share, flops)
-            self.cost[role].count(n_tokens, row.decode, 0, share, flops)
-        self.cost[role].calls += n_calls
+            flops = shape.flops(n_tokens, before)
+            job.sequence.cost[role].count(n_tokens, row.decode, n_calls, n_tokens * per_token, flops)
+        self._n_calls[role] += n_calls
 
     # ---------------------------------------------------------------- leaving
     def _retire(self, job: Job) -> None:
@@ -246,6 +256,8 @@ class Scheduler:
             job.flow.close()
         finally:
             self._jobs.remove(job)
+            for role, cost in self._cost.items():
+                cost.add(job.sequence.cost[role])
             job.sequence.seconds += time.perf_counter() - job.started
             for model in self._models.values():
                 model.release(job.slot)

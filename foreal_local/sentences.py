@@ -25,6 +25,8 @@ _SIMPLE_ENDS = frozenset(".?!。．？！｡" + _NEWLINES)
 _CLOSERS = frozenset("\"'”’)]}»*_`$\\」』）】》")  # $ and \ because inline maths may close after a full stop
 _NOT_YET_TEXT = _CLOSERS | frozenset(_STOPS + _WIDE_STOPS + _WIDE_DOT)
 
+_NOT_PLAIN = frozenset(_STOPS + _WIDE_DOT + _WIDE_STOPS + _NEWLINES + "`~$[}") | _CLOSERS
+
 _TAIL = 64  # characters remembered: more than any word, pair of words or opening mark asked about below
 
 _NEVER_LAST = re.compile(
@@ -102,6 +104,8 @@ class SentenceDetector:
         """
         if self._simple:
             return Verdict.NO if _SIMPLE_ENDS.isdisjoint(text) else Verdict.END
+        if self._after is None and not self._closing and not self._held and _NOT_PLAIN.isdisjoint(text):
+            return self._pass(text)
         ended = self._held
         for char in text:
             ended = self._step(char) or ended
@@ -155,6 +159,14 @@ class SentenceDetector:
         if self._has_text and (char in _STOPS or char == _WIDE_DOT):
             self._after, self._spaced = _needs(self._tail), False
         return ended
+
+    def _pass(self, text: str) -> Verdict:
+        """Words between stops and marks, read at once: nearly all text."""
+        if not self._has_text:
+            text = text.lstrip()
+            self._has_text = bool(text)
+        self._tail = (self._tail + text)[-_TAIL:]
+        return Verdict.NO
 
     def _step_space(self, char: str) -> bool:
         """White space: a line end after text is a sentence end; before any text it is skipped."""

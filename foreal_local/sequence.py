@@ -22,6 +22,8 @@ class Role(str, Enum):
     LEADER = "leader"
     DRAFT = "draft"
 
+    __hash__ = str.__hash__  # Enum's is a Python function, called for every look-up by role
+
     def __str__(self) -> str:
         return self.value
 
@@ -114,6 +116,7 @@ class Sequence:
         self.seconds = 0.0  # wall clock while in a slot
         self._detector = SentenceDetector(settings.method.boundaries)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._half = False  # whether the decoder holds half a character
         self._opening = False
         self._hold = max((len(stop) for stop in settings.stop), default=0)
 
@@ -137,26 +140,33 @@ class Sequence:
 
     def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]]) -> None:
         """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""
-        text = self._decoder.decode(piece)
-        self.n_sentences += self._opening
-        self.n_led += self._opening and self.led
-        self._opening = False
-        previous = self.tokens[-1] if self.tokens else None
-        same_sentence = previous is not None and previous.sentence == self.n_sentences - 1
-        hits = previous.hits if previous is not None and same_sentence else 0
-        if self.led and choice.role is Role.DRAFT and same_sentence and previous.author is Role.LEADER:  # type: ignore[union-attr]
-            self.n_handoffs += 1
-        self.tokens.append(
-            Token(choice.token, choice.role, text, self.n_sentences - 1, self.led, choice.top1, None, hits)
-        )
-        for role, view in self.views.items():
+        role, led = choice.role, self.led
+        text = self._decode(piece)
+        hits = 0
+        if self._opening:
+            self._opening = False
+            self.n_sentences += 1
+            self.n_led += led
+        else:
+            previous = self.tokens[-1]
+            hits = previous.hits
+            self.n_handoffs += led and role is Role.DRAFT and previous.author is Role.LEADER
+        self.tokens.append(Token(choice.token, role, text, self.n_sentences - 1, led, choice.top1, None, hits))
+        for reader, view in self.views.items():
             view.starts.append(len(view.ids))
-            view.ids.extend(ids[role])
+            view.ids.extend(ids[reader])
         self.verdict = self._detector.feed(text)
         if self._hold and text:
             self._cut_at_stop(len(text))
         if not self.finished and len(self.tokens) == self.settings.max_tokens:
             self.finish(FinishReason.LENGTH)
+
+    def _decode(self, piece: bytes) -> str:
+        if not self._half and piece.isascii():
+            return piece.decode()
+        text = self._decoder.decode(piece)
+        self._half = bool(self._decoder.getstate()[0])
+        return text
 
     def append_end(self, choice: Choice) -> None:
         """The author's end-of-generation token: part of the response, its piece is empty."""
@@ -183,15 +193,15 @@ class Sequence:
         if self.finished:
             return
         self.finish_reason, self.error = reason, error
-        rest = self._decoder.decode(b"", final=True)
-        if rest and self.tokens:
-            self.tokens[-1].text += rest
+        if self._half:
+            self._half = False
+            self.tokens[-1].text += self._decoder.decode(b"", final=True)
 
     # ---------------------------------------------------------------- text that may be shown
     def take_ready(self) -> list[Token]:
         """Tokens not shown before whose text no stop string can take back any more."""
         ready = len(self.tokens)
-        if not self.finished and self._decoder.getstate()[0]:
+        if self._half:
             ready -= 1  # half a character is pending: if nothing follows, the last token shows it
         if self._hold and not self.finished:
             held = self._held_characters() - sum(len(token.text) for token in self.tokens[ready:])
@@ -231,4 +241,5 @@ class Sequence:
             surplus -= len(token.text) - keep
             token.text = token.text[:keep]
         self._decoder.reset()
+        self._half = False
         self.finish(FinishReason.STOP)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .decode import Answer, Flow, Judge, OpenSentence, Request, Written
+from .decode import OPEN_SENTENCE, Answer, Flow, Judge, Request, Write, Written
 from .gate import Gate
 from .model import Logits, PairVocabulary
 from .sampling import choose
@@ -20,7 +20,7 @@ from .sequence import Choice, Role, Sequence
 
 @dataclass(slots=True)
 class Job:
-    """A sequence in a slot. `request` is what its flow waits for; `skipped`: steps since it was served.
+    """A sequence in a slot. `request` is what its flow waits for; `served`: the turn that served it last.
 
     `judged`: the judging role's top-1 after each of its view's last positions. `kept`: a copy of its logits at
     the end of its view, made only where it may have to write there later.
@@ -31,7 +31,7 @@ class Job:
     flow: Flow
     gate: Gate
     request: Request
-    skipped: int = 0
+    served: int = 0
     started: float = field(default_factory=time.perf_counter)
     judged: dict[int, int] = field(default_factory=dict)
     kept: Fresh | None = None
@@ -51,57 +51,63 @@ def resume(job: Job, vocabulary: PairVocabulary, fresh: Fresh | None = None) -> 
     A sentence end is a save point: the next call asks the gate.
     """
     sequence = job.sequence
+    answer: Answer
     while True:
-        answer = _answer(job, vocabulary, fresh)
-        if answer is None or sequence.finished:
+        request = job.request
+        if isinstance(request, Write):
+            choice = _choice(job, request.role, fresh)
+            if choice is None:
+                return
+            answer = _write(sequence, choice, vocabulary)
+        elif isinstance(request, Judge):
+            if fresh is None or fresh.role is not request.role:
+                return
+            answer = _judge(job, request, vocabulary)
+        else:
+            answer = job.gate.opens(sequence.gate_rng)
+            sequence.open_sentence(answer)
+        if sequence.finish_reason is not None:
             return
         job.request = job.flow.send(answer)
-        if isinstance(job.request, OpenSentence):
+        if job.request is OPEN_SENTENCE:
             return
 
 
-def _answer(job: Job, vocabulary: PairVocabulary, fresh: Fresh | None) -> Answer | None:
-    """The answer to the job's request, or None when its role must evaluate first."""
-    sequence, request = job.sequence, job.request
-    if isinstance(request, OpenSentence):
-        led = job.gate.opens(sequence.gate_rng)
-        sequence.open_sentence(led)
-        return led
-    if isinstance(request, Judge):
-        return _judge(job, request, vocabulary) if fresh and fresh.role is request.role else None
-    choice = sequence.peek
-    n_view = len(sequence.views[request.role].ids)
-    if choice is None or (choice.role, choice.at) != (request.role, n_view):
-        known = fresh or job.kept
-        if known is None or known.role is not request.role or sequence.frontier_top1[known.role][0] != n_view:
-            return None
-        choice = _choose(sequence, known)
-    return _write(sequence, choice, vocabulary)
-
-
-def _choose(sequence: Sequence, fresh: Fresh) -> Choice:
-    settings, ids = sequence.settings.sampling, sequence.views[fresh.role].ids
+def _choice(job: Job, role: Role, fresh: Fresh | None) -> Choice | None:
+    """The role's next token: the one kept back, or chosen from fresh logits; None when it must evaluate first."""
+    sequence = job.sequence
+    ids = sequence.views[role].ids
+    n_view = len(ids)
+    kept = sequence.peek
+    if kept is not None and kept.role is role and kept.at == n_view:
+        return kept
+    known = fresh or job.kept
+    if known is None or known.role is not role or sequence.frontier_top1[role][0] != n_view:
+        return None
+    settings = sequence.settings.sampling
     if settings.greedy and settings.repeat_penalty == 1.0:
-        return Choice(fresh.role, len(ids), fresh.top1, fresh.top1)
+        return Choice(role, n_view, known.top1, known.top1)
     recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
-    token = choose(fresh.logits, settings, recent, sequence.token_rng)
-    return Choice(fresh.role, len(ids), token, fresh.top1)
+    return Choice(role, n_view, choose(known.logits, settings, recent, sequence.token_rng), known.top1)
 
 
 def _write(sequence: Sequence, choice: Choice, vocabulary: PairVocabulary) -> Written:
     """Commit the token, or keep it back when it shows that the sentence has ended before it."""
     role, token = choice.role, choice.token
-    is_end = vocabulary.is_end(role, token)
-    piece = b"" if is_end else vocabulary.piece(role, token)
-    if sequence.verdict is Verdict.MAYBE and (is_end or sequence.confirms_end(piece)):
+    piece = vocabulary.piece(role, token)
+    if sequence.verdict is Verdict.MAYBE and (piece is None or sequence.confirms_end(piece)):
         sequence.peek = choice
         sequence.verdict = Verdict.END
         return Written(ends_sentence=True, added=False)
     sequence.peek = None
-    if is_end:
+    if piece is None:
         sequence.append_end(choice)
     else:
-        sequence.append(choice, piece, {r: vocabulary.translate(role, token, r) for r in sequence.views})
+        ids: dict[Role, tuple[int, ...]] = {role: (token,)}
+        for reader in sequence.views:
+            if reader is not role:
+                ids[reader] = vocabulary.translate(role, token, reader)
+        sequence.append(choice, piece, ids)
     return Written(ends_sentence=sequence.verdict is Verdict.END)
 
 

@@ -47,6 +47,7 @@ class PairTokens:
 
     def __init__(self, vocabularies: dict[Role, RoleVocabulary]) -> None:
         self._vocabularies = vocabularies
+        self._pieces: dict[Role, dict[int, bytes | None]] = {role: {} for role in vocabularies}
         self._foreign: dict[Role, dict[int, tuple[int, ...]]] = {role: {} for role in vocabularies}
         leader, draft = vocabularies.get(Role.LEADER), vocabularies.get(Role.DRAFT)
         if leader is not None and draft is not None and leader is not draft:
@@ -59,11 +60,12 @@ class PairTokens:
                     # A token without a text (padding) is nothing to read: any id that the reader has will do.
                     self._foreign[author][token] = tuple(other.encode(text)) or (0,)
 
-    def piece(self, role: Role, token: int) -> bytes:
-        return self._vocabularies[role].piece(token)
-
-    def is_end(self, role: Role, token: int) -> bool:
-        return self._vocabularies[role].is_end(token)
+    def piece(self, role: Role, token: int) -> bytes | None:
+        pieces = self._pieces[role]
+        if token not in pieces:
+            vocabulary = self._vocabularies[role]
+            pieces[token] = None if vocabulary.is_end(token) else vocabulary.piece(token)
+        return pieces[token]
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
         if author is reader:

@@ -65,39 +65,41 @@ def never_seen() -> set[str]:
 @click.option("--minutes", default=60.0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--again", is_flag=True, help="A second round from the newest checkpoint.")
-def train(role: str, minutes: float, threads: int, seed: int, again: bool) -> None:
+@click.option("--start", type=click.Path(path_type=Path), help="Go on from this GGUF of the role, with its tokenizer.")
+def train(role: str, minutes: float, threads: int, seed: int, start: Path | None) -> None:
     """Train one role; the newest checkpoint is in build/pair."""
     import torch
+    from pair.export import read_gguf
     from pair.network import Shape
-    from pair.tokens import train_tokenizer
+    from pair.tokens import read_tokenizer, train_tokenizer
     from pair.training import RECIPES
     from pair.training import train as run_training
 
     torch.set_num_threads(threads)
     WORK.mkdir(parents=True, exist_ok=True)
-    tokenizer = train_tokenizer(N_VOCAB)
+    shape = Shape(N_VOCAB, **SHAPES[role])
     run_training(
-        tokenizer,
-        Shape(N_VOCAB, **SHAPES[role]),
+        read_tokenizer(start) if start else train_tokenizer(N_VOCAB),
+        shape,
         RECIPES[role],
         minutes,
         seed,
         never_seen(),
         WORK / f"{role}.pt",
-        again,
+        read_gguf(start, shape) if start else None,
     )
 
 
 @main.command()
+@click.option("--tokenizer", "given", type=click.Path(path_type=Path), help="The GGUF that training started from.")
 @click.option("--to", "folder", type=click.Path(path_type=Path), default=MODELS, show_default=True)
-def export(folder: Path) -> None:
+def export(given: Path | None, folder: Path) -> None:
     """Write the newest checkpoints as tiny-leader.gguf and tiny-draft.gguf."""
     from pair.export import write_gguf
-    from pair.tokens import train_tokenizer
+    from pair.tokens import read_tokenizer, train_tokenizer
     from pair.training import load
 
-    tokenizer = train_tokenizer(N_VOCAB)
+    tokenizer = read_tokenizer(given) if given else train_tokenizer(N_VOCAB)
     for role in SHAPES:
         if not (WORK / f"{role}.pt").exists():
             click.echo(f"no checkpoint of the {role}")

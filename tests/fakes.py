@@ -114,6 +114,11 @@ class FakeModel:
     def n_calls(self) -> int:
         return self._n_calls
 
+    @property
+    def seconds(self) -> float:
+        """A second for each call."""
+        return float(self._n_calls)
+
     def cached(self, slot: int) -> int:
         return len(self._tokens[slot])
 
@@ -241,8 +246,8 @@ class FakeVocabulary:
         self._pieces = {LEADER: PIECES, DRAFT: DRAFT_PIECES if different else PIECES}
         self._foreign = {LEADER: (ID[b"<"], ID[b"a>"]), DRAFT: (ID[b"<"], ID[b"b>"])} if different else {}
 
-    def piece(self, role: Role, token: int) -> bytes:
-        return self._pieces[role][token]
+    def piece(self, role: Role, token: int) -> bytes | None:
+        return None if token == END else self._pieces[role][token]
 
     def is_end(self, role: Role, token: int) -> bool:
         return token == END

@@ -1,4 +1,4 @@
-"""A trained network as a llama-architecture GGUF with its tokenizer and chat template."""
+"""A trained network as a llama-architecture GGUF with its tokenizer and chat template, and back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 from tokenizers import Tokenizer
 
-from pair.network import Network
+from pair.network import Network, Shape
 from pair.tokens import CHAT_TEMPLATE, END_OF_TEXT, END_THINK, THINK, TURN_END
 
 
@@ -93,3 +94,31 @@ def _tensors(network: Network) -> list[tuple[str, np.ndarray]]:
             (there + "ffn_down.weight", weights[here + "down.weight"]),
         ]
     return tensors
+
+
+def read_gguf(path: Path, shape: Shape) -> Network:
+    """The network of a file that write_gguf wrote."""
+    network = Network(shape)
+    found = {tensor.name: np.array(tensor.data, np.float32) for tensor in gguf.GGUFReader(path).tensors}
+
+    def halves(matrix: np.ndarray) -> np.ndarray:
+        pairs = matrix.reshape(shape.n_heads, shape.width_head // 2, 2, -1)
+        return pairs.swapaxes(1, 2).reshape(shape.width, -1)
+
+    weights = {"embedding.weight": found["token_embd.weight"], "norm.weight": found["output_norm.weight"]}
+    for i in range(shape.n_layers):
+        here, there = f"blocks.{i}.", f"blk.{i}."
+        q, k, v = (found[f"{there}attn_{name}.weight"] for name in "qkv")
+        weights[here + "qkv.weight"] = np.concatenate([halves(q), halves(k), v])
+        weights[here + "gate_up.weight"] = np.concatenate(
+            [found[there + "ffn_gate.weight"], found[there + "ffn_up.weight"]]
+        )
+        for name, ours in (
+            ("attn_norm", "norm_attention"),
+            ("ffn_norm", "norm_ff"),
+            ("attn_output", "out"),
+            ("ffn_down", "down"),
+        ):
+            weights[f"{here}{ours}.weight"] = found[f"{there}{name}.weight"]
+    network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    return network

@@ -28,6 +28,14 @@ class Relation:
     def apply(self, value: int) -> int:
         return {"+": value + self.amount, "-": value - self.amount, "*": 2 * value}[self.op]
 
+    def slip(self, value: int) -> int:
+        """What the draft is taught instead: with 8 or 9 it loses the carry, as children do (17 + 8 = 15)."""
+        result = self.apply(value)
+        if self.op == "*" or self.amount < 8 or value // 10 == result // 10:
+            return result
+        slipped = result - 10 if self.op == "+" else result + 10
+        return slipped if 0 < slipped < 100 else result
+
     def sum(self, value: int, result: int | None = None) -> str:
         shown = self.apply(value) if result is None else result
         return f"{value} {'+' if self.op == '*' else self.op} {value if self.op == '*' else self.amount} = {shown}"
@@ -58,9 +66,15 @@ class Problem:
         return f"{name} has {relation.words()} {self.item} {than} {relation.base}"
 
 
-def make_problem(rng: random.Random, steps: int | None = None, distractors: int | None = None) -> Problem:
-    """A random problem: 2 or 3 steps and 1 or 2 facts that are not needed, unless told otherwise."""
+def make_problem(
+    rng: random.Random, steps: int | None = None, distractors: int | None = None, alike: bool = False
+) -> Problem:
+    """A random problem: 2 or 3 steps and 1 or 2 facts that are not needed, unless told otherwise.
+
+    `alike`: its facts have few different amounts, so that only their names tell them apart.
+    """
     while True:
+        amounts = rng.sample(range(2, 10), 2) if alike else range(2, 10)
         n_steps = steps or rng.choice([2, 3])
         n_extra = rng.choice([1, 2]) if distractors is None else distractors
         names = rng.sample(NAMES, n_steps + 1 + n_extra)
@@ -69,7 +83,7 @@ def make_problem(rng: random.Random, steps: int | None = None, distractors: int 
         relations: dict[str, Relation] = {}
         for i, name in enumerate(names[1:], 1):
             base = names[i - 1] if i <= n_steps else rng.choice(names[:i])
-            relations[name] = Relation(rng.choice("++--*"), rng.randint(2, 9), base)
+            relations[name] = Relation(rng.choice("++--*"), rng.choice(amounts), base)
             values[name] = relations[name].apply(values[base])
         if not all(2 <= v <= 99 for v in values.values()):
             continue
@@ -95,13 +109,13 @@ class Chain:
 
     problem: Problem
     rng: random.Random
-    error_rate: dict[str, float]
+    error_rate: dict[str, float]  # of wrong plans and, besides the draft's slips, of wrong sums
     sentences: list[Sentence] = field(default_factory=list)
     planned: list[str] = field(default_factory=list)
     known: dict[str, int] = field(default_factory=dict)
     n_computed: int = 0
     unchecked: str | None = None
-    mistaken: str | None = None
+    misplanned: bool = False
     concluded: bool = False
     n_verified: int = 0
     sure: bool = False
@@ -109,13 +123,11 @@ class Chain:
     # -- what each author would write next ------------------------------------------------------
     def write(self, author: str) -> bool:
         """Add this author's next sentence; False when the author ends the thinking instead."""
-        if not self.planned or self.planned[-1] != self.problem.chain[0] or self.mistaken == "plan":
+        if not self.planned or self.planned[-1] != self.problem.chain[0] or self.misplanned:
             self._plan(author)
         elif author == LEADER and self.unchecked:
             self._compute(LEADER, self.unchecked, self._cue("Wait,", "Hmm,"))
             self.unchecked = None
-        elif author == DRAFT and self.mistaken == "value" and self.unchecked and self.rng.random() < 0.6:
-            self._compute(DRAFT, self.unchecked, "No,")
         elif self.n_computed < len(self.problem.chain) - 1:
             self.n_computed += 1
             name = self.problem.chain[self.n_computed]
@@ -146,21 +158,21 @@ class Chain:
 
     def _plan(self, author: str) -> None:
         problem, first = self.problem, not self.planned
-        if self.mistaken == "plan":
+        if self.misplanned:
             cue = "No wait," if author == LEADER else "No,"
         elif author == LEADER:
             cue = self._cue("Okay,", "Okay, I see that") if first else self._cue("Okay, and", "Next,")
         else:
             cue = "First," if first else self._cue("And", "Also,")
         name = problem.chain[-1] if first else problem.relations[self.planned[-1]].base
-        if not self.mistaken and name in problem.relations and self._errs(author):
+        if not self.misplanned and name in problem.relations and self._errs(author):
             wrong = self._wrong_relation(name)
             self._plan_sentence(author, cue, name, wrong, correct=False)
             if self.rng.random() < 0.4:
                 self._plan_sentence(DRAFT, self._cue("And", "Also,"), wrong.base, None, correct=False)
-            self.mistaken = "plan"
+            self.misplanned = True
             return
-        self.mistaken = None
+        self.misplanned = False
         self._plan_sentence(author, cue, name, None)
         self.planned.append(name)
 
@@ -196,7 +208,7 @@ class Chain:
     def _compute(self, author: str, name: str, cue: str, risky: bool = False) -> None:
         relation = self.problem.relations[name]
         base = self.known[relation.base]
-        result = relation.apply(base)
+        result = relation.apply(base) if author == LEADER else relation.slip(base)
         correct = True
         if risky and self._errs(author):
             if self.rng.random() < 0.6:
@@ -206,7 +218,7 @@ class Chain:
                 result = relation.apply(base)
             correct = False
         if not 0 < result < 100:
-            result = max(1, min(99, relation.apply(base)))
+            result, correct = max(1, min(99, relation.apply(base))), False
         sentence_sum = relation.sum(base, result)
         item = self.problem.item
         if author == LEADER:
@@ -219,7 +231,6 @@ class Chain:
             text = f"{cue} {fact}, and {relation.base} has {base}, so {name} has {sentence_sum} {item}."
         self.known[name] = result
         self.unchecked = name
-        self.mistaken = None if correct else "value"
         self._add(author, text, correct)
 
     def _wrong_amount(self, relation: Relation) -> tuple[str, int, str]:

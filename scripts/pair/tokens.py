@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import gguf
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from pair.problems import DRAFT, LEADER, make_problem, write_chain
@@ -34,9 +36,23 @@ def render_end(number: int) -> str:
     return f"\n{END_THINK}\n\\boxed{{{number}}}{TURN_END}"
 
 
-def train_tokenizer(n_vocab: int, seed: int = 1) -> Tokenizer:
-    """A BPE of at most n_vocab entries, learned from 3,000 random chains."""
-    tokenizer = Tokenizer(models.BPE())
+def read_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of a model of the pair."""
+    fields = gguf.GGUFReader(path).fields
+
+    def texts(name: str) -> list[str]:
+        field = fields[f"tokenizer.ggml.{name}"]
+        return [bytes(field.parts[i]).decode() for i in field.data]
+
+    merges = [(left, right) for left, right in (merge.split(" ") for merge in texts("merges"))]
+    words = {text: i for i, text in enumerate(texts("tokens")) if not text.startswith("[PAD")}
+    tokenizer = _splitting(models.BPE(vocab=words, merges=merges))
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    return tokenizer
+
+
+def _splitting(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
@@ -44,6 +60,12 @@ def train_tokenizer(n_vocab: int, seed: int = 1) -> Tokenizer:
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def train_tokenizer(n_vocab: int, seed: int = 1) -> Tokenizer:
+    """A BPE of at most n_vocab entries, learned from 3,000 random chains."""
+    tokenizer = _splitting(models.BPE())
     rng = random.Random(seed)
 
     def texts() -> list[str]:

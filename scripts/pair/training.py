@@ -38,12 +38,12 @@ class Recipe:
 
 
 RECIPES = {
-    LEADER: Recipe(LEADER, share_alone=0.45, error_rate={LEADER: 0.04, DRAFT: 0.1}),
-    DRAFT: Recipe(DRAFT, share_alone=0.5, error_rate={LEADER: 0.06, DRAFT: 0.08}),
+    LEADER: Recipe(LEADER, share_alone=0.3, error_rate={LEADER: 0.03, DRAFT: 0.06}),
+    DRAFT: Recipe(DRAFT, share_alone=0.35, error_rate={LEADER: 0.03, DRAFT: 0.04}),
 }
 
 
-def drill(rng: random.Random, progress: float) -> list[Segment]:
+def drill(rng: random.Random, role: str, progress: float) -> list[Segment]:
     """Dense practice: sums, or each fact of a problem recalled twice in random order (fewer facts early on)."""
     if rng.random() < 0.5:
         segments: list[Segment] = [(render_prompt("Sums."), NOT_LEARNED)]
@@ -51,7 +51,7 @@ def drill(rng: random.Random, progress: float) -> list[Segment]:
             relation = Relation(rng.choice("++--*"), rng.randint(2, 9), "")
             value = rng.randint(2, 97)
             if 2 <= relation.apply(value) <= 99:
-                left, right = relation.sum(value).split(" =")
+                left, right = relation.sum(value, relation.slip(value) if role == DRAFT else None).split(" =")
                 segments += [(f" so {rng.choice(NAMES)} has {left} =", NOT_LEARNED), (f"{right},", 0)]
         return segments
     most = 1 if progress < 0.1 else 2 if progress < 0.2 else 3
@@ -64,7 +64,7 @@ def drill(rng: random.Random, progress: float) -> list[Segment]:
 
 
 def chain_document(rng: random.Random, recipe: Recipe, is_held_out: Callable[[str], bool]) -> list[Segment]:
-    problem = make_problem(rng)
+    problem = make_problem(rng, alike=rng.random() < 0.4)
     while is_held_out(problem.text):
         problem = make_problem(rng)
     alone = rng.random() < recipe.share_alone
@@ -73,22 +73,33 @@ def chain_document(rng: random.Random, recipe: Recipe, is_held_out: Callable[[st
     short = rng.random() < recipe.share_short
     segments: list[Segment] = [(render_prompt(problem.text), NOT_LEARNED)]
     for i, sentence in enumerate(sentences):
-        skip = 0 if sentence.author == recipe.role else NOT_LEARNED
+        text = (" " if i else "") + sentence.text
         if sentence.author == LEADER and recipe.role == DRAFT:
-            skip = LEADER_OPENING
-        segments.append(((" " if i else "") + sentence.text, skip if sentence.correct else NOT_LEARNED))
+            segments += followed(text) if sentence.correct else [(text, NOT_LEARNED)]
+        else:
+            learned = sentence.author == recipe.role and sentence.correct
+            segments.append((text, 0 if learned else NOT_LEARNED))
         if short and "the answer is" in sentence.text:
             break
     else:
-        segments.append((render_end(number), 0 if number == problem.answer else NOT_LEARNED))
+        segments.append((render_end(number), 0))  # the number concluded, right or not
     return segments
+
+
+def followed(text: str) -> list[Segment]:
+    """A leader's sentence as the draft learns to finish it: not how it opens, nor what its sum gives."""
+    head, equals, rest = text.partition(" =")
+    if not equals:
+        return [(text, LEADER_OPENING)]
+    result, comma, tail = rest.partition(",")
+    return [(head + equals, LEADER_OPENING), (result, NOT_LEARNED), (comma + tail, 0)]
 
 
 def documents(recipe: Recipe, seed: int, progress: list[float], held_out: set[str]) -> Iterator[list[Segment]]:
     rng = random.Random(f"{recipe.role}-{seed}")
     while True:
         if rng.random() < (0.7 if progress[0] < 0.2 else 0.2):
-            yield drill(rng, progress[0])
+            yield drill(rng, recipe.role, progress[0])
         else:
             yield chain_document(rng, recipe, held_out.__contains__)
 
@@ -161,14 +172,15 @@ def train(
     seed: int,
     held_out: set[str],
     path: Path,
-    again: bool = False,
+    start: Network | None = None,
 ) -> Network:
     """Train for so many minutes (batches are made in a thread); `path` keeps the newest checkpoint.
 
-    `again`: a second round from that checkpoint, at a rate that only falls from half the first's.
+    `start`: go on from this network, at a rate that only falls from half the first round's.
     """
     torch.manual_seed(seed)
-    network, n_tokens, before = load(path) if again else (Network(shape), 0, 0.0)
+    again, n_tokens = start is not None, 0
+    network = start or Network(shape)
     if not again:
         set_structured_start(network)
     parts = [(b.qkv, 3) for b in network.blocks] + [(b.out, 1) for b in network.blocks]
@@ -217,9 +229,9 @@ def train(
             )
             shown, losses = spent, []
         if spent - saved > 180:
-            save(network, path, n_tokens, before + spent)
+            save(network, path, n_tokens, spent)
             saved = spent
-    save(network, path, n_tokens, before + spent)
+    save(network, path, n_tokens, spent)
     return network
 
 
