@@ -141,11 +141,14 @@ class ModelSettings:
 class Runtime:
     """How the models run. ctx_size is per sequence (None: what both models were trained for, at most 8192).
 
-    threads None: one per core this process may use. kv types: element types of the KV cache.
+    threads None: one per core this process may use. lanes: how many contexts evaluate at the same time, each
+    with its share of the threads and of the sequences; None: one, but for models so small that a batch gains
+    nothing as many as threads, of one sequence each. kv types: element types of the KV cache.
     """
 
     ctx_size: int | None = None
     threads: int | None = None
+    lanes: int | None = None
     batch_size: int = 512
     flash_attention: str = "auto"
     kv_type_k: str = "f16"
@@ -157,6 +160,7 @@ class Runtime:
     def __post_init__(self) -> None:
         _require(self.ctx_size is None or self.ctx_size >= 2, "ctx_size", self.ctx_size, "2 or more")
         _require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        _require(self.lanes is None or self.lanes >= 1, "lanes", self.lanes, "1 or more")
         _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
         choices = " or ".join(FLASH_ATTENTION)
         _require(self.flash_attention in FLASH_ATTENTION, "flash_attention", self.flash_attention, choices)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from .errors import ForealError, UsageError
 from .gguf_file import read_shape
 from .hardware import usable_cores
 from .interrupt import watching_interrupts
+from .lanes import side_by_side
 from .ledger import Cost
 from .model import Model
 from .results import Prompt, Result, Written
@@ -21,13 +23,16 @@ from .sequence import FinishReason, Role, Sequence
 from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
 
 Progress = Callable[[Role, float], None]
+_SMALL = 32 * 1024 * 1024
+"""Bytes of weights below which a lane per thread is faster than a batch: they stay in the processor's cache, so
+that a batch does not save reading them (scripts/compare_parallel.py measures it)."""
 
 
 class Engine:
-    """A pair of loaded models with `n_slots` sequences at a time. Use it as a context manager.
+    """A pair of loaded models with at most `n_slots` sequences at a time. Use it as a context manager.
 
-    Owns the weights, contexts and the abort flag; closes contexts before weights. `warnings` are lines for
-    the user; `cost` is the work of all runs so far.
+    Owns the weights, the lanes (a context for each role, driven by one thread) and the abort flag; closes
+    contexts before weights. `warnings` are lines for the user; `cost` is the work of all runs so far.
     """
 
     def __init__(
@@ -47,9 +52,11 @@ class Engine:
         self.cost = {role: Cost() for role in Role}
         self._abort = llama.Abort()
         self._weights: dict[Role, llama.Weights] = {}
-        self._contexts: dict[Role, llama.Context] = {}
+        self._lanes: list[dict[Role, llama.Context]] = []
+        self._counting = threading.Lock()
         try:
-            self._open(on_progress)
+            with watching_interrupts(self._abort):
+                self._open(on_progress)
         except BaseException:
             self.close()
             raise
@@ -71,18 +78,38 @@ class Engine:
                 self._weights[role] = shared
                 continue
             report = (lambda done, role=role: on_progress(role, done)) if on_progress else None
-            self._weights[role] = llama.Weights(settings.path, settings.gpu_layers, self.runtime.verbose, report)
+            self._weights[role] = llama.Weights(
+                settings.path, settings.gpu_layers, self.runtime.verbose, report, self._abort
+            )
         vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
         self._vocabularies = vocabularies
         self.tokens = PairTokens(vocabularies)
         self._templates = {role: w.chat_template for role, w in self._weights.items()}
         self.ctx_size = self._choose_ctx_size()
         self.threads = self.runtime.threads or usable_cores()
-        for role in self.roles:
-            self._contexts[role] = llama.Context(
-                self._weights[role], self.n_slots, self.ctx_size, self.threads, self.runtime, self._abort
-            )
+        n_lanes, n_slots = self._plan_lanes()
+        self.n_slots = n_lanes * n_slots
+        for _ in range(n_lanes):
+            lane: dict[Role, llama.Context] = {}
+            self._lanes.append(lane)
+            for role in self.roles:
+                lane[role] = llama.Context(
+                    self._weights[role],
+                    n_slots,
+                    self.ctx_size,
+                    max(1, self.threads // n_lanes),
+                    self.runtime,
+                    self._abort,
+                )
         self._warn()
+
+    def _plan_lanes(self) -> tuple[int, int]:
+        """How many lanes, and slots in each."""
+        small = sum(w.n_bytes for w in set(self._weights.values())) <= _SMALL and not llama.supports_gpu_offload()
+        if self.runtime.lanes is None and small:
+            return min(self.n_slots, self.threads), 1
+        n_lanes = min(self.n_slots, self.runtime.lanes or 1)
+        return n_lanes, self.n_slots // n_lanes
 
     def _choose_ctx_size(self) -> int:
         trained = min(w.n_ctx_train for w in self._weights.values())
@@ -120,39 +147,60 @@ class Engine:
         """
         settings = with_seed(settings or Generation())
         prompting = prompting or Prompting()
-        models: dict[Role, Model] = dict(self._contexts)
-        scheduler = Scheduler(models, self.tokens, self.shapes)
         source = enumerate(prompts)
-        running: dict[int, tuple[Prompt, bool]] = {}
+        n_lanes = len(self._lanes)
         try:
-            with watching_interrupts(self._abort.set):
-                exhausted = False
-                while True:
-                    while not exhausted and scheduler.n_open < self.n_slots:
-                        index, prompt = next(source, (-1, None))
-                        if prompt is None:
-                            exhausted = True
-                            break
-                        sequence, thinking = self._sequence(index, prompt, settings, prompting)
-                        if sequence.finished:
-                            yield Result.of(prompt.content, sequence, self.shapes, thinking)
-                            continue
-                        running[index] = (prompt, thinking)
-                        scheduler.add(sequence)
-                    if scheduler.idle:
-                        return
-                    for event in scheduler.step():
-                        if event.tokens:
-                            thinking = running[event.sequence.index][1]
-                            yield Written(event.sequence.index, event.sequence.id, event.tokens, thinking)
-                        if event.finished:
-                            prompt, thinking = running.pop(event.sequence.index)
-                            yield Result.of(prompt.content, event.sequence, self.shapes, thinking)
+            with watching_interrupts(self._abort):
+                if n_lanes == 1:
+                    yield from self._run_lane(self._lanes[0], source, settings, prompting)
+                    return
+                # Which lane answers what does not depend on time: batches, and so results, are the same each run.
+                runs = [
+                    self._run_lane(lane, iter(items), settings, prompting)
+                    for lane, items in zip(self._lanes, _dealt(source, n_lanes), strict=True)
+                ]
+                yield from side_by_side(runs, self._abort.set)
         finally:
             self._abort.clear()
+
+    def _run_lane(
+        self,
+        lane: dict[Role, llama.Context],
+        source: Iterator[tuple[int, Prompt]],
+        settings: Generation,
+        prompting: Prompting,
+    ) -> Generator[Written | Result, None, None]:
+        models: dict[Role, Model] = dict(lane)
+        scheduler = Scheduler(models, self.tokens, self.shapes)
+        running: dict[int, tuple[Prompt, bool]] = {}
+        exhausted = False
+        try:
+            while True:
+                while not exhausted and scheduler.has_room:
+                    index, prompt = next(source, (-1, None))
+                    if prompt is None:
+                        exhausted = True
+                        break
+                    sequence, thinking = self._sequence(index, prompt, settings, prompting)
+                    if sequence.finished:
+                        yield Result.of(prompt.content, sequence, self.shapes, thinking)
+                        continue
+                    running[index] = (prompt, thinking)
+                    scheduler.add(sequence)
+                if scheduler.idle:
+                    return
+                for event in scheduler.step():
+                    if event.tokens:
+                        thinking = running[event.sequence.index][1]
+                        yield Written(event.sequence.index, event.sequence.id, event.tokens, thinking)
+                    if event.finished:
+                        prompt, thinking = running.pop(event.sequence.index)
+                        yield Result.of(prompt.content, event.sequence, self.shapes, thinking)
+        finally:
             scheduler.close()
-            for role, cost in scheduler.cost.items():
-                self.cost[role].add(cost)
+            with self._counting:
+                for role, cost in scheduler.cost.items():
+                    self.cost[role].add(cost)
 
     def generate(
         self,
@@ -185,7 +233,7 @@ class Engine:
         try:
             encoded = self.encode(prompt.content, prompting)
             needed = roles_of(settings.mode)
-            missing = [str(role) for role in needed if role not in self._contexts]
+            missing = [str(role) for role in needed if role not in self._weights]
             if missing:
                 raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
             ids = {role: encoded.ids[role] for role in needed}
@@ -197,9 +245,10 @@ class Engine:
 
     # ---------------------------------------------------------------- closing
     def close(self) -> None:
-        for context in self._contexts.values():
-            context.close()
-        self._contexts.clear()
+        for lane in self._lanes:
+            for context in lane.values():
+                context.close()
+        self._lanes.clear()
         for weights in set(self._weights.values()):
             weights.close()
         self._weights.clear()
@@ -217,6 +266,12 @@ class Engine:
         weights = self._weights[role]
         where = "GPU" if llama.supports_gpu_offload() and self._settings(role).gpu_layers != 0 else "CPU"
         return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
+
+
+def _dealt(source: Iterator[tuple[int, Prompt]], n: int) -> list[list[tuple[int, Prompt]]]:
+    """Like cards: each share gets every n-th item."""
+    items = list(source)
+    return [items[i::n] for i in range(n)]
 
 
 def roles_of(mode: Mode) -> list[Role]:

@@ -1,7 +1,8 @@
 """Ctrl-C while C code runs: Python only sees the signal when llama_decode returns, so a thread watches.
 
 The signal's C-level handler writes to a socket (signal.set_wakeup_fd); a thread waiting on it sets the
-flag that llama.cpp asks for. The usual KeyboardInterrupt then follows in the main thread.
+flag that llama.cpp asks for. A KeyboardInterrupt then follows in the main thread: at once, or when the C code
+has returned (in its callbacks an exception would be lost).
 """
 
 from __future__ import annotations
@@ -9,13 +10,23 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Protocol
+
+
+class Interruptible(Protocol):
+    """Work that can be asked to stop (llama.Abort); `busy`: it will raise the KeyboardInterrupt itself."""
+
+    busy: bool
+
+    def set(self) -> None: ...
 
 
 @contextmanager
-def watching_interrupts(on_interrupt: Callable[[], None]) -> Iterator[None]:
-    """Call on_interrupt from a thread as soon as SIGINT arrives; does nothing outside the main thread."""
+def watching_interrupts(work: Interruptible) -> Iterator[None]:
+    """Call work.set() from a thread as soon as SIGINT arrives; does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -29,16 +40,26 @@ def watching_interrupts(on_interrupt: Callable[[], None]) -> Iterator[None]:
             if not data:
                 return
             if signal.SIGINT in data:
-                on_interrupt()
+                work.set()
             if previous >= 0:  # somebody else was watching: pass it on
                 with socket.socket(fileno=socket.dup(previous)) as other:
                     other.send(data)
 
+    def handle(number: int, frame: FrameType | None) -> None:
+        work.set()
+        if not work.busy:
+            signal.default_int_handler(number, frame)
+
     thread = threading.Thread(target=watch, name="interrupts", daemon=True)
     thread.start()
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:  # a program's own handler stays
+        signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
+        if handler is signal.default_int_handler:
+            signal.signal(signal.SIGINT, handler)
         signal.set_wakeup_fd(previous)
         ours.close()
         thread.join(1.0)

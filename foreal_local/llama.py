@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +73,8 @@ def supports_gpu_offload() -> bool:
 
 
 class Abort:
-    """A flag that stops a running evaluation, set from another thread.
+    """A flag that stops a running evaluation, set from another thread. `requested`: it is set; `busy`: C code
+    runs that an exception cannot pass through, and that asks for the flag (the log's callback is Python).
 
     llama.cpp asks for it before every node of its graph, so a Python callback would cost more than small
     models do. The C library's strlen is the callback instead: of our buffer it is 0, or 1 once set.
@@ -83,12 +85,26 @@ class Abort:
         libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
         self.callback = llama_cpp.ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)
         self.data = ctypes.cast(self._flag, ctypes.c_void_p)
+        self.requested = self.busy = False
 
     def set(self) -> None:
+        self.requested = True
         self._flag[0] = b"\1"
 
     def clear(self) -> None:
+        self.requested = False
         self._flag[0] = b"\0"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Around C code that may take long: a request that came meanwhile is a KeyboardInterrupt after it."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+            if self.requested:
+                raise KeyboardInterrupt
 
 
 # ---------------------------------------------------------------- weights
@@ -101,7 +117,9 @@ class Weights:
         gpu_layers: int = -1,
         verbose: bool = False,
         on_progress: Callable[[float], None] | None = None,
+        abort: Abort | None = None,
     ) -> None:
+        abort = abort or Abort()
         log = library()
         log.verbose = verbose
         log.errors.clear()
@@ -110,16 +128,16 @@ class Weights:
         self.n_bytes = sum(part.stat().st_size for part in split_parts(path))
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
-        if on_progress is not None:
-            report = on_progress
 
-            def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
-                report(fraction)
-                return True
+        def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
+            if on_progress is not None:
+                on_progress(fraction)
+            return not abort.requested
 
-            callback = llama_cpp.llama_progress_callback(progress)
-            params.progress_callback = callback
-        model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+        callback = llama_cpp.llama_progress_callback(progress)
+        params.progress_callback = callback
+        with abort.held():
+            model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
         if not model:
             raise ModelFileError(f"llama.cpp cannot load {path}: {log.take_reason()}")
         self.model = model
@@ -274,7 +292,8 @@ class Context:
         params.type_k, params.type_v = _KV_TYPES[settings.kv_type_k], _KV_TYPES[settings.kv_type_v]
         params.abort_callback, params.abort_callback_data = abort.callback, abort.data
         params.no_perf = True
-        context = llama_cpp.llama_init_from_model(weights.model, params)
+        with abort.held():
+            context = llama_cpp.llama_init_from_model(weights.model, params)
         if not context:
             raise EvaluationError(
                 f"no context of {n_slots} x {n_ctx} tokens for {weights.path.name}: {library().take_reason()}; "
@@ -342,18 +361,22 @@ class Context:
 
     def _decode(self, rows: list[Row], pieces: list[_Piece]) -> bool:
         """One llama_decode of these pieces; False when the cache has no room for them."""
-        batch, cached = self._batch, self._cached
+        batch, cached, abort = self._batch, self._cached, self._abort
         batch.clear()
         for index, begin, end in pieces:
             slot, tokens, n_outputs, _ = rows[index]
             batch.add(slot, tokens[begin:end], cached[slot], len(tokens) - n_outputs - begin)
+        abort.busy = True
         started = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, batch.native)
         self.seconds += time.perf_counter() - started
+        abort.busy = False
         self.n_calls += 1
         if code == 0:
             for index, begin, end in pieces:
                 cached[rows[index].slot] += end - begin
+            if abort.requested:  # too late to be seen in there
+                raise KeyboardInterrupt
             return True
         if code == _NO_ROOM:
             return False

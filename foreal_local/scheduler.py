@@ -77,6 +77,11 @@ class Scheduler:
         return len(self._waiting) + len(self._jobs)
 
     @property
+    def has_room(self) -> bool:
+        """Whether one more sequence would get a slot at once."""
+        return self.n_open < self._n_slots
+
+    @property
     def cost(self) -> dict[Role, Cost]:
         """Each role's work for all sequences that are finished; a call for many of them counts once."""
         return {role: replace(cost, calls=self._n_calls[role]) for role, cost in self._cost.items()}

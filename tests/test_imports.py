@@ -18,7 +18,7 @@ LAYERS = (
     {"sequence", "sampling", "model", "gate"},
     {"decode"},
     {"serving", "scheduler"},
-    {"gguf_file", "hardware", "interrupt"},
+    {"gguf_file", "hardware", "interrupt", "lanes"},
     {"llama", "text"},
     {"results", "hub", "trace"},
     {"engine", "session"},

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,49 +19,64 @@ from ..results import Prompt, Result, Written
 from ..sequence import FinishReason
 from .loading import color_of, loading_bar, pair_of
 from .options import prompting_of, runtime_of
-from .output import AnswerPrinter, LineFile, Totals, to_line, trace_header, trace_lines
+from .output import AnswerPrinter, LineFile, Totals, check_writable, to_line, trace_header, trace_lines
+
+if TYPE_CHECKING:
+    from ..hub import PairEntry
 
 
 class Run:
     """One run of foreal-gen: its settings, where results go, what has been finished."""
 
-    def __init__(self, values: dict[str, Any], settings: Generation, prompts: list[Prompt]) -> None:
+    def __init__(
+        self, values: dict[str, Any], entry: PairEntry | None, settings: Generation, prompts: list[Prompt]
+    ) -> None:
         self._values, self._settings, self._prompts = values, settings, prompts
         self._prompting, self._runtime = prompting_of(values), runtime_of(values)
         if values["parallel"] < 1:
             raise UsageError(f"--parallel is {values['parallel']}, but must be 1 or more")
-        self._pair = pair_of(values, settings)
+        self._roles = {role for item in prompts for role in roles_of((item.settings or settings).mode)}
+        if values["output"] and values["trace"] and _same_file(values["output"], values["trace"]):
+            raise UsageError(f"--output and --trace are the same file: {values['trace']}")
+        for path in filter(None, (values["output"], values["trace"])):
+            check_writable(path)
+        self._pair = pair_of(values, entry, self._roles)
         self._totals = Totals()
         self._n_printed = 0
         self._format = values["format"] or ("jsonl" if values["output"] else "text")
         self._color = color_of(values["color"])
         self._show_reasoning = values["reasoning"] == "show" or (values["reasoning"] == "auto" and sys.stderr.isatty())
-        self._output = LineFile(values["output"]) if values["output"] else None
-        self._trace = LineFile(values["trace"]) if values["trace"] else None
-        for file in (self._output, self._trace):
-            if file and file.kept:
-                self._note(f"{file.path} was there already: kept as {file.kept}")
+        self._output: LineFile | None = None
+        self._trace: LineFile | None = None
+
+    def _open(self, path: str | None) -> LineFile | None:
+        if not path:
+            return None
+        file = LineFile(path)
+        if file.kept:
+            self._note(f"{file.path} was there already: kept as {file.kept}")
+        return file
 
     def execute(self) -> int:
-        roles = {role for item in self._prompts for role in roles_of((item.settings or self._settings).mode)}
         n_slots = min(self._values["parallel"], len(self._prompts))
         interrupted = False
         with contextlib.ExitStack() as stack:
-            for file in (self._output, self._trace):
-                if file:
-                    stack.callback(file.close)
             with loading_bar(self._quiet) as on_progress:
                 engine = stack.enter_context(
                     Engine(
                         self._pair,
                         runtime=self._runtime,
                         n_slots=n_slots,
-                        roles=roles,
+                        roles=self._roles,
                         on_progress=on_progress,
                     )
                 )
             for warning in engine.warnings:
                 self._note(f"warning: {warning}")
+            # Only now: a run that cannot start must not set an older file aside.
+            self._output, self._trace = self._open(self._values["output"]), self._open(self._values["trace"])
+            for file in filter(None, (self._output, self._trace)):
+                stack.callback(file.close)
             if self._trace:
                 self._trace.write(trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path)))
             started = time.perf_counter()
@@ -190,3 +207,7 @@ class Run:
                 bar.update(task, advance=int(finished), speed=speed)
 
             yield advance
+
+
+def _same_file(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve() and Path(one).resolve() != Path(os.devnull)

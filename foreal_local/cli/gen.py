@@ -17,6 +17,7 @@ from .options import (
     option,
     prompting_options,
     sampling_options,
+    with_settings_of,
 )
 
 if TYPE_CHECKING:
@@ -57,17 +58,23 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 @sampling_options
 @prompting_options
 @click.version_option(__version__, prog_name="foreal-gen")
-def main(**values: Any) -> None:
+@click.pass_context
+def main(context: click.Context, /, **values: Any) -> None:
     """Answer prompts with FoReaL-Decoding: a leader starts sentences, a draft finishes them.
 
     Answers go to stdout, everything else to stderr.
     """
+    from .loading import named_pair
+
+    entry = named_pair(values)
+    if entry:
+        values = with_settings_of(entry, values, context)
     settings = generation_of(values)
     prompts = _prompts(values, settings)
     from ..engine import with_seed
     from .answering import Run
 
-    sys.exit(Run(values, with_seed(settings), prompts).execute())
+    sys.exit(Run(values, entry, with_seed(settings), prompts).execute())
 
 
 def _prompts(values: dict[str, Any], settings: Generation) -> list[Prompt]:

@@ -6,27 +6,38 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..config import Generation, Mode, ModelSettings, Pair
+from ..config import ModelSettings, Pair
 from ..errors import UsageError
+from ..sequence import Role
+
+if TYPE_CHECKING:
+    from ..hub import PairEntry
 
 
-def pair_of(values: dict[str, Any], settings: Generation) -> Pair:
-    """The pair of --pair, or of --leader and --draft; one model is enough for a mode of one role."""
-    from ..hub import DEFAULT_PAIR, find_pair, resolve_model
+def named_pair(values: dict[str, Any]) -> PairEntry | None:
+    """The pair of --pair, or the default one; None where --leader or --draft is given."""
+    from ..hub import DEFAULT_PAIR, find_pair
+
+    if not (values["leader"] or values["draft"]):
+        return find_pair(values["pair"] or DEFAULT_PAIR)
+    if values["pair"]:
+        raise UsageError("--pair names both models: leave out --leader and --draft, or --pair")
+    return None
+
+
+def pair_of(values: dict[str, Any], entry: PairEntry | None, roles: set[Role]) -> Pair:
+    """The models of the named pair, or of --leader and --draft; one is enough where one role writes everything."""
+    from ..hub import resolve_model
 
     leader, draft = values["leader"], values["draft"]
-    if values["pair"] and (leader or draft):
-        raise UsageError("--pair names both models: leave out --leader and --draft, or --pair")
-    if leader or draft:
-        if settings.mode is Mode.FOREAL and not (leader and draft):
-            missing = "--draft" if leader else "--leader"
-            raise UsageError(f"mode foreal needs two models: {missing} is missing")
-        leader, draft = leader or draft, draft or leader
-    else:
-        entry = find_pair(values["pair"] or DEFAULT_PAIR)
+    if entry:
         leader, draft = entry.leader, entry.draft
+    elif len(roles) == 2 and not (leader and draft):
+        missing = "--draft" if leader else "--leader"
+        raise UsageError(f"leader and draft both write here: {missing} is missing")
+    leader, draft = leader or draft, draft or leader
     offline, progress = values["offline"], not values["quiet"]
     paths = [resolve_model(name, offline=offline, progress=progress) for name in (leader, draft)]
     return Pair(

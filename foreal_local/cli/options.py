@@ -5,9 +5,12 @@ Names and help are here; defaults come from config.py.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -25,6 +28,9 @@ from ..config import (
     Sampling,
 )
 from ..errors import ForealError
+
+if TYPE_CHECKING:
+    from ..hub import PairEntry
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -47,6 +53,12 @@ class ForealCommand(click.Command):
             return super().invoke(ctx)
         except ForealError as error:
             raise CliError(error) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE or error.filename is not None:
+                raise  # click knows what a reader that left is
+            # Standard output itself. What it still holds would fail again when the interpreter ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise CliError(ForealError(f"cannot write to standard output: {error.strerror or error}")) from error
         except KeyboardInterrupt:
             ctx.exit(130)
 
@@ -82,6 +94,7 @@ model_options = _all(
         help="Context per sequence.  [default: the models', up to 8192]",
     ),
     option("--threads", "-t", type=int, metavar="N", help="Threads.  [default: one per core]"),
+    option("--lanes", type=int, metavar="N", help="Contexts side by side.  [default: 1; small models: threads]"),
     option("--leader-gpu-layers", type=int, default=-1, metavar="N", help="Leader's layers on the GPU; -1: all."),
     option("--draft-gpu-layers", type=int, default=-1, metavar="N", help="Draft's layers on the GPU; -1: all."),
     option("--batch-size", type=int, default=_RUNTIME.batch_size, metavar="N", help="Most tokens per evaluation."),
@@ -159,10 +172,22 @@ def generation_of(values: dict[str, Any]) -> Generation:
     )
 
 
+def with_settings_of(entry: PairEntry, values: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """The values, those that nobody has given replaced by the pair's own settings."""
+    own = {"lead_tokens": entry.n, "lead_prob": entry.p, "hits": entry.k, "temp": entry.temp, "top_p": entry.top_p}
+    default = click.core.ParameterSource.DEFAULT
+    return values | {
+        name: value
+        for name, value in own.items()
+        if value is not None and context.get_parameter_source(name) is default
+    }
+
+
 def runtime_of(values: dict[str, Any]) -> Runtime:
     return Runtime(
         ctx_size=values["ctx_size"],
         threads=values["threads"],
+        lanes=values["lanes"],
         batch_size=values["batch_size"],
         flash_attention=values["flash_attn"],
         kv_type_k=values["cache_type_k"],

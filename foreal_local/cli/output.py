@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -24,6 +25,20 @@ TRACE_VERSION = 1
 
 class OutputError(ForealError):
     """A file could not be written to its end; what was finished before is in it."""
+
+
+def check_writable(path: str) -> None:
+    """OutputError where a file of this name cannot be made; nothing is made or changed."""
+    file, folder = Path(path), Path(path).parent
+    problem = None
+    if file.is_dir():
+        problem = errno.EISDIR
+    elif not folder.is_dir():
+        problem = errno.ENOTDIR if folder.exists() else errno.ENOENT
+    elif not os.access(file if file.exists() else folder, os.W_OK):
+        problem = errno.EACCES
+    if problem:
+        raise OutputError(f"cannot write {path}: {os.strerror(problem)}")
 
 
 class LineFile:

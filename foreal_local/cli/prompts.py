@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -120,6 +121,7 @@ def _pick(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
 
 def _number(key: str, value: Any) -> int | float:
     kind = _NUMBERS[key]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or (kind is int and value != int(value)):
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or (kind is int and value != int(value)):
         raise UsageError(f"{key} is {value!r}, but must be {'a whole number' if kind is int else 'a number'}")
     return int(value) if kind is int else float(value)

@@ -47,7 +47,8 @@ def pair_of(leader: Path, draft: Path) -> Pair:
 
 
 def open_engine(pair: Pair, *, ctx_size: int = 512, n_slots: int = 1, **runtime: Any) -> Engine:
-    return Engine(pair, runtime=Runtime(ctx_size=ctx_size, threads=1, **runtime), n_slots=n_slots)
+    options = {"threads": 1, "lanes": 1, **runtime}  # tiny models: without `lanes` no batch would be tried
+    return Engine(pair, runtime=Runtime(ctx_size=ctx_size, **options), n_slots=n_slots)
 
 
 def settings(

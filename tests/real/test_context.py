@@ -39,7 +39,7 @@ def some_tokens(n: int) -> list[int]:
 
 
 def leader_of(engine: Engine) -> Context:
-    return engine._contexts[LEADER]
+    return engine._lanes[0][LEADER]
 
 
 # ---------------------------------------------------------------- saved states
@@ -70,8 +70,8 @@ def test_a_saved_state_goes_on_in_another_slot(kind: str, n: int, make: PairMake
 def test_a_state_of_another_model_is_refused(make: PairMaker) -> None:
     """Guards a slot that pretends to hold what it could not read."""
     with open_engine(make("lfm2+llama")) as engine:
-        logits_after(engine._contexts[DRAFT], 0, some_tokens(20))
-        snapshot = engine._contexts[DRAFT].save(0)
+        logits_after(engine._lanes[0][DRAFT], 0, some_tokens(20))
+        snapshot = engine._lanes[0][DRAFT].save(0)
         for wrong in (snapshot, Snapshot(20, snapshot.data[: len(snapshot.data) // 2])):
             with pytest.raises(SequenceError):
                 leader_of(engine).restore(0, wrong)

@@ -35,7 +35,7 @@ def engine(pair: Pair) -> Iterator[Engine]:
 
 def is_free(engine: Engine) -> bool:
     """Whether no slot of either model holds a token."""
-    contexts = engine._contexts.values()
+    contexts = engine._lanes[0].values()
     return all(context.cached(slot) == 0 for context in contexts for slot in range(context.n_slots))
 
 

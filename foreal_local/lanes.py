@@ -1,0 +1,85 @@
+"""Several runs at the same time, each in a thread of its own; what they yield comes out as one stream.
+
+Knows iterators and threads, nothing of models.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+_POLL = 0.2  # seconds; on Windows a wait without end does not see Ctrl-C
+
+
+class _End:
+    """A run's last word: the exception that ended it, if any."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]) -> Iterator[Item]:
+    """The items of all runs as they come; the first exception of a run is raised here.
+
+    However this ends, `stop` is called (it makes the runs' next item come soon), every run is closed in its
+    own thread, and all threads have ended.
+    """
+    items: queue.SimpleQueue[Item | _End] = queue.SimpleQueue()
+    stopping = threading.Event()
+
+    def drive(run: Generator[Item, Any, Any]) -> None:
+        error: BaseException | None = None
+        try:
+            for item in run:
+                items.put(item)
+                if stopping.is_set():
+                    break
+            run.close()
+        except BaseException as caught:
+            error = caught
+        items.put(_End(error))
+
+    threads = [threading.Thread(target=drive, args=(run,), name="lane", daemon=True) for run in runs]
+    for thread in threads:
+        thread.start()
+    n_running = len(threads)
+    try:
+        while n_running:
+            item = _wait_for(items)
+            if not isinstance(item, _End):
+                yield item
+                continue
+            n_running -= 1
+            if item.error is not None:
+                raise item.error
+    finally:
+        stopping.set()
+        if n_running:
+            stop()
+        _join(threads)
+
+
+def _wait_for(items: queue.SimpleQueue[Any]) -> Any:
+    """The next item. In a function of its own: CPython 3.11 skips the `finally` of a caller when Ctrl-C comes at
+    a `continue` in an `except`."""
+    while True:
+        try:
+            return items.get(timeout=_POLL)
+        except queue.Empty:
+            pass
+
+
+def _join(threads: list[threading.Thread]) -> None:
+    """Wait for all of them even when Ctrl-C comes again: what they work on is freed after this."""
+    again: KeyboardInterrupt | None = None
+    for thread in threads:
+        while thread.is_alive():
+            try:
+                thread.join(_POLL)
+            except KeyboardInterrupt as interrupt:
+                again = interrupt
+    if again is not None:
+        raise again

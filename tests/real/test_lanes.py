@@ -1,0 +1,81 @@
+"""Small models in lanes: what each writes alone, at the same time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from foreal_local.config import Mode
+from foreal_local.engine import Engine
+from foreal_local.results import Prompt, Result
+
+from .engines import LEADER, RAW, PairMaker, ids, open_engine, settings
+
+PROMPTS = [" wait", " the number is", " so half of ten", " now", " add two", "", " then", " three"]
+
+
+def test_lanes_write_what_one_sequence_alone_writes(make: PairMaker) -> None:
+    """Guards lanes that share a cache, a random state or a seed, and costs that are not counted in all of them."""
+    pair = make("llama")
+    generation = settings(max_tokens=50, temp=0.7)
+    with open_engine(pair) as engine:
+        alone = engine.generate(PROMPTS, generation, RAW)
+        cost = {role: (c.tokens, c.calls) for role, c in engine.cost.items()}
+    with open_engine(pair, n_slots=6, threads=3, lanes=None) as engine:
+        assert (len(engine._lanes), engine.n_slots) == (3, 3)
+        assert all(lane[LEADER] is not engine._lanes[0][LEADER] for lane in engine._lanes[1:])
+        together = engine.generate(PROMPTS, generation, RAW)
+        assert {role: (c.tokens, c.calls) for role, c in engine.cost.items()} == cost
+    assert [ids(result) for result in together] == [ids(result) for result in alone]
+    assert [result.error for result in together] == [result.error for result in alone]
+    assert [result.index for result in together] == list(range(len(PROMPTS)))
+
+
+@pytest.mark.parametrize(
+    ("n_slots", "lanes", "found"), [(8, 2, (2, 4)), (3, 2, (2, 1)), (1, 4, (1, 1)), (4, 1, (1, 4))]
+)
+def test_lanes_share_the_slots(n_slots: int, lanes: int, found: tuple[int, int], make: PairMaker) -> None:
+    """Guards more sequences than were allowed, and lanes without a slot."""
+    with open_engine(make("llama"), n_slots=n_slots, lanes=lanes, threads=2) as engine:
+        assert (len(engine._lanes), engine._lanes[0][LEADER].n_slots) == found
+        results = engine.generate(PROMPTS, settings(Mode.LEADER, max_tokens=5), RAW)
+    assert len(results) == len(PROMPTS)
+
+
+def test_leaving_early_frees_every_lane(make: PairMaker) -> None:
+    """Guards a slot that stays taken in a lane whose results nobody waits for."""
+    with open_engine(make("llama"), n_slots=2, threads=2, lanes=None) as engine:
+        wanted = [ids(result) for result in engine.generate(PROMPTS, settings(), RAW)]
+        stream = engine.run((Prompt(text) for text in PROMPTS), settings(), RAW)
+        next(stream)
+        stream.close()  # type: ignore[attr-defined]
+        assert all(context.cached(0) == 0 for lane in engine._lanes for context in lane.values())
+        assert [ids(result) for result in engine.generate(PROMPTS, settings(), RAW)] == wanted
+    assert not [thread for thread in threading.enumerate() if thread.name == "lane"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+def test_ctrl_c_ends_all_lanes_and_the_engine_works_afterwards(make: PairMaker) -> None:
+    """Guards Ctrl-C that ends one lane, or that is still set when the next run begins."""
+
+    def press() -> None:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with open_engine(make("llama"), n_slots=2, threads=2, lanes=None, ctx_size=4096) as engine:
+        wanted = texts(engine)
+        presser = threading.Thread(target=press)
+        presser.start()
+        with pytest.raises(KeyboardInterrupt):
+            engine.generate([" wait"] * 100_000, settings(max_tokens=200), RAW)
+        presser.join()
+        assert texts(engine) == wanted
+
+
+def texts(engine: Engine) -> list[str]:
+    results: list[Result] = engine.generate(PROMPTS, settings(), RAW)
+    return [result.text for result in results]

@@ -1,0 +1,33 @@
+"""Who opens the next sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from foreal_local.config import Generation, Method, Mode
+from foreal_local.gate import Gate, gate_for
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_a_certain_gate_uses_no_random_number(p: float) -> None:
+    """Guards the promise that p of 0 and 1 leave the stream as it is."""
+    rng, twin = np.random.default_rng(1), np.random.default_rng(1)
+    assert [Gate(p).opens(rng) for _ in range(50)] == [p == 1.0] * 50
+    assert rng.random() == twin.random()
+
+
+@pytest.mark.parametrize("p", [0.001, 0.2, 0.6, 0.999])
+def test_an_uncertain_gate_uses_one_number_and_opens_with_chance_p(p: float) -> None:
+    """Guards a gate the wrong way round: within 4 sigma of p in 20,000 sentences."""
+    rng, twin = np.random.default_rng(2), np.random.default_rng(2)
+    n_open = sum(Gate(p).opens(rng) for _ in range(20_000))
+    assert abs(n_open - 20_000 * p) < 4 * (20_000 * p * (1 - p)) ** 0.5
+    twin.random(20_000)
+    assert rng.random() == twin.random()
+
+
+def test_each_modes_gate() -> None:
+    """Guards a p that changes what one role alone writes."""
+    gates = {mode: gate_for(Generation(mode=mode, method=Method(p=0.3))).p for mode in Mode}
+    assert gates == {Mode.FOREAL: 0.3, Mode.LEADER: 1.0, Mode.DRAFT: 0.0}
