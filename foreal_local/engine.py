@@ -189,13 +189,15 @@ class Engine:
                     scheduler.add(sequence)
                 if scheduler.idle:
                     return
-                for event in scheduler.step():
-                    if event.tokens:
-                        thinking = running[event.sequence.index][1]
-                        yield Written(event.sequence.index, event.sequence.id, event.tokens, thinking)
-                    if event.finished:
-                        prompt, thinking = running.pop(event.sequence.index)
-                        yield Result.of(prompt.content, event.sequence, self.shapes, thinking)
+                n_finished = 0
+                while not n_finished:
+                    for sequence, tokens, finished in scheduler.step():
+                        if tokens:
+                            yield Written(sequence.index, sequence.id, tokens, running[sequence.index][1])
+                        if finished:
+                            n_finished += 1
+                            prompt, thinking = running.pop(sequence.index)
+                            yield Result.of(prompt.content, sequence, self.shapes, thinking)
         finally:
             scheduler.close()
             with self._counting:

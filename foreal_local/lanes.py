@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 _POLL = 0.2  # seconds; on Windows a wait without end does not see Ctrl-C
+_AT_ONCE = 0.02  # seconds in which a lane's items are handed over together: waking a thread for each costs more
 
 
 class _End:
@@ -27,19 +29,26 @@ def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]
     However this ends, `stop` is called (it makes the runs' next item come soon), every run is closed in its
     own thread, and all threads have ended.
     """
-    items: queue.SimpleQueue[Item | _End] = queue.SimpleQueue()
+    items: queue.SimpleQueue[list[Item] | _End] = queue.SimpleQueue()
     stopping = threading.Event()
 
     def drive(run: Generator[Item, Any, Any]) -> None:
         error: BaseException | None = None
+        held: list[Item] = []
+        sent = 0.0
         try:
             for item in run:
-                items.put(item)
+                held.append(item)
+                now = time.monotonic()
+                if now - sent > _AT_ONCE:
+                    items.put(held)
+                    held, sent = [], now
                 if stopping.is_set():
                     break
             run.close()
         except BaseException as caught:
             error = caught
+        items.put(held)
         items.put(_End(error))
 
     threads = [threading.Thread(target=drive, args=(run,), name="lane", daemon=True) for run in runs]
@@ -48,13 +57,13 @@ def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]
     n_running = len(threads)
     try:
         while n_running:
-            item = _wait_for(items)
-            if not isinstance(item, _End):
-                yield item
+            found = _wait_for(items)
+            if not isinstance(found, _End):
+                yield from found
                 continue
             n_running -= 1
-            if item.error is not None:
-                raise item.error
+            if found.error is not None:
+                raise found.error
     finally:
         stopping.set()
         if n_running:

@@ -231,8 +231,8 @@ def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]
 
 
 # ---------------------------------------------------------------- a context
-_SCORE_BYTES = 48 * 1024 * 1024  # most that attention scores may take without flash attention
-_FEWEST_ROWS = 128  # tokens that then must fit one evaluation
+_SCORE_BYTES = 24 * 1024 * 1024  # most that attention scores may take without flash attention
+_FEWEST_ROWS = 64  # tokens that then must fit one evaluation
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""How much faster many sequences at once are: foreal-gen --parallel 1 against --parallel N, in turn.
+"""How much faster many sequences at once are: --parallel 1 against --parallel N, in turn.
 
     python scripts/compare_parallel.py [--prompts 32] [--parallel 8] [--runs 3]
+    python scripts/compare_parallel.py --widen 32       # the same text from models of 41 and 12 MB
 
 Each run is a process of its own, timed by its own clock around the generation; its peak memory is held
-against the model files plus the KV caches.
+against the model files plus the KV caches. --widen makes the pair slower without changing what it writes
+(scripts/widen_gguf.py): the bundled pair is so small that it runs in lanes, larger ones run in batches.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -36,7 +39,7 @@ with Engine(pair, n_slots=int(n_slots)) as engine:
     results = engine.generate(prompts, Generation(sampling=Sampling(temp=0), seed=1))
     seconds = time.perf_counter() - started
     files = sum(w.n_bytes for w in set(engine._weights.values()))
-    caches = engine.ctx_size * int(n_slots) * sum(map(cache_bytes_per_token, (Path(leader), Path(draft))))
+    caches = engine.ctx_size * engine.n_slots * sum(map(cache_bytes_per_token, (Path(leader), Path(draft))))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps({"seconds": seconds, "tokens": sum(len(r.tokens) for r in results), "peak": peak,
                   "files": files, "caches": caches}))
@@ -50,10 +53,29 @@ print(json.dumps({"seconds": seconds, "tokens": sum(len(r.tokens) for r in resul
 @click.option("--prompts", default=32, show_default=True)
 @click.option("--parallel", default=8, show_default=True)
 @click.option("--runs", default=3, show_default=True)
-def main(leader: str | None, draft: str | None, problems: str | None, prompts: int, parallel: int, runs: int) -> None:
+@click.option("--widen", default=1, show_default=True, help="Times as wide the feed-forward layers are made.")
+def main(
+    leader: str | None, draft: str | None, problems: str | None, prompts: int, parallel: int, runs: int, widen: int
+) -> None:
     """Compare --parallel 1 with --parallel N."""
     folder = bundled_dir()
-    models = [leader or folder / "tiny-leader.gguf", draft or folder / "tiny-draft.gguf"]
+    models = [Path(leader or folder / "tiny-leader.gguf"), Path(draft or folder / "tiny-draft.gguf")]
+    with tempfile.TemporaryDirectory() as scratch:
+        if widen > 1:
+            models = [widened(model, Path(scratch), widen) for model in models]
+        compare(models, problems, prompts, parallel, runs)
+
+
+def widened(model: Path, folder: Path, times: int) -> Path:
+    from widen_gguf import widen
+
+    target = folder / model.name
+    widen(model, target, times)
+    return target
+
+
+def compare(models: list[Path], problems: str | None, prompts: int, parallel: int, runs: int) -> None:
+    folder = bundled_dir()
     files = [str(name) for name in (*models, problems or folder / "heldout.jsonl")]
 
     def run(n_slots: int) -> dict[str, float]:

@@ -15,7 +15,7 @@ from pair.tokens import CHAT_TEMPLATE, END_OF_TEXT, END_THINK, THINK, TURN_END
 
 
 def write_gguf(network: Network, tokenizer: Tokenizer, path: Path, name: str, description: str) -> None:
-    """Write float32 weights; rotary halves are interleaved as llama.cpp's llama architecture wants them."""
+    """Write matrices as Q8_0; rotary halves are interleaved as llama.cpp's llama architecture wants them."""
     shape = network.shape
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(name)
@@ -33,7 +33,12 @@ def write_gguf(network: Network, tokenizer: Tokenizer, path: Path, name: str, de
     writer.add_vocab_size(shape.n_vocab)
     _add_tokenizer(writer, tokenizer, shape.n_vocab)
     for tensor_name, weights in _tensors(network):
-        writer.add_tensor(tensor_name, np.ascontiguousarray(weights, dtype=np.float32))
+        weights = np.ascontiguousarray(weights, dtype=np.float32)
+        if weights.ndim == 2:
+            kind = gguf.GGMLQuantizationType.Q8_0
+            writer.add_tensor(tensor_name, gguf.quantize(weights, kind), raw_dtype=kind)
+        else:
+            writer.add_tensor(tensor_name, weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -97,9 +102,10 @@ def _tensors(network: Network) -> list[tuple[str, np.ndarray]]:
 
 
 def read_gguf(path: Path, shape: Shape) -> Network:
-    """The network of a file that write_gguf wrote."""
+    """The network of a file that write_gguf wrote, as exact as its quantised matrices are."""
     network = Network(shape)
-    found = {tensor.name: np.array(tensor.data, np.float32) for tensor in gguf.GGUFReader(path).tensors}
+    reader = gguf.GGUFReader(path)
+    found = {tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
 
     def halves(matrix: np.ndarray) -> np.ndarray:
         pairs = matrix.reshape(shape.n_heads, shape.width_head // 2, 2, -1)
@@ -110,9 +116,8 @@ def read_gguf(path: Path, shape: Shape) -> Network:
         here, there = f"blocks.{i}.", f"blk.{i}."
         q, k, v = (found[f"{there}attn_{name}.weight"] for name in "qkv")
         weights[here + "qkv.weight"] = np.concatenate([halves(q), halves(k), v])
-        weights[here + "gate_up.weight"] = np.concatenate(
-            [found[there + "ffn_gate.weight"], found[there + "ffn_up.weight"]]
-        )
+        gate, up = found[there + "ffn_gate.weight"], found[there + "ffn_up.weight"]
+        weights[here + "gate_up.weight"] = np.concatenate([gate, up])
         for name, ours in (
             ("attn_norm", "norm_attention"),
             ("ffn_norm", "norm_ff"),
@@ -120,5 +125,5 @@ def read_gguf(path: Path, shape: Shape) -> Network:
             ("ffn_down", "down"),
         ):
             weights[f"{here}{ours}.weight"] = found[f"{there}{name}.weight"]
-    network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
     return network

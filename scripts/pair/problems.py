@@ -254,9 +254,10 @@ class Chain:
 
 def write_chain(
     problem: Problem, rng: random.Random, leader_share: float, error_rate: dict[str, float]
-) -> tuple[list[Sentence], int]:
-    """The chain of a leader (share 1), a draft (share 0) or both in turns; and the number it ends with."""
+) -> tuple[list[Sentence], str, int]:
+    """The chain of a leader (share 1), a draft (share 0) or both in turns; who ended it, and with which number."""
     chain = Chain(problem, rng, error_rate)
-    while chain.write(LEADER if rng.random() < leader_share else DRAFT):
-        pass
-    return chain.sentences, chain.known[problem.chain[-1]]
+    while True:
+        author = LEADER if rng.random() < leader_share else DRAFT
+        if not chain.write(author):
+            return chain.sentences, author, chain.known[problem.chain[-1]]

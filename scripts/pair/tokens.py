@@ -32,8 +32,9 @@ def render_prompt(text: str) -> str:
     return f"{TURN_START}user {text}{TURN_END}\n{TURN_START}assistant\n{THINK}\n"
 
 
-def render_end(number: int) -> str:
-    return f"\n{END_THINK}\n\\boxed{{{number}}}{TURN_END}"
+def render_answer(number: int) -> str:
+    """What follows the reasoning."""
+    return f"\n\\boxed{{{number}}}{TURN_END}"
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -72,7 +73,7 @@ def train_tokenizer(n_vocab: int, seed: int = 1) -> Tokenizer:
         found = []
         for i in range(3000):
             problem = make_problem(rng)
-            sentences, number = write_chain(problem, rng, i % 2, {LEADER: 0.1, DRAFT: 0.1})
+            sentences, _, number = write_chain(problem, rng, i % 2, {LEADER: 0.1, DRAFT: 0.1})
             chain = " ".join(sentence.text for sentence in sentences)
             found.append(f"user {problem.text}\nassistant\n{chain}\n\\boxed{{{number}}}")
         return found

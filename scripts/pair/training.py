@@ -16,7 +16,7 @@ from torch import Tensor
 
 from pair.network import Network, Shape, set_structured_start
 from pair.problems import DRAFT, LEADER, NAMES, Relation, make_problem, write_chain
-from pair.tokens import render_end, render_prompt
+from pair.tokens import END_THINK, render_answer, render_prompt
 
 Segment = tuple[str, int]  # text, and how many of its first tokens are not learned (-1: none is)
 NOT_LEARNED = -1
@@ -34,7 +34,7 @@ class Recipe:
     rate_matrices: float = 0.02
     rate_rest: float = 0.003
     hold: float = 0.4  # part of the time before the rate falls
-    share_short: float = 0.4  # chains cut soon after the conclusion
+    share_short: float = 0.2  # chains cut soon after the conclusion
 
 
 RECIPES = {
@@ -69,7 +69,7 @@ def chain_document(rng: random.Random, recipe: Recipe, is_held_out: Callable[[st
         problem = make_problem(rng)
     alone = rng.random() < recipe.share_alone
     share = float(recipe.role == LEADER) if alone else rng.choice([0.3, 0.6, 0.6, 0.8])
-    sentences, number = write_chain(problem, rng, share, recipe.error_rate)
+    sentences, ended_by, number = write_chain(problem, rng, share, recipe.error_rate)
     short = rng.random() < recipe.share_short
     segments: list[Segment] = [(render_prompt(problem.text), NOT_LEARNED)]
     for i, sentence in enumerate(sentences):
@@ -82,7 +82,9 @@ def chain_document(rng: random.Random, recipe: Recipe, is_held_out: Callable[[st
         if short and "the answer is" in sentence.text:
             break
     else:
-        segments.append((render_end(number), 0))  # the number concluded, right or not
+        # To end here is only learned by the role that would; what follows, the number concluded, by both.
+        segments.append((f"\n{END_THINK}", 0 if ended_by == recipe.role else NOT_LEARNED))
+        segments.append((render_answer(number), 0))
     return segments
 
 
