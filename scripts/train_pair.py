@@ -43,7 +43,7 @@ def problems(held_out: int, demo: int) -> None:
     rng = random.Random("held out")
     seen: dict[str, int] = {}
     while len(seen) < held_out + demo:
-        problem = make_problem(rng)
+        problem = make_problem(rng, steps=2)
         seen[problem.text] = problem.answer
     pairs = list(seen.items())
     with open(MODELS / "heldout.jsonl", "w", encoding="utf-8") as file:

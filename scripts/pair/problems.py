@@ -69,13 +69,13 @@ class Problem:
 def make_problem(
     rng: random.Random, steps: int | None = None, distractors: int | None = None, alike: bool = False
 ) -> Problem:
-    """A random problem: 2 or 3 steps and 1 or 2 facts that are not needed, unless told otherwise.
+    """A random problem: 2 steps (in a quarter 3) and 1 or 2 facts that are not needed, unless told otherwise.
 
     `alike`: its facts have few different amounts, so that only their names tell them apart.
     """
     while True:
         amounts = rng.sample(range(2, 10), 2) if alike else range(2, 10)
-        n_steps = steps or rng.choice([2, 3])
+        n_steps = steps or rng.choice([2, 2, 2, 3])
         n_extra = rng.choice([1, 2]) if distractors is None else distractors
         names = rng.sample(NAMES, n_steps + 1 + n_extra)
         item = rng.choice(ITEMS)
