@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
 from .decode import OPEN_SENTENCE, Judge, flow_for
@@ -41,7 +40,7 @@ class Turn(NamedTuple):
 
 
 class Scheduler:
-    """Owns the slots (the same ids in both models) and the jobs in them.
+    """Owns the slots (the same ids in both models) and the jobs in them. `cost`: each role's work for all of them.
 
     `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn.
     """
@@ -63,8 +62,7 @@ class Scheduler:
         self._jobs: list[Job] = []
         self._untold: list[Sequence] = []
         self._n_turns = 0
-        self._cost = {role: Cost() for role in models}
-        self._n_calls = dict.fromkeys(models, 0)
+        self.cost = {role: Cost() for role in models}
 
     # ---------------------------------------------------------------- what callers do
     @property
@@ -80,11 +78,6 @@ class Scheduler:
     def has_room(self) -> bool:
         """Whether one more sequence would get a slot at once."""
         return self.n_open < self._n_slots
-
-    @property
-    def cost(self) -> dict[Role, Cost]:
-        """Each role's work for all sequences that are finished; a call for many of them counts once."""
-        return {role: replace(cost, calls=self._n_calls[role]) for role, cost in self._cost.items()}
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence: a new one, or one that was stopped at a sentence end."""
@@ -248,12 +241,13 @@ class Scheduler:
     def _account(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
         """Charge the evaluation: calls to each sequence in it, seconds by tokens."""
         per_token = seconds / sum(len(turn.row.tokens) for turn in turns)
-        shape = self._shapes[role]
+        shape, total = self._shapes[role], self.cost[role]
         for job, row, before in turns:
             n_tokens = len(row.tokens)
             flops = shape.flops(n_tokens, before)
             job.sequence.cost[role].count(n_tokens, row.decode, n_calls, n_tokens * per_token, flops)
-        self._n_calls[role] += n_calls
+            total.count(n_tokens, row.decode, 0, n_tokens * per_token, flops)
+        total.calls += n_calls
 
     # ---------------------------------------------------------------- leaving
     def _retire(self, job: Job) -> None:
@@ -261,8 +255,6 @@ class Scheduler:
             job.flow.close()
         finally:
             self._jobs.remove(job)
-            for role, cost in self._cost.items():
-                cost.add(job.sequence.cost[role])
             job.sequence.seconds += time.perf_counter() - job.started
             for model in self._models.values():
                 model.release(job.slot)

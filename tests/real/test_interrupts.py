@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from foreal_local import llama
 from foreal_local.config import Mode, Pair
 from foreal_local.engine import Engine
 from foreal_local.interrupt import watching_interrupts
@@ -123,6 +124,16 @@ def until(holds: object, seconds: float) -> None:
     while not holds():  # type: ignore[operator]
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
+
+
+def test_loading_can_be_interrupted(make: PairMaker) -> None:
+    """Guards Ctrl-C that the loading bar's callback swallows: the load must end, as an interrupt and not an error."""
+    abort = llama.Abort()
+    with pytest.raises(KeyboardInterrupt):
+        llama.Weights(make("llama").leader.path, on_progress=lambda _: abort.set(), abort=abort)
+    assert not abort.busy
+    abort.clear()
+    llama.Weights(make("llama").leader.path, abort=abort).close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
