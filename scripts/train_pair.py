@@ -3,9 +3,14 @@
 
 pip install '.[train]'
 python scripts/train_pair.py problems              # models/heldout.jsonl, models/demo.txt
-python scripts/train_pair.py train leader --minutes 70
+python scripts/train_pair.py train leader --minutes 90
 python scripts/train_pair.py train draft --minutes 60
 python scripts/train_pair.py export                # models/tiny-leader.gguf, models/tiny-draft.gguf
+
+Further rounds go on from a model that was exported:
+
+python scripts/train_pair.py train leader --minutes 30 --seed 1 --start models/tiny-leader.gguf
+python scripts/train_pair.py export --tokenizer models/tiny-leader.gguf
 """
 
 from __future__ import annotations
@@ -106,10 +111,11 @@ def export(given: Path | None, folder: Path) -> None:
             continue
         network, n_tokens, seconds = load(WORK / f"{role}.pt")
         path = folder / f"tiny-{role}.gguf"
-        about = f"{role} of a tiny pair for relational word problems; {n_tokens / 1e6:.1f} M training tokens"
+        about = f"{role} of a tiny pair for relational word problems"
         write_gguf(network, tokenizer, path, f"foreal tiny {role}", about)
         n_parameters = sum(p.numel() for p in network.parameters())
-        click.echo(f"{path.name}: {n_parameters} parameters, {n_tokens} tokens, {seconds / 60:.0f} minutes")
+        last = f"{n_tokens / 1e6:.1f} M tokens and {seconds / 60:.0f} minutes in the last round"
+        click.echo(f"{path.name}: {n_parameters} parameters, {last}")
 
 
 if __name__ == "__main__":
