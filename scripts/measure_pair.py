@@ -41,7 +41,7 @@ def wilson(n_right: int, n: int) -> tuple[float, float]:
     """95 % interval of a share (Wilson 1927)."""
     z, share = 1.96, n_right / n
     middle, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
+    return max(0.0, middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)
 
 
 def bootstrap(ratio: Callable[[np.ndarray], float], n: int, n_draws: int = 2000) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from pair.tokens import CHAT_TEMPLATE, END_OF_TEXT, END_THINK, THINK, TURN_END
 
 
 def write_gguf(network: Network, tokenizer: Tokenizer, path: Path, name: str, description: str) -> None:
-    """Write matrices as Q8_0; rotary halves are interleaved as llama.cpp's llama architecture wants them."""
+    """Write matrices as F16; rotary halves are interleaved as llama.cpp's llama architecture wants them."""
     shape = network.shape
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_name(name)
@@ -33,12 +33,8 @@ def write_gguf(network: Network, tokenizer: Tokenizer, path: Path, name: str, de
     writer.add_vocab_size(shape.n_vocab)
     _add_tokenizer(writer, tokenizer, shape.n_vocab)
     for tensor_name, weights in _tensors(network):
-        weights = np.ascontiguousarray(weights, dtype=np.float32)
-        if weights.ndim == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(tensor_name, gguf.quantize(weights, kind), raw_dtype=kind)
-        else:
-            writer.add_tensor(tensor_name, weights)
+        kind = np.float16 if weights.ndim == 2 else np.float32
+        writer.add_tensor(tensor_name, np.ascontiguousarray(weights, dtype=kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -102,7 +98,7 @@ def _tensors(network: Network) -> list[tuple[str, np.ndarray]]:
 
 
 def read_gguf(path: Path, shape: Shape) -> Network:
-    """The network of a file that write_gguf wrote, as exact as its quantised matrices are."""
+    """The network of a file that write_gguf wrote, as exact as half precision is."""
     network = Network(shape)
     reader = gguf.GGUFReader(path)
     found = {tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}

@@ -283,14 +283,17 @@ class Judge:
                 self.object_to(step, f"written by the {step.author}, expected the {author}")
 
     def check_handoff(self, sentence: list[Step], n_led: int) -> None:
-        """It comes after the first leader's token m > n whose trailing run of hits is k or longer."""
+        """It comes after the first leader's token m > n whose trailing run of hits is k or longer.
+
+        A sentence that ends before it need not have been compared.
+        """
         n = math.inf if self.header["n"] is None else self.header["n"]
         k, counted_from = self.header["k"], n + 1 if self.header["hits_from"] == "lead" else 1
         due, run = None, 0
         for m, step in enumerate(sentence[:n_led], start=1):
             if m >= counted_from:
                 run = run + 1 if step.is_hit else 0
-                if step.line["hit"] is None and k > 0 and m < len(sentence):
+                if step.line["hit"] is None and k > 0 and n_led < len(sentence):
                     self.object_to(step, f"the leader's token {m} was not compared")
             if due is None and m > n and run >= k:
                 due = m
