@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -121,6 +122,12 @@ class Engine:
         return wanted
 
     def _warn(self) -> None:
+        n_processors = os.cpu_count() or 1
+        if self.threads > n_processors:
+            self.warnings.append(
+                f"--threads {self.threads} is more than this machine's {n_processors} processors: "
+                "threads that wait for each other make this very slow"
+            )
         wanted = [role for role in self.roles if self._settings(role).gpu_layers > 0]
         if wanted and not llama.supports_gpu_offload():
             self.warnings.append(

@@ -227,3 +227,12 @@ def test_roles_that_are_not_loaded_are_named(pair: Pair) -> None:
         )
     assert "leader" in (refused.error or "")
     assert len(fine.tokens) == 3
+
+
+def test_more_threads_than_processors_are_warned_of(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a run that is slow without a word: threads that wait for each other spin."""
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    for threads, n_warnings in ((2, 0), (3, 1)):
+        with open_engine(pair, threads=threads) as engine:
+            found = [line for line in engine.warnings if "--threads" in line]
+        assert len(found) == n_warnings
