@@ -156,16 +156,21 @@ class Runtime:
     verbose: bool = False
 
     MAX_DEFAULT_CTX_SIZE = 8192
+    MAX_CTX_SIZE = 2**24
 
     def __post_init__(self) -> None:
-        _require(self.ctx_size is None or self.ctx_size >= 2, "ctx_size", self.ctx_size, "2 or more")
-        _require(self.threads is None or self.threads >= 1, "threads", self.threads, "1 or more")
+        size, threads, most = self.ctx_size, self.threads, self.MAX_CTX_SIZE
+        _require(size is None or 2 <= size <= most, "ctx_size", size, f"between 2 and {most}")
+        _require(threads is None or 1 <= threads <= 512, "threads", threads, "between 1 and 512 (llama.cpp's limit)")
         _require(self.lanes is None or self.lanes >= 1, "lanes", self.lanes, "1 or more")
-        _require(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more")
+        _require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "between 1 and 65536")
         choices = " or ".join(FLASH_ATTENTION)
         _require(self.flash_attention in FLASH_ATTENTION, "flash_attention", self.flash_attention, choices)
         for name in ("kv_type_k", "kv_type_v"):
             _require(getattr(self, name) in KV_TYPES, name, getattr(self, name), " or ".join(KV_TYPES))
+        quantised = self.kv_type_v not in ("f32", "f16", "bf16")
+        allowed = not (quantised and self.flash_attention == "off")
+        _require(allowed, "kv_type_v", self.kv_type_v, "f32, f16 or bf16 without flash attention")
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,12 @@ def refused(env: dict[str, str], tmp_path: Path) -> Callable[..., str]:
         (["--leader-gpu-layers", "-2"], ["gpu_layers"]),
         (["--template-arg", "thinking"], ["thinking", "NAME=VALUE"]),
         (["--raw", "--system", "ten"], ["--raw", "ten"]),
-        (["--pair", "tiny"], ["--pair", "--leader"]),
+        (["--pair", "tiny", "--leader", "x.gguf"], ["--pair", "--leader"]),
+        (["--threads", "513"], ["threads", "512"]),
+        (["--batch-size", "99999999999"], ["batch_size", "65536"]),
+        (["--ctx-size", "4294967296"], ["ctx_size"]),
+        (["--cache-type-v", "q8_0", "--flash-attn", "off"], ["q8_0", "flash attention"]),
+        (["--template-arg", "messages=3"], ["messages", "--template-arg"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -103,6 +108,24 @@ def test_output_and_trace_in_one_file(env: dict[str, str], tmp_path: Path) -> No
     done = run(*PROMPT, "-o", path, "--trace", path, "--max-tokens", "2", env=env)
     assert done.returncode == 2
     assert "--trace" in error_line(done)
+
+
+@pytest.mark.parametrize("option", ["--output", "--trace"])
+@pytest.mark.parametrize("target", ["prompts", "draft", "linked"])
+def test_what_is_read_is_never_set_aside(
+    target: str, option: str, env: dict[str, str], chat_pair: Files, tmp_path: Path
+) -> None:
+    """Guards prompts or a model renamed away because a result was to have their name, or a link's."""
+    prompts, draft, linked = tmp_path / "p.jsonl", tmp_path / "draft.gguf", tmp_path / "link.gguf"
+    prompts.write_text(jsonl({"prompt": "wait"}))
+    draft.write_bytes(chat_pair.draft.read_bytes())
+    linked.hardlink_to(draft)
+    path = {"prompts": prompts, "draft": draft, "linked": linked}[target]
+    before = path.read_bytes()
+    done = run("-f", prompts, "-d", draft, option, path, "--max-tokens", "2", env=env)
+    assert done.returncode == 2
+    assert option in error_line(done)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize("where", ["nowhere/out.jsonl", "."])
@@ -164,6 +187,7 @@ def test_models_with_different_words(tiny: TinyModels, refused: Callable[..., st
         ("hot.jsonl", b'{"prompt": "a"}\n{"prompt": "a", "temp": "hot"}\n', ["hot.jsonl:2", "temp", "hot"]),
         ("range.jsonl", b'{"prompt": "a", "p": 2}\n', ["range.jsonl:1", "2"]),
         ("inf.jsonl", b'{"prompt": "a", "n": Infinity}\n', ["inf.jsonl:1", "n is"]),
+        ("deep.jsonl", b"[" * 100_000 + b"\n", ["deep.jsonl:1", "JSON"]),
         ("mode.jsonl", b'{"prompt": "a", "mode": "both"}\n', ["mode.jsonl:1", "both"]),
         ("unhashable.jsonl", b'{"prompt": "a", "mode": ["leader"]}\n', ["unhashable.jsonl:1", "mode"]),
     ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,78 @@ def check_tokens(tokens: list[dict[str, Any]], answer: dict[str, Any]) -> None:
         assert [key for key in token if key in keys] == keys
         assert token["type"] == "token"
         assert token["hit"] in (True, False, None)
+
+
+# ---------------------------------------------------------------- nothing finished is lost
+def test_half_a_surrogate_pair_is_escaped(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards a prompt that is no UTF-8 and ends the run, or makes the whole file of results unreadable."""
+    lines = '{"prompt": "\\ud800 wait"}\n{"prompt": "now"}\n'
+    printed = run("-f", "-", "--format", "jsonl", *GREEDY, env=env, stdin=lines)
+    done = run("-f", "-", "-o", tmp_path / "out.jsonl", *GREEDY, env=env, stdin=lines)
+    assert (printed.returncode, done.returncode) == (0, 0), printed.stderr
+    for text in (printed.stdout, (tmp_path / "out.jsonl").read_text("utf-8")):
+        assert [record["prompt"] for record in records(text)] == ["\ud800 wait", "now"]
+
+
+def test_texts_in_a_file_are_in_the_order_of_the_prompts(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards answers in the order of finishing, which nobody can match to their prompts."""
+    lines = jsonl({"prompt": "wait", "max_tokens": 60}, *({"prompt": f"so {i}", "max_tokens": 3} for i in range(5)))
+    found = []
+    for n in ("1", "4"):
+        options = ("-f", "-", "--format", "text", "--temp", "0", "--seed", "1", "--lanes", "1", "-P", n)
+        assert run(*options, "-o", tmp_path / n, env=env, stdin=lines).returncode == 0
+        found.append((tmp_path / n).read_text("utf-8"))
+    assert found[0] == found[1]
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="POSIX only")
+def test_results_and_traces_may_go_nowhere(env: dict[str, str]) -> None:
+    """Guards a device that cannot be synced."""
+    done = run("--prompt", "wait", "-o", "/dev/null", "--trace", "/dev/null", *GREEDY, "-q", env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@posix
+def test_a_trace_that_cannot_be_written_costs_no_record(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards an answer that is lost because the trace came first."""
+    out = tmp_path / "out.jsonl"
+    code = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); "
+    code += "sys.argv[0] = 'foreal'; runpy.run_module('foreal_local', run_name='__main__')"
+    command = [sys.executable, "-c", code, "gen"]
+    options = ("--prompt", "wait", "-o", out, "--trace", tmp_path / "trace.jsonl", "--temp", "0", "--max-tokens", "40")
+    done = run(*options, env=env, command=command)
+    assert (done.returncode, "trace.jsonl" in done.stderr) == (1, True), done.stderr
+    assert len(records(out.read_text("utf-8"))) == 1
+
+
+@posix
+def test_an_interrupt_prints_what_was_finished_behind_a_prompt_that_was_not(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    """Guards finished answers that wait for their turn when Ctrl-C comes."""
+    lines = jsonl({"prompt": "wait", "max_tokens": 100_000}, *({"prompt": "so", "max_tokens": 2},) * 3)
+    command = [*MODULE, "-f", "-", "-P", "2", "--lanes", "2", "-c", "30000", "--temp", "0", "--seed", "1"]
+    trace = tmp_path / "trace.jsonl"
+    command += ["--trace", str(trace)]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdin
+    process.stdin.write(lines.encode())
+    process.stdin.close()
+    process.stdin = None
+    end = time.monotonic() + 60
+    while not trace.exists() or trace.read_bytes().count(b'"end"') < 2:
+        assert time.monotonic() < end, "the short answers were not finished"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert b"2 of 4" in err, err
+    assert out.count(b"\n") == 2

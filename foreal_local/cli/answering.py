@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -36,18 +35,28 @@ class Run:
         if values["parallel"] < 1:
             raise UsageError(f"--parallel is {values['parallel']}, but must be 1 or more")
         self._roles = {role for item in prompts for role in roles_of((item.settings or settings).mode)}
-        if values["output"] and values["trace"] and _same_file(values["output"], values["trace"]):
-            raise UsageError(f"--output and --trace are the same file: {values['trace']}")
         for path in filter(None, (values["output"], values["trace"])):
             check_writable(path)
         self._pair = pair_of(values, entry, self._roles)
+        self._refuse_one_file_twice()
         self._totals = Totals()
         self._n_printed = 0
+        self._waiting: dict[int, Result] = {}  # finished answers in text, whose turn has not come
         self._format = values["format"] or ("jsonl" if values["output"] else "text")
         self._color = color_of(values["color"])
         self._show_reasoning = values["reasoning"] == "show" or (values["reasoning"] == "auto" and sys.stderr.isatty())
         self._output: LineFile | None = None
         self._trace: LineFile | None = None
+
+    def _refuse_one_file_twice(self) -> None:
+        """What is written must not be what is read, or written twice: it would be set aside or mixed up."""
+        values = self._values
+        named = {"--output": values["output"], "--trace": values["trace"], "--file": values["file"]}
+        named |= {"the leader": self._pair.leader.path, "the draft": self._pair.draft.path}
+        for option in ("--output", "--trace"):
+            for other, path in named.items():
+                if path and other != option and named[option] and _same_file(named[option], path):
+                    raise UsageError(f"{option} and {other} are the same file: {path}")
 
     def _open(self, path: str | None) -> LineFile | None:
         if not path:
@@ -97,29 +106,28 @@ class Run:
         to_screen = self._format == "text" and not self._output
         live = to_screen and engine.n_slots == 1
         printer: AnswerPrinter | None = None
-        waiting: dict[int, Result] = {}
         with self._progress(to_screen) as advance:
-            for item in engine.run(self._prompts, self._settings, self._prompting):
-                if isinstance(item, Written):
-                    advance(len(item.tokens), False)
-                    if live:
-                        printer = printer or self._printer(item.index, item.starts_thinking)
-                        printer.feed(item.tokens)
-                    continue
-                advance(0, True)
-                self._totals.add(item)
-                self._keep(item)
-                if not to_screen:
-                    self._report(item)
-                elif printer:
-                    printer.end()
-                    self._report(item)
-                    printer, self._n_printed = None, item.index + 1
-                else:
-                    waiting[item.index] = item
-                while self._n_printed in waiting:  # in the order of the prompts
-                    self._print_whole(waiting.pop(self._n_printed))
-                    self._n_printed += 1
+            try:
+                for item in engine.run(self._prompts, self._settings, self._prompting):
+                    if isinstance(item, Written):
+                        advance(len(item.tokens), False)
+                        if live:
+                            printer = printer or self._printer(item.index, item.starts_thinking)
+                            printer.feed(item.tokens)
+                        continue
+                    advance(0, True)
+                    self._totals.add(item)
+                    if printer:
+                        printer.end()
+                        self._report(item)
+                        printer, self._n_printed = None, item.index + 1
+                    else:
+                        self._keep(item)
+                    if self._trace:
+                        self._trace.write(trace_lines(item))
+            finally:
+                for index in sorted(self._waiting):  # finished, behind a prompt that was not
+                    self._print_whole(self._waiting.pop(index))
 
     def _printer(self, index: int, starts_thinking: bool) -> AnswerPrinter:
         self._heading(index)
@@ -130,23 +138,32 @@ class Run:
             content = self._prompts[index].content
             text = content if isinstance(content, str) else content[-1]["content"]
             line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
-            click.secho(("\n" if index else "") + line, err=True, dim=True)
+            click.echo(("\n" if index else "") + self._dim(line), err=True)
 
     def _print_whole(self, result: Result) -> None:
-        printer = self._printer(result.index, result.starts_thinking)
-        printer.feed(result.tokens)
-        printer.end()
+        if self._output:
+            self._output.write(f"{result.answer}\n")
+        else:
+            printer = self._printer(result.index, result.starts_thinking)
+            printer.feed(result.tokens)
+            printer.end()
         self._report(result)
 
     def _keep(self, result: Result) -> None:
-        if self._trace:
-            self._trace.write(trace_lines(result))
-        line = to_line(result.as_dict()) if self._format == "jsonl" else f"{result.answer}\n"
+        """Records as they are finished; texts, which have no ids, in the order of the prompts."""
+        if self._format == "text":
+            self._waiting[result.index] = result
+            while self._n_printed in self._waiting:
+                self._print_whole(self._waiting.pop(self._n_printed))
+                self._n_printed += 1
+            return
+        line = to_line(result.as_dict())
         if self._output:
             self._output.write(line)
-        elif self._format == "jsonl":
+        else:
             click.echo(line, nl=False)
             sys.stdout.flush()
+        self._report(result)
 
     def _report(self, result: Result) -> None:
         """What the user should know of a response that did not end by itself."""
@@ -167,6 +184,9 @@ class Run:
     def _note(self, text: str) -> None:
         click.echo(f"foreal-gen: {text}", err=True)
 
+    def _dim(self, text: str) -> str:
+        return click.style(text, dim=True) if sys.stderr.isatty() and self._color is not False else text
+
     def _kept(self) -> str:
         return f", kept in {self._output.path}" if self._output else ""
 
@@ -177,8 +197,7 @@ class Run:
         width = max(len(label) for label, _ in rows)
         click.echo("", err=True)
         for label, text in rows:
-            shown = click.style(f"{label:<{width}}", dim=True) if sys.stderr.isatty() else f"{label:<{width}}"
-            click.echo(f"{shown}  {text}", err=True)
+            click.echo(f"{self._dim(f'{label:<{width}}')}  {text}", err=True)
 
     @contextlib.contextmanager
     def _progress(self, to_screen: bool) -> Iterator[Any]:
@@ -209,5 +228,8 @@ class Run:
             yield advance
 
 
-def _same_file(one: str, other: str) -> bool:
-    return Path(one).resolve() == Path(other).resolve() and Path(one).resolve() != Path(os.devnull)
+def _same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two names, also links, are of one file that holds something (no device)."""
+    if Path(one).is_file() and Path(other).is_file():
+        return Path(one).samefile(other)
+    return Path(one).resolve() == Path(other).resolve() and not Path(one).exists()

@@ -17,6 +17,7 @@ from .options import (
     option,
     prompting_options,
     sampling_options,
+    typed_models,
     with_settings_of,
 )
 
@@ -66,6 +67,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     """
     from .loading import named_pair
 
+    values = typed_models(values, context)
     entry = named_pair(values)
     if entry:
         values = with_settings_of(entry, values, context)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+_OWN_TEMPLATE_ARGS = {"messages", "add_generation_prompt", "bos_token", "eos_token"}
 _METHOD, _SAMPLING, _RUNTIME, _GENERATION = Method(), Sampling(), Runtime(), Generation()
 
 
@@ -49,6 +50,9 @@ class ForealCommand(click.Command):
     """A command whose errors are one line on stderr and whose Ctrl-C ends with 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        for name in ("stdout", "stderr"):  # None where the caller has closed it
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, "w"))
         try:
             return super().invoke(ctx)
         except ForealError as error:
@@ -94,11 +98,15 @@ model_options = _all(
         help="Context per sequence.  [default: the models', up to 8192]",
     ),
     option("--threads", "-t", type=int, metavar="N", help="Threads.  [default: one per core]"),
-    option("--lanes", type=int, metavar="N", help="Contexts side by side.  [default: 1; small models: threads]"),
+    option(
+        "--lanes", type=int, metavar="N", help="Evaluate in N contexts at a time.  [default: 1; small models: threads]"
+    ),
     option("--leader-gpu-layers", type=int, default=-1, metavar="N", help="Leader's layers on the GPU; -1: all."),
     option("--draft-gpu-layers", type=int, default=-1, metavar="N", help="Draft's layers on the GPU; -1: all."),
     option("--batch-size", type=int, default=_RUNTIME.batch_size, metavar="N", help="Most tokens per evaluation."),
-    option("--flash-attn", type=click.Choice(FLASH_ATTENTION), default=_RUNTIME.flash_attention),
+    option(
+        "--flash-attn", type=click.Choice(FLASH_ATTENTION), default=_RUNTIME.flash_attention, help="Flash attention."
+    ),
     option("--cache-type-k", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_k, help="Type of the K cache."),
     option("--cache-type-v", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_v, help="Type of the V cache."),
     option("--verbose", "-v", is_flag=True, help="llama.cpp's own log on stderr."),
@@ -172,6 +180,16 @@ def generation_of(values: dict[str, Any]) -> Generation:
     )
 
 
+def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """The values, without models that a variable names where the command line names others."""
+    typed = click.core.ParameterSource.COMMANDLINE
+    by_pair = context.get_parameter_source("pair") is typed
+    by_role = any(context.get_parameter_source(name) is typed for name in ("leader", "draft"))
+    if by_pair == by_role:
+        return values
+    return values | ({"leader": None, "draft": None} if by_pair else {"pair": None})
+
+
 def with_settings_of(entry: PairEntry, values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The values, those that nobody has given replaced by the pair's own settings."""
     own = {"lead_tokens": entry.n, "lead_prob": entry.p, "hits": entry.k, "temp": entry.temp, "top_p": entry.top_p}
@@ -201,6 +219,8 @@ def prompting_of(values: dict[str, Any]) -> Prompting:
     arguments = {}
     for item in values["template_arg"]:
         name, equals, value = item.partition("=")
+        if name in _OWN_TEMPLATE_ARGS:
+            raise click.BadParameter(f"{name} is the program's own: it cannot be given", param_hint="--template-arg")
         if not equals or not name.isidentifier():
             raise click.BadParameter(f"{item!r} is not NAME=VALUE", param_hint="--template-arg")
         try:

@@ -68,12 +68,12 @@ class LineFile:
         """Append whole lines; after a failure (such as a full disk) no part of them is left."""
         seekable = self._file.seekable()
         end = self._file.tell() if seekable else 0
-        rest = memoryview(lines.encode("utf-8", "surrogatepass"))
+        rest = memoryview(lines.encode("utf-8"))
         try:
             while rest:
                 rest = rest[self._file.write(rest) :]
             if seekable:
-                os.fsync(self._file.fileno())
+                self._sync()
         except OSError as error:
             if seekable:
                 with contextlib.suppress(OSError):
@@ -81,13 +81,21 @@ class LineFile:
             reason = error.strerror or error
             raise OutputError(f"cannot write {self.path}: {reason}; what was finished before is in it") from None
 
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # a device that has nothing to sync, such as /dev/null
+                raise
+
     def close(self) -> None:
         if not self._file.closed:
             self._file.close()
 
 
 def to_line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    """One line of JSON; half a surrogate pair (from a prompt's \\ud800) stays escaped: it is no UTF-8."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 # ---------------------------------------------------------------- the trace

@@ -64,14 +64,14 @@ def with_unique_ids(prompts: list[Prompt], name: str) -> list[Prompt]:
 def _is_object(line: str) -> bool:
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
 def _prompt(where: str, line: str, settings: Generation) -> Prompt:
     try:
         record = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not JSON ({error}): one object per line is expected") from None
     if not isinstance(record, dict):
         raise UsageError(f"{where}: not a JSON object but {line.strip()[:40]!r}")
