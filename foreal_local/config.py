@@ -32,7 +32,7 @@ HITS_FROM: tuple[HitsFrom, ...] = ("lead", "sentence")
 BOUNDARIES: tuple[Boundaries, ...] = ("robust", "simple")
 COMPARE: tuple[Compare, ...] = ("top1", "sampled")
 FLASH_ATTENTION = ("auto", "on", "off")
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
 
 def _require(holds: bool, name: str, value: object, wanted: str) -> None:
@@ -151,8 +151,8 @@ class Runtime:
     lanes: int | None = None
     batch_size: int = 512
     flash_attention: str = "auto"
-    kv_type_k: str = "f16"
-    kv_type_v: str = "f16"
+    kv_type_k: str = "auto"
+    kv_type_v: str = "auto"
     verbose: bool = False
 
     MAX_DEFAULT_CTX_SIZE = 8192
@@ -168,9 +168,9 @@ class Runtime:
         _require(self.flash_attention in FLASH_ATTENTION, "flash_attention", self.flash_attention, choices)
         for name in ("kv_type_k", "kv_type_v"):
             _require(getattr(self, name) in KV_TYPES, name, getattr(self, name), " or ".join(KV_TYPES))
-        quantised = self.kv_type_v not in ("f32", "f16", "bf16")
+        quantised = self.kv_type_v not in ("auto", "f32", "f16", "bf16")
         allowed = not (quantised and self.flash_attention == "off")
-        _require(allowed, "kv_type_v", self.kv_type_v, "f32, f16 or bf16 without flash attention")
+        _require(allowed, "kv_type_v", self.kv_type_v, "auto, f32, f16 or bf16 without flash attention")
 
 
 @dataclass(frozen=True)

@@ -251,13 +251,23 @@ def plan_attention(settings: Runtime, n_heads: int, n_cells: int) -> AttentionPl
     needs flash attention.
     """
     choice = AttentionPlan(settings.flash_attention, settings.batch_size)
-    quantised = settings.kv_type_v not in ("f32", "f16", "bf16")
+    quantised = settings.kv_type_v not in ("auto", "f32", "f16", "bf16")
     if settings.flash_attention != "auto" or supports_gpu_offload() or quantised:
         return choice
     n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_cells)
     if n_rows < min(_FEWEST_ROWS, settings.batch_size):
         return choice
     return AttentionPlan("off", min(settings.batch_size, n_rows))
+
+
+def auto_cache_type(plan: AttentionPlan, head_size: int, n_slots: int) -> str:
+    """What "auto" means for the KV cache: f16, but f32 for one sequence with very small heads on a CPU.
+
+    llama.cpp's half-precision dot product takes 64 numbers at a time there; narrower heads are added up one by
+    one, and in single precision that is a seventh faster (scripts/compare_llama.py). In batches it is not.
+    """
+    small = 0 < head_size < 64 and not supports_gpu_offload()
+    return "f32" if small and n_slots == 1 and plan.flash_attention == "off" else "f16"
 
 
 class _Piece(NamedTuple):
@@ -289,7 +299,10 @@ class Context:
         n_heads = int(llama_cpp.llama_model_n_head(weights.model))
         plan = plan_attention(settings, n_heads, n_ctx * n_slots)
         params.flash_attn_type, params.n_ubatch = _FLASH_ATTENTION[plan.flash_attention], max(plan.n_ubatch, n_slots)
-        params.type_k, params.type_v = _KV_TYPES[settings.kv_type_k], _KV_TYPES[settings.kv_type_v]
+        auto = auto_cache_type(plan, weights.shape.width // max(1, n_heads), n_slots)
+        params.type_k, params.type_v = (
+            _KV_TYPES[auto if name == "auto" else name] for name in (settings.kv_type_k, settings.kv_type_v)
+        )
         params.abort_callback, params.abort_callback_data = abort.callback, abort.data
         params.no_perf = True
         with abort.held():

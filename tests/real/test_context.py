@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from foreal_local import llama
 from foreal_local.config import Pair
 from foreal_local.engine import Engine
 from foreal_local.errors import SequenceError
@@ -198,3 +199,18 @@ def test_no_logits_are_kept_for_a_whole_context(large_vocabulary: Pair) -> None:
     files = sum(settings.path.stat().st_size for settings in (large_vocabulary.leader, large_vocabulary.draft))
     kv_cache = 2 * N_CTX * 2 * 2 * (2 * 16) * 2  # models, tokens, K and V, layers, 2 KV heads of 16, bytes
     assert int(done.stdout) < files + kv_cache + 150_000_000
+
+
+@pytest.mark.parametrize(
+    ("flash_attention", "head_size", "n_slots", "found"),
+    [("off", 32, 1, "f32"), ("off", 64, 1, "f16"), ("off", 32, 2, "f16"), ("auto", 32, 1, "f16"), ("off", 0, 1, "f16")],
+)
+def test_the_cache_is_single_precision_only_where_that_is_faster(
+    flash_attention: str, head_size: int, n_slots: int, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards caches of twice the size for models that gain nothing, and small models slower than need be."""
+    plan = llama.AttentionPlan(flash_attention, 512)
+    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: False)
+    assert llama.auto_cache_type(plan, head_size, n_slots) == found
+    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: True)
+    assert llama.auto_cache_type(plan, head_size, n_slots) == "f16"
