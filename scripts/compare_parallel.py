@@ -2,7 +2,7 @@
 """How much faster many sequences at once are: --parallel 1 against --parallel N, in turn.
 
     python scripts/compare_parallel.py [--prompts 32] [--parallel 8] [--runs 3]
-    python scripts/compare_parallel.py --widen 32       # the same text from models of 41 and 12 MB
+    python scripts/compare_parallel.py --widen 32       # the same text from models of 101 MB together
 
 Each run is a process of its own, timed by its own clock around the generation; its peak memory is held
 against the model files plus the KV caches. --widen makes the pair slower without changing what it writes
