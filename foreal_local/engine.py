@@ -6,8 +6,10 @@ import os
 import secrets
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from types import TracebackType
+from weakref import WeakSet
 
 from . import llama
 from .config import Generation, Mode, ModelSettings, Pair, Prompting, Runtime
@@ -55,6 +57,8 @@ class Engine:
         self._weights: dict[Role, llama.Weights] = {}
         self._lanes: list[dict[Role, llama.Context]] = []
         self._counting = threading.Lock()
+        self._answering = False
+        self._runs: WeakSet[Generator[Written | Result, None, None]] = WeakSet()
         try:
             with watching_interrupts(self._abort):
                 self._open(on_progress)
@@ -146,15 +150,22 @@ class Engine:
         prompts: Iterable[Prompt],
         settings: Generation | None = None,
         prompting: Prompting | None = None,
-    ) -> Iterator[Written | Result]:
+    ) -> Generator[Written | Result, None, None]:
         """Answer all prompts, n_slots at a time; tokens as they are written, and each Result when finished.
 
-        A prompt that fails gives a Result with finish_reason "error". Stopping the iteration (or Ctrl-C, a
-        KeyboardInterrupt) cancels what runs and frees every slot.
+        A prompt that fails gives a Result with finish_reason "error". Closing the iterator (or Ctrl-C, a
+        KeyboardInterrupt, in it) cancels what runs and frees every slot; until then the engine takes no other run.
         """
-        settings = with_seed(settings or Generation())
-        prompting = prompting or Prompting()
-        source = enumerate(prompts)
+        run = self._answers(enumerate(prompts), with_seed(settings or Generation()), prompting or Prompting())
+        self._runs.add(run)
+        return run
+
+    def _answers(
+        self, source: Iterator[tuple[int, Prompt]], settings: Generation, prompting: Prompting
+    ) -> Generator[Written | Result, None, None]:
+        if self._answering:
+            raise UsageError("this engine is answering already: finish or close that iterator first")
+        self._answering = True
         n_lanes = len(self._lanes)
         try:
             with watching_interrupts(self._abort):
@@ -169,6 +180,7 @@ class Engine:
                 yield from side_by_side(runs, self._abort.set)
         finally:
             self._abort.clear()
+            self._answering = False
 
     def _run_lane(
         self,
@@ -219,12 +231,13 @@ class Engine:
     ) -> list[Result]:
         """All results, in the order of the prompts."""
         items = (prompt if isinstance(prompt, Prompt) else Prompt(prompt) for prompt in prompts)
-        results = [item for item in self.run(items, settings, prompting) if isinstance(item, Result)]
+        with closing(self.run(items, settings, prompting)) as run:  # Ctrl-C may come here, outside of it
+            results = [item for item in run if isinstance(item, Result)]
         return sorted(results, key=lambda result: result.index)
 
     def stream(
         self, prompt: Prompt | str, settings: Generation | None = None, prompting: Prompting | None = None
-    ) -> Iterator[Written | Result]:
+    ) -> Generator[Written | Result, None, None]:
         """One prompt's tokens as they are written, then its Result."""
         return self.run([prompt if isinstance(prompt, Prompt) else Prompt(prompt)], settings, prompting)
 
@@ -254,6 +267,9 @@ class Engine:
 
     # ---------------------------------------------------------------- closing
     def close(self) -> None:
+        """Ends what still runs, then frees everything."""
+        for run in list(self._runs):
+            run.close()
         for lane in self._lanes:
             for context in lane.values():
                 context.close()

@@ -33,6 +33,8 @@ def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]
     stopping = threading.Event()
 
     def drive(run: Generator[Item, Any, Any]) -> None:
+        if stopping.is_set():  # its start was interrupted: nobody waits for this thread
+            return
         error: BaseException | None = None
         held: list[Item] = []
         sent = 0.0
@@ -52,10 +54,10 @@ def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]
         items.put(_End(error))
 
     threads = [threading.Thread(target=drive, args=(run,), name="lane", daemon=True) for run in runs]
-    for thread in threads:
-        thread.start()
     n_running = len(threads)
     try:
+        for thread in threads:
+            thread.start()
         while n_running:
             found = _wait_for(items)
             if not isinstance(found, _End):

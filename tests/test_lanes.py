@@ -94,3 +94,23 @@ def test_ctrl_c_is_raised_once_all_have_ended(n_signals: int, lanes: Lanes) -> N
     assert lanes.stopped.is_set()
     time.sleep(0.05)  # the timers' threads
     assert sorted(lanes.closed) == ["a", "b"]
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_ctrl_c_while_threads_start_leaves_none(started: bool, lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards lanes that go on beside the next run because Ctrl-C came before all of them had started."""
+    start, n_calls = threading.Thread.start, 0
+
+    def interrupted(thread: threading.Thread) -> None:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls == 2 and not started:
+            raise KeyboardInterrupt
+        start(thread)
+        if n_calls == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(side_by_side([lanes.endless("a"), lanes.endless("b")], lanes.stopped.set))
+    assert sorted(lanes.closed) == (["a", "b"] if started else ["a"])

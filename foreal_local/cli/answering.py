@@ -108,23 +108,24 @@ class Run:
         printer: AnswerPrinter | None = None
         with self._progress(to_screen) as advance:
             try:
-                for item in engine.run(self._prompts, self._settings, self._prompting):
-                    if isinstance(item, Written):
-                        advance(len(item.tokens), False)
-                        if live:
-                            printer = printer or self._printer(item.index, item.starts_thinking)
-                            printer.feed(item.tokens)
-                        continue
-                    advance(0, True)
-                    self._totals.add(item)
-                    if printer:
-                        printer.end()
-                        self._report(item)
-                        printer, self._n_printed = None, item.index + 1
-                    else:
-                        self._keep(item)
-                    if self._trace:
-                        self._trace.write(trace_lines(item))
+                with contextlib.closing(engine.run(self._prompts, self._settings, self._prompting)) as run:
+                    for item in run:
+                        if isinstance(item, Written):
+                            advance(len(item.tokens), False)
+                            if live:
+                                printer = printer or self._printer(item.index, item.starts_thinking)
+                                printer.feed(item.tokens)
+                            continue
+                        advance(0, True)
+                        self._totals.add(item)
+                        if printer:
+                            printer.end()
+                            self._report(item)
+                            printer, self._n_printed = None, item.index + 1
+                        else:
+                            self._keep(item)
+                        if self._trace:
+                            self._trace.write(trace_lines(item))
             finally:
                 for index in sorted(self._waiting):  # finished, behind a prompt that was not
                     self._print_whole(self._waiting.pop(index))

@@ -11,6 +11,7 @@ import pytest
 
 from foreal_local.config import Mode
 from foreal_local.engine import Engine
+from foreal_local.errors import UsageError
 from foreal_local.results import Prompt, Result
 
 from .engines import LEADER, RAW, PairMaker, ids, open_engine, settings
@@ -74,6 +75,43 @@ def test_ctrl_c_ends_all_lanes_and_the_engine_works_afterwards(make: PairMaker) 
             engine.generate([" wait"] * 100_000, settings(max_tokens=200), RAW)
         presser.join()
         assert texts(engine) == wanted
+
+
+def test_ctrl_c_in_the_code_that_takes_the_results_ends_all_lanes(
+    make: PairMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards lanes that go on in the background, into the next run's slots, when Ctrl-C comes between two items."""
+
+    class Interrupting(type):
+        def __instancecheck__(cls, instance: object) -> bool:
+            raise KeyboardInterrupt
+
+    with open_engine(make("llama"), n_slots=2, threads=2, lanes=None) as engine:
+        wanted = texts(engine)
+        with monkeypatch.context() as patched:
+            patched.setattr("foreal_local.engine.Result", Interrupting("Result", (), {"of": Result.of}))
+            with pytest.raises(KeyboardInterrupt) as held:
+                engine.generate([" wait"] * 100_000, settings(max_tokens=200), RAW)
+        assert not [thread for thread in threading.enumerate() if thread.name == "lane"], held
+        assert texts(engine) == wanted
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_one_run_at_a_time_and_closing_the_engine_ends_it(lanes: int, make: PairMaker) -> None:
+    """Guards two runs in the same slots, and models freed under a run that goes on."""
+    with open_engine(make("llama"), n_slots=2, threads=2, lanes=lanes) as engine:
+        wanted = texts(engine)
+        prompts = [Prompt(" wait")] * 1000
+        first = engine.run(prompts, settings(max_tokens=200), RAW)
+        next(first)
+        with pytest.raises(UsageError, match="answering already"):
+            next(engine.run(prompts, settings(), RAW))
+        first.close()
+        assert texts(engine) == wanted
+        second = engine.run(prompts, settings(max_tokens=200), RAW)
+        next(second)
+    assert not [thread for thread in threading.enumerate() if thread.name == "lane"]
+    assert list(second) == []
 
 
 def texts(engine: Engine) -> list[str]:
