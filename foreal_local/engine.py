@@ -27,8 +27,8 @@ from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_pro
 
 Progress = Callable[[Role, float], None]
 _SMALL = 32 * 1024 * 1024
-"""Bytes of weights below which a lane per thread is faster than a batch: they stay in the processor's cache, so
-that a batch does not save reading them (scripts/compare_parallel.py measures it)."""
+"""Bytes of weights below which a lane for each thread is faster than one for all: their graphs are too small for
+several threads to gain much (scripts/compare_parallel.py measures it)."""
 
 
 class Engine:
@@ -92,9 +92,8 @@ class Engine:
         self._templates = {role: w.chat_template for role, w in self._weights.items()}
         self.ctx_size = self._choose_ctx_size()
         self.threads = self.runtime.threads or usable_cores()
-        n_lanes, n_slots = self._plan_lanes()
-        self.n_slots = n_lanes * n_slots
-        for _ in range(n_lanes):
+        slots = self._plan_lanes()
+        for n_slots in slots:
             lane: dict[Role, llama.Context] = {}
             self._lanes.append(lane)
             for role in self.roles:
@@ -102,19 +101,20 @@ class Engine:
                     self._weights[role],
                     n_slots,
                     self.ctx_size,
-                    max(1, self.threads // n_lanes),
+                    max(1, self.threads // len(slots)),
                     self.runtime,
                     self._abort,
                 )
         self._warn()
 
-    def _plan_lanes(self) -> tuple[int, int]:
-        """How many lanes, and slots in each."""
-        small = sum(w.n_bytes for w in set(self._weights.values())) <= _SMALL and not llama.supports_gpu_offload()
-        if self.runtime.lanes is None and small:
-            return min(self.n_slots, self.threads), 1
-        n_lanes = min(self.n_slots, self.runtime.lanes or 1)
-        return n_lanes, self.n_slots // n_lanes
+    def _plan_lanes(self) -> list[int]:
+        """The slots of each lane; n_slots together."""
+        n_lanes = self.runtime.lanes
+        if n_lanes is None:
+            small = sum(w.n_bytes for w in set(self._weights.values())) <= _SMALL and not llama.supports_gpu_offload()
+            n_lanes = self.threads if small else 1
+        n_lanes = min(self.n_slots, n_lanes)
+        return [len(range(lane, self.n_slots, n_lanes)) for lane in range(n_lanes)]
 
     def _choose_ctx_size(self) -> int:
         trained = min(w.n_ctx_train for w in self._weights.values())
@@ -175,7 +175,7 @@ class Engine:
                 # Which lane answers what does not depend on time: batches, and so results, are the same each run.
                 runs = [
                     self._run_lane(lane, iter(items), settings, prompting)
-                    for lane, items in zip(self._lanes, _dealt(source, n_lanes), strict=True)
+                    for lane, items in zip(self._lanes, _dealt(source, self.n_slots, n_lanes), strict=True)
                 ]
                 yield from side_by_side(runs, self._abort.set)
         finally:
@@ -293,10 +293,12 @@ class Engine:
         return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
 
 
-def _dealt(source: Iterator[tuple[int, Prompt]], n: int) -> list[list[tuple[int, Prompt]]]:
-    """Like cards: each share gets every n-th item."""
-    items = list(source)
-    return [items[i::n] for i in range(n)]
+def _dealt(source: Iterator[tuple[int, Prompt]], n_slots: int, n_lanes: int) -> list[list[tuple[int, Prompt]]]:
+    """Each lane's items: every slot gets as many, slot i belongs to lane i % n_lanes."""
+    shares: list[list[tuple[int, Prompt]]] = [[] for _ in range(n_lanes)]
+    for i, item in enumerate(source):
+        shares[i % n_slots % n_lanes].append(item)
+    return shares
 
 
 def roles_of(mode: Mode) -> list[Role]:

@@ -243,18 +243,20 @@ class AttentionPlan:
     n_ubatch: int
 
 
-def plan_attention(settings: Runtime, n_heads: int, n_cells: int) -> AttentionPlan:
-    """What "auto" means: llama.cpp's choice on a GPU, off on the CPU as long as the scores stay small.
+def plan_attention(settings: Runtime, n_heads: int, head_size: int, n_slots: int, n_ctx: int) -> AttentionPlan:
+    """What "auto" means: llama.cpp's choice on a GPU; on the CPU flash attention for batches only, where it pays.
 
-    On the CPU flash attention slows decoding and small batches down (scripts/compare_llama.py measures it);
-    without it the scores take 4 bytes x n_heads x n_cells for each token of a graph. A quantised V cache
-    needs flash attention.
+    On the CPU flash attention works head by head, 64 numbers at a time: batches of models with such heads are
+    twice as fast with it, narrower heads and single sequences gain nothing (scripts/compare_parallel.py and
+    compare_llama.py measure it). Without it the scores take 4 bytes x n_heads x cells for each token of a
+    graph, so that they bound the graph, and long contexts need it. A quantised V cache needs it too.
     """
     choice = AttentionPlan(settings.flash_attention, settings.batch_size)
     quantised = settings.kv_type_v not in ("auto", "f32", "f16", "bf16")
-    if settings.flash_attention != "auto" or supports_gpu_offload() or quantised:
+    in_batches = n_slots > 1 and head_size > 0 and head_size % 64 == 0
+    if settings.flash_attention != "auto" or supports_gpu_offload() or quantised or in_batches:
         return choice
-    n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_cells)
+    n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_ctx * n_slots)
     if n_rows < min(_FEWEST_ROWS, settings.batch_size):
         return choice
     return AttentionPlan("off", min(settings.batch_size, n_rows))
@@ -297,9 +299,10 @@ class Context:
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = n_slots > 1  # one graph for all rows: with a stream each, batches gain little
         n_heads = int(llama_cpp.llama_model_n_head(weights.model))
-        plan = plan_attention(settings, n_heads, n_ctx * n_slots)
+        head_size = weights.shape.width // max(1, n_heads)
+        plan = plan_attention(settings, n_heads, head_size, n_slots, n_ctx)
         params.flash_attn_type, params.n_ubatch = _FLASH_ATTENTION[plan.flash_attention], max(plan.n_ubatch, n_slots)
-        auto = auto_cache_type(plan, weights.shape.width // max(1, n_heads), n_slots)
+        auto = auto_cache_type(plan, head_size, n_slots)
         params.type_k, params.type_v = (
             _KV_TYPES[auto if name == "auto" else name] for name in (settings.kv_type_k, settings.kv_type_v)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from pair.network import Network, Shape
+from pair.network import Network, Shape, with_wider_heads
 from pair.tokens import CHAT_TEMPLATE, END_OF_TEXT, END_THINK, THINK, TURN_END
 
 
@@ -28,6 +29,8 @@ def write_gguf(network: Network, tokenizer: Tokenizer, path: Path, name: str, de
     writer.add_head_count(shape.n_heads)
     writer.add_head_count_kv(shape.n_heads)
     writer.add_layer_norm_rms_eps(shape.norm_eps)
+    writer.add_key_length(shape.width_head)
+    writer.add_value_length(shape.width_head)
     writer.add_rope_dimension_count(shape.width_head)
     writer.add_rope_freq_base(shape.rope_base)
     writer.add_vocab_size(shape.n_vocab)
@@ -73,7 +76,7 @@ def _tensors(network: Network) -> list[tuple[str, np.ndarray]]:
 
     def interleave(matrix: np.ndarray) -> np.ndarray:
         halves = matrix.reshape(shape.n_heads, 2, shape.width_head // 2, -1)
-        return halves.swapaxes(1, 2).reshape(shape.width, -1)
+        return halves.swapaxes(1, 2).reshape(shape.width_attention, -1)
 
     tensors = [
         ("token_embd.weight", weights["embedding.weight"]),
@@ -98,14 +101,15 @@ def _tensors(network: Network) -> list[tuple[str, np.ndarray]]:
 
 
 def read_gguf(path: Path, shape: Shape) -> Network:
-    """The network of a file that write_gguf wrote, as exact as half precision is."""
-    network = Network(shape)
+    """The network of a file that write_gguf wrote, as exact as half precision is; narrower heads are widened."""
     reader = gguf.GGUFReader(path)
+    wanted, shape = shape.width_head, replace(shape, width_head=_width_head(reader))
+    network = Network(shape)
     found = {tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
 
     def halves(matrix: np.ndarray) -> np.ndarray:
         pairs = matrix.reshape(shape.n_heads, shape.width_head // 2, 2, -1)
-        return pairs.swapaxes(1, 2).reshape(shape.width, -1)
+        return pairs.swapaxes(1, 2).reshape(shape.width_attention, -1)
 
     weights = {"embedding.weight": found["token_embd.weight"], "norm.weight": found["output_norm.weight"]}
     for i in range(shape.n_layers):
@@ -122,4 +126,8 @@ def read_gguf(path: Path, shape: Shape) -> Network:
         ):
             weights[f"{here}{ours}.weight"] = found[f"{there}{name}.weight"]
     network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
-    return network
+    return network if shape.width_head == wanted else with_wider_heads(network, wanted)
+
+
+def _width_head(reader: gguf.GGUFReader) -> int:
+    return int(reader.fields["llama.rope.dimension_count"].contents())

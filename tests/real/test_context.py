@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from foreal_local import llama
-from foreal_local.config import Pair
+from foreal_local.config import Pair, Runtime
 from foreal_local.engine import Engine
 from foreal_local.errors import SequenceError
 from foreal_local.llama import Context
@@ -199,6 +199,38 @@ def test_no_logits_are_kept_for_a_whole_context(large_vocabulary: Pair) -> None:
     files = sum(settings.path.stat().st_size for settings in (large_vocabulary.leader, large_vocabulary.draft))
     kv_cache = 2 * N_CTX * 2 * 2 * (2 * 16) * 2  # models, tokens, K and V, layers, 2 KV heads of 16, bytes
     assert int(done.stdout) < files + kv_cache + 150_000_000
+
+
+@pytest.mark.parametrize(
+    ("head_size", "n_slots", "n_ctx", "asked", "found"),
+    [
+        (64, 1, 1024, {}, ("off", 512)),
+        (64, 8, 1024, {}, ("auto", 512)),
+        (128, 2, 1024, {}, ("auto", 512)),
+        (32, 8, 1024, {}, ("off", 96)),
+        (80, 8, 1024, {}, ("off", 96)),
+        (0, 8, 1024, {}, ("off", 96)),
+        (32, 1, 100_000, {}, ("auto", 512)),
+        (32, 1, 1024, {"kv_type_v": "q8_0"}, ("auto", 512)),
+        (64, 8, 1024, {"flash_attention": "off"}, ("off", 512)),
+        (32, 1, 1024, {"flash_attention": "on"}, ("on", 512)),
+    ],
+)
+def test_flash_attention_on_a_cpu_is_for_batches_of_heads_of_64(
+    head_size: int,
+    n_slots: int,
+    n_ctx: int,
+    asked: dict[str, Any],
+    found: tuple[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards the slower kernel, scores that outgrow the memory, and a choice of the user's that is overruled."""
+    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: False)
+    plan = llama.plan_attention(Runtime(**asked), 8, head_size, n_slots, n_ctx)
+    assert (plan.flash_attention, plan.n_ubatch) == found
+    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: True)
+    plan = llama.plan_attention(Runtime(**asked), 8, head_size, n_slots, n_ctx)
+    assert plan.flash_attention == asked.get("flash_attention", "auto")
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ def test_lanes_write_what_one_sequence_alone_writes(make: PairMaker) -> None:
     with open_engine(pair) as engine:
         alone = engine.generate(PROMPTS, generation, RAW)
         cost = {role: (c.tokens, c.calls) for role, c in engine.cost.items()}
-    with open_engine(pair, n_slots=6, threads=3, lanes=None) as engine:
-        assert (len(engine._lanes), engine.n_slots) == (3, 3)
+    with open_engine(pair, n_slots=3, threads=3, lanes=None) as engine:
+        assert [lane[LEADER].n_slots for lane in engine._lanes] == [1, 1, 1]
         assert all(lane[LEADER] is not engine._lanes[0][LEADER] for lane in engine._lanes[1:])
         together = engine.generate(PROMPTS, generation, RAW)
         assert {role: (c.tokens, c.calls) for role, c in engine.cost.items()} == cost
@@ -37,12 +37,14 @@ def test_lanes_write_what_one_sequence_alone_writes(make: PairMaker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_slots", "lanes", "found"), [(8, 2, (2, 4)), (3, 2, (2, 1)), (1, 4, (1, 1)), (4, 1, (1, 4))]
+    ("n_slots", "lanes", "found"),
+    [(8, 2, [4, 4]), (8, None, [3, 3, 2]), (3, 2, [2, 1]), (1, 4, [1]), (2, None, [1, 1]), (4, 1, [4])],
 )
-def test_lanes_share_the_slots(n_slots: int, lanes: int, found: tuple[int, int], make: PairMaker) -> None:
-    """Guards more sequences than were allowed, and lanes without a slot."""
-    with open_engine(make("llama"), n_slots=n_slots, lanes=lanes, threads=2) as engine:
-        assert (len(engine._lanes), engine._lanes[0][LEADER].n_slots) == found
+def test_lanes_share_the_slots(n_slots: int, lanes: int | None, found: list[int], make: PairMaker) -> None:
+    """Guards more or fewer sequences than were asked for, and lanes without a slot."""
+    with open_engine(make("llama"), n_slots=n_slots, lanes=lanes, threads=3) as engine:
+        assert [lane[LEADER].n_slots for lane in engine._lanes] == found
+        assert engine.n_slots == n_slots
         results = engine.generate(PROMPTS, settings(Mode.LEADER, max_tokens=5), RAW)
     assert len(results) == len(PROMPTS)
 
@@ -57,6 +59,19 @@ def test_leaving_early_frees_every_lane(make: PairMaker) -> None:
         assert all(context.cached(0) == 0 for lane in engine._lanes for context in lane.values())
         assert [ids(result) for result in engine.generate(PROMPTS, settings(), RAW)] == wanted
     assert not [thread for thread in threading.enumerate() if thread.name == "lane"]
+
+
+@pytest.mark.parametrize("n_slots", [5, 8])
+def test_lanes_with_several_slots_are_reproducible(n_slots: int, make: PairMaker) -> None:
+    """Guards batches that depend on which lane is faster, prompts that are lost, and slots that stay empty."""
+    pair, found = make("llama"), []
+    for _ in range(2):
+        with open_engine(pair, n_slots=n_slots, threads=2, lanes=None) as engine:
+            found.append(engine.generate(PROMPTS * 5, settings(max_tokens=40, temp=0.7), RAW))
+            calls = {role: cost.calls for role, cost in engine.cost.items()}
+    assert [ids(result) for result in found[0]] == [ids(result) for result in found[1]]
+    assert [result.index for result in found[0]] == list(range(40))
+    assert all(calls[role] < sum(result.cost[role].calls for result in found[0]) for role in calls), "no batches"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
