@@ -143,7 +143,8 @@ class Runtime:
 
     threads None: one per core this process may use. lanes: how many contexts evaluate at the same time, each
     with its share of the threads and of the sequences; None: one, but for models so small that a batch gains
-    nothing as many as threads, of one sequence each. kv types: element types of the KV cache.
+    nothing, as many as threads. kv types: element types of the KV cache. rollback: how many tokens a recurrent
+    memory can take back at once, where its architecture can; each costs one more state per sequence.
     """
 
     ctx_size: int | None = None
@@ -153,6 +154,7 @@ class Runtime:
     flash_attention: str = "auto"
     kv_type_k: str = "auto"
     kv_type_v: str = "auto"
+    rollback: int = 0
     verbose: bool = False
 
     MAX_DEFAULT_CTX_SIZE = 8192
@@ -163,6 +165,7 @@ class Runtime:
         _require(size is None or 2 <= size <= most, "ctx_size", size, f"between 2 and {most}")
         _require(threads is None or 1 <= threads <= 512, "threads", threads, "between 1 and 512 (llama.cpp's limit)")
         _require(self.lanes is None or self.lanes >= 1, "lanes", self.lanes, "1 or more")
+        _require(0 <= self.rollback <= 64, "rollback", self.rollback, "between 0 and 64")
         _require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "between 1 and 65536")
         choices = " or ".join(FLASH_ATTENTION)
         _require(self.flash_attention in FLASH_ATTENTION, "flash_attention", self.flash_attention, choices)

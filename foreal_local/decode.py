@@ -3,7 +3,8 @@
 A flow says whose turn it is. It yields small requests and receives small answers; it never sees a
 model, a cache, a batch, a logit or a tokenizer. The scheduler serves the requests of many flows.
 
-A new flow can start at any sentence end: nothing lives here for longer than a sentence.
+A new flow can start at any sentence end, and be taken into a sentence with the answers that the stream
+records (serving.py): nothing lives here for longer than a sentence, and nothing only here.
 """
 
 from __future__ import annotations

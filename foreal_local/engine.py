@@ -45,11 +45,13 @@ class Engine:
         runtime: Runtime | None = None,
         n_slots: int = 1,
         roles: Iterable[Role] = tuple(Role),
+        shared_prefix: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
         if n_slots < 1:
             raise UsageError(f"the number of parallel sequences is {n_slots}, but must be 1 or more")
         self.pair, self.runtime, self.n_slots = pair, runtime or Runtime(), n_slots
+        self._shares_prefix = shared_prefix
         self.roles = [role for role in Role if role in set(roles)]
         self.warnings: list[str] = []
         self.cost = {role: Cost() for role in Role}
@@ -104,6 +106,7 @@ class Engine:
                     max(1, self.threads // len(slots)),
                     self.runtime,
                     self._abort,
+                    self._shares_prefix,
                 )
         self._warn()
 

@@ -1,10 +1,13 @@
-"""What this machine has: cores for threads."""
+"""What this machine has and what follows from it: cores for threads, how attention is computed and cached."""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
+
+from .config import Runtime
 
 
 def usable_cores() -> int:
@@ -20,3 +23,47 @@ def usable_cores() -> int:
             return len(usable)
         cores.add(first[0] if first else str(cpu))
     return len(cores) or 1
+
+
+# ---------------------------------------------------------------- attention and its cache
+_SCORE_BYTES = 24 * 1024 * 1024  # most that attention scores may take without flash attention
+_FEWEST_ROWS = 64  # tokens that then must fit one evaluation
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Whether flash attention is used ("auto": llama.cpp decides), and the tokens of one graph (ubatch)."""
+
+    flash_attention: str
+    n_ubatch: int
+
+
+def plan_attention(
+    settings: Runtime, gpu: bool, n_heads: int, head_size: int, n_slots: int, n_ctx: int
+) -> AttentionPlan:
+    """What "auto" means: llama.cpp's choice on a GPU; on the CPU flash attention for batches only, where it pays.
+
+    On the CPU flash attention works head by head, 64 numbers at a time: batches of models with such heads are
+    twice as fast with it, narrower heads and single sequences gain nothing (scripts/compare_parallel.py and
+    compare_llama.py measure it). Without it the scores take 4 bytes x n_heads x cells for each token of a
+    graph, so that they bound the graph, and long contexts need it. A quantised V cache needs it too.
+    """
+    choice = AttentionPlan(settings.flash_attention, settings.batch_size)
+    quantised = settings.kv_type_v not in ("auto", "f32", "f16", "bf16")
+    in_batches = n_slots > 1 and head_size > 0 and head_size % 64 == 0
+    if settings.flash_attention != "auto" or gpu or quantised or in_batches:
+        return choice
+    n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_ctx * n_slots)
+    if n_rows < min(_FEWEST_ROWS, settings.batch_size):
+        return choice
+    return AttentionPlan("off", min(settings.batch_size, n_rows))
+
+
+def auto_cache_type(plan: AttentionPlan, gpu: bool, head_size: int, n_slots: int) -> str:
+    """What "auto" means for the KV cache: f16, but f32 for one sequence with very small heads on a CPU.
+
+    llama.cpp's half-precision dot product takes 64 numbers at a time there; narrower heads are added up one by
+    one, and in single precision that is a seventh faster (scripts/compare_llama.py). In batches it is not.
+    """
+    small = 0 < head_size < 64 and not gpu
+    return "f32" if small and n_slots == 1 and plan.flash_attention == "off" else "f16"

@@ -32,7 +32,8 @@ class Shape:
 class Cost:
     """One model's work. decode: evaluated one at a time to write the next token; prefill: all the rest.
 
-    `calls`: evaluations of the model that this work was part of; `seconds`: its share of their time.
+    `reused_tokens`: not evaluated, because a prefix shared with other sequences was copied. `calls`:
+    evaluations of the model that this work was part of; `seconds`: its share of their time.
     """
 
     decode_tokens: int = 0
@@ -40,6 +41,7 @@ class Cost:
     calls: int = 0
     seconds: float = 0.0
     flops: float = 0.0
+    reused_tokens: int = 0
 
     @property
     def tokens(self) -> int:
@@ -61,6 +63,7 @@ class Cost:
         self.calls += other.calls
         self.seconds += other.seconds
         self.flops += other.flops
+        self.reused_tokens += other.reused_tokens
 
     def as_dict(self) -> dict[str, int | float]:
         values = asdict(self)

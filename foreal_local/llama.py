@@ -14,17 +14,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import llama_cpp
 import numpy as np
+import numpy.typing as npt
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from .config import Runtime
 from .errors import EvaluationError, ModelFileError, SequenceError, UsageError
 from .gguf_file import read_shape, split_parts
+from .hardware import auto_cache_type, plan_attention
 from .model import Logits, Output, Row, Snapshot
 
 _LOG_ERROR, _LOG_CONTINUED = 4, 5
@@ -32,6 +33,7 @@ _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _CONTROL, _BYTE, _NORMAL = 8, 32, 4
+_MOST_MARKS = 4  # of a slot
 
 
 # ---------------------------------------------------------------- the library
@@ -144,6 +146,8 @@ class Weights:
         self.vocabulary = Vocabulary(model)
         self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
         self.n_swa = int(llama_cpp.llama_model_n_swa(model))
+        recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
+        self.needs_marks = bool(recurrent or self.n_swa)  # the end cannot be removed, or not always
 
     @property
     def chat_template(self) -> str | None:
@@ -231,47 +235,6 @@ def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]
 
 
 # ---------------------------------------------------------------- a context
-_SCORE_BYTES = 24 * 1024 * 1024  # most that attention scores may take without flash attention
-_FEWEST_ROWS = 64  # tokens that then must fit one evaluation
-
-
-@dataclass(frozen=True)
-class AttentionPlan:
-    """Whether flash attention is used ("auto": llama.cpp decides), and the tokens of one graph (ubatch)."""
-
-    flash_attention: str
-    n_ubatch: int
-
-
-def plan_attention(settings: Runtime, n_heads: int, head_size: int, n_slots: int, n_ctx: int) -> AttentionPlan:
-    """What "auto" means: llama.cpp's choice on a GPU; on the CPU flash attention for batches only, where it pays.
-
-    On the CPU flash attention works head by head, 64 numbers at a time: batches of models with such heads are
-    twice as fast with it, narrower heads and single sequences gain nothing (scripts/compare_parallel.py and
-    compare_llama.py measure it). Without it the scores take 4 bytes x n_heads x cells for each token of a
-    graph, so that they bound the graph, and long contexts need it. A quantised V cache needs it too.
-    """
-    choice = AttentionPlan(settings.flash_attention, settings.batch_size)
-    quantised = settings.kv_type_v not in ("auto", "f32", "f16", "bf16")
-    in_batches = n_slots > 1 and head_size > 0 and head_size % 64 == 0
-    if settings.flash_attention != "auto" or supports_gpu_offload() or quantised or in_batches:
-        return choice
-    n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_ctx * n_slots)
-    if n_rows < min(_FEWEST_ROWS, settings.batch_size):
-        return choice
-    return AttentionPlan("off", min(settings.batch_size, n_rows))
-
-
-def auto_cache_type(plan: AttentionPlan, head_size: int, n_slots: int) -> str:
-    """What "auto" means for the KV cache: f16, but f32 for one sequence with very small heads on a CPU.
-
-    llama.cpp's half-precision dot product takes 64 numbers at a time there; narrower heads are added up one by
-    one, and in single precision that is a seventh faster (scripts/compare_llama.py). In batches it is not.
-    """
-    small = 0 < head_size < 64 and not supports_gpu_offload()
-    return "f32" if small and n_slots == 1 and plan.flash_attention == "off" else "f16"
-
-
 class _Piece(NamedTuple):
     """Tokens begin to end of a row, evaluated in one call."""
 
@@ -280,29 +243,54 @@ class _Piece(NamedTuple):
     end: int
 
 
-class Context:
-    """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache."""
+class Mark(NamedTuple):
+    """A place in a slot that can be gone back to: what cannot be removed of the memory, as it was there."""
 
-    def __init__(self, weights: Weights, n_slots: int, n_ctx: int, threads: int, settings: Runtime, abort: Abort):
+    n_tokens: int
+    data: npt.NDArray[np.uint8]
+
+
+class Context:
+    """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache.
+
+    `spare`: one more slot, for a prefix that is copied into the others; it gives its room up when they need it.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        n_slots: int,
+        n_ctx: int,
+        threads: int,
+        settings: Runtime,
+        abort: Abort,
+        spare: bool = False,
+    ) -> None:
         self._weights, self._abort = weights, abort
-        self._n_slots, self._n_ctx = n_slots, n_ctx
-        self._n_batch = max(settings.batch_size, n_slots)  # llama.cpp reserves a row per sequence
+        self._n_slots, self._n_ctx, self.has_spare = n_slots, n_ctx, spare
+        n_sequences = n_slots + spare
+        self._n_batch = max(settings.batch_size, n_sequences)  # llama.cpp reserves a row per sequence
         self._n_outputs = min(self._n_batch, max(32, 8 * n_slots))
-        self._cached = [0] * n_slots
+        self._cached = [0] * n_sequences
+        self._marks: list[list[Mark]] = [[] for _ in range(n_sequences)]
         self.n_calls, self.seconds = 0, 0.0
         self._n_vocab = weights.vocabulary.n_tokens
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = n_ctx * n_slots
         params.n_batch = self._n_batch
-        params.n_seq_max = n_slots
+        params.n_seq_max = n_sequences
         params.n_outputs_max = self._n_outputs
         params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = n_slots > 1  # one graph for all rows: with a stream each, batches gain little
+        params.kv_unified = n_sequences > 1  # one graph for all rows: with a stream each, batches gain little
+        params.n_rs_seq = settings.rollback
         n_heads = int(llama_cpp.llama_model_n_head(weights.model))
-        head_size = weights.shape.width // max(1, n_heads)
-        plan = plan_attention(settings, n_heads, head_size, n_slots, n_ctx)
-        params.flash_attn_type, params.n_ubatch = _FLASH_ATTENTION[plan.flash_attention], max(plan.n_ubatch, n_slots)
-        auto = auto_cache_type(plan, head_size, n_slots)
+        head_size, gpu = weights.shape.width // max(1, n_heads), supports_gpu_offload()
+        plan = plan_attention(settings, gpu, n_heads, head_size, n_slots, n_ctx)
+        params.flash_attn_type, params.n_ubatch = (
+            _FLASH_ATTENTION[plan.flash_attention],
+            max(plan.n_ubatch, n_sequences),
+        )
+        auto = auto_cache_type(plan, gpu, head_size, n_slots)
         params.type_k, params.type_v = (
             _KV_TYPES[auto if name == "auto" else name] for name in (settings.kv_type_k, settings.kv_type_v)
         )
@@ -316,6 +304,9 @@ class Context:
                 "lower --ctx-size or --parallel"
             )
         self._context = context
+        self._mark_flags = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
+        if gpu:
+            self._mark_flags |= llama_cpp.LLAMA_STATE_SEQ_FLAGS_ON_DEVICE
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = _Batch(self._n_batch)
         self._views: dict[int, Logits] = {}
@@ -333,7 +324,7 @@ class Context:
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
         for pieces in self._chunks(rows):
-            if self._decode(rows, pieces):
+            if self._decode(rows, pieces) or (self._give_up_spare(rows) and self._decode(rows, pieces)):
                 yield from self._outputs(rows, pieces)
                 continue
             for piece in pieces:  # no room for all at once: one by one, so that one fails alone
@@ -343,6 +334,14 @@ class Context:
                     n_tokens = piece.end - piece.begin
                     reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
                     yield Output(piece.row, 0, None, SequenceError(reason))
+
+    def _give_up_spare(self, rows: list[Row]) -> bool:
+        """Free the shared prefix's room, unless it is what is evaluated."""
+        spare = self._n_slots
+        if not self.has_spare or not self._cached[spare] or rows[0].slot == spare:
+            return False
+        self.release(spare)
+        return True
 
     def _chunks(self, rows: list[Row]) -> Iterator[list[_Piece]]:
         """Pieces that fit one batch, in tokens and in outputs."""
@@ -420,41 +419,79 @@ class Context:
         return view
 
     def truncate(self, slot: int, n_tokens: int) -> int:
-        """Remove the end; a memory that cannot (recurrent, or its window is gone) is cleared instead."""
+        """Remove the end, or go back to the last mark before it, or forget all: what the memory can do.
+
+        Attention removes; recurrent memories only as many tokens as Runtime.rollback keeps states for; a sliding
+        window says yes, but what stood in it is gone (seq_pos_min tells).
+        """
         n_tokens = min(n_tokens, self._cached[slot])
         removed = bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, n_tokens, -1))
         if removed and n_tokens and self._weights.n_swa:
             oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, slot)
-            removed = oldest <= max(0, n_tokens - self._weights.n_swa)
-        if not removed:
+            removed = 0 <= oldest <= max(0, n_tokens - self._weights.n_swa)
+        marks = self._marks[slot]
+        while marks and (marks[-1].n_tokens > n_tokens or not (removed or self._go_back(slot, marks[-1]))):
+            marks.pop()
+        if not removed and not marks:
             self.release(slot)
-            return 0
-        self._cached[slot] = n_tokens
-        return n_tokens
+        else:
+            self._cached[slot] = n_tokens if removed else marks[-1].n_tokens
+        return self._cached[slot]
+
+    def mark(self, slot: int) -> None:
+        """Make it possible to truncate to here. Costs nothing where the end can be removed anyway."""
+        n_tokens, marks = self._cached[slot], self._marks[slot]
+        if not n_tokens or not self._weights.needs_marks or (marks and marks[-1].n_tokens == n_tokens):
+            return
+        if self._mark_flags & llama_cpp.LLAMA_STATE_SEQ_FLAGS_ON_DEVICE:
+            marks.clear()  # the device keeps one for each sequence
+        marks.append(Mark(n_tokens, self._state(slot, self._mark_flags)))
+        del marks[:-_MOST_MARKS]
+
+    def _go_back(self, slot: int, mark: Mark) -> bool:
+        read = llama_cpp.llama_state_seq_set_data_ext(
+            self._context, _bytes_of(mark.data), mark.data.size, slot, self._mark_flags
+        )
+        return read > 0 and bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, mark.n_tokens, -1))
+
+    def _state(self, slot: int, flags: int = 0) -> npt.NDArray[np.uint8]:
+        size = llama_cpp.llama_state_seq_get_size_ext(self._context, slot, flags)
+        data = np.empty(size, np.uint8)
+        written = llama_cpp.llama_state_seq_get_data_ext(self._context, _bytes_of(data), size, slot, flags)
+        if not written:
+            raise EvaluationError(f"llama.cpp gives no state of slot {slot}: {library().take_reason()}")
+        return data[:written]
 
     def save(self, slot: int) -> Snapshot:
-        size = llama_cpp.llama_state_seq_get_size(self._context, slot)
-        buffer = (ctypes.c_uint8 * size)()
-        written = llama_cpp.llama_state_seq_get_data(self._context, buffer, size, slot)
-        return Snapshot(self._cached[slot], bytes(memoryview(buffer)[:written]))
+        return Snapshot(self._cached[slot], self._state(slot).data)
 
     def restore(self, slot: int, snapshot: Snapshot) -> None:
         self.release(slot)
-        buffer = (ctypes.c_uint8 * len(snapshot.data)).from_buffer_copy(snapshot.data)
-        read = llama_cpp.llama_state_seq_set_data(self._context, buffer, len(snapshot.data), slot)
-        if read == 0:
+        data = np.frombuffer(snapshot.data, np.uint8)
+        read = llama_cpp.llama_state_seq_set_data(self._context, _bytes_of(data), data.size, slot)
+        newest = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
+        if read != data.size or newest != snapshot.n_tokens - 1:
             self.release(slot)
-            raise SequenceError("llama.cpp refuses the saved state: another model or context")
+            raise SequenceError(f"llama.cpp refuses the saved state ({library().take_reason()})")
         self._cached[slot] = snapshot.n_tokens
+
+    def copy(self, source: int, target: int) -> None:
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._cached[target] = self._cached[source]
 
     def release(self, slot: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         self._cached[slot] = 0
+        self._marks[slot].clear()
 
     def close(self) -> None:
         if self._context:
             llama_cpp.llama_free(self._context)
             self._context = None
+
+
+def _bytes_of(data: npt.NDArray[np.uint8]) -> Any:
+    return ctypes.cast(data.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
 
 
 class _Batch:

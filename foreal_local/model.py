@@ -48,17 +48,19 @@ class Snapshot:
     """One slot's state: how many tokens it stands for, and the bytes that bring it back."""
 
     n_tokens: int
-    data: bytes
+    data: bytes | memoryview
 
 
 class Model(Protocol):
     """One model with a cache of `n_slots` prefixes of at most `n_ctx` tokens each.
 
-    n_calls: evaluations so far, how often the library's decode was called; seconds: how long these took.
+    Slot n_slots is a spare one: it holds a prefix that many sequences share, where `has_spare`. n_calls:
+    evaluations so far, how often the library's decode was called; seconds: how long these took.
     """
 
     n_calls: int
     seconds: float
+    has_spare: bool
 
     @property
     def n_slots(self) -> int: ...
@@ -78,9 +80,17 @@ class Model(Protocol):
         """Keep the first n_tokens at most; returns how many are cached now (fewer where taking back failed)."""
         ...
 
+    def mark(self, slot: int) -> None:
+        """Make truncating to here cheap, for a memory that cannot take tokens back by itself."""
+        ...
+
     def save(self, slot: int) -> Snapshot: ...
 
     def restore(self, slot: int, snapshot: Snapshot) -> None: ...
+
+    def copy(self, source: int, target: int) -> None:
+        """Give an empty slot what another holds, without evaluating it."""
+        ...
 
     def release(self, slot: int) -> None:
         """Forget the slot's prefix."""

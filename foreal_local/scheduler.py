@@ -7,20 +7,21 @@ yet of every sequence waiting on it (so catch-up is just a longer row), and resu
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Judge, flow_for
+from .decode import OPEN_SENTENCE, Judge
 from .errors import SequenceError
-from .gate import gate_for
 from .ledger import Cost, Shape
-from .model import Model, Output, PairVocabulary, Row
+from .model import Model, Output, PairVocabulary, Row, Snapshot
 from .sampling import top1
 from .sentences import Verdict
 from .sequence import FinishReason, Role, Sequence, Token
-from .serving import Fresh, Job, resume
+from .serving import Fresh, Job, begin, resume
+
+States = dict[Role, Snapshot]
 
 
 class Event(NamedTuple):
@@ -29,6 +30,13 @@ class Event(NamedTuple):
     sequence: Sequence
     tokens: list[Token]
     finished: bool
+
+
+class Waiting(NamedTuple):
+    """A sequence without a slot, and what each model had evaluated of it when it was stopped."""
+
+    sequence: Sequence
+    states: States
 
 
 class Turn(NamedTuple):
@@ -42,7 +50,8 @@ class Turn(NamedTuple):
 class Scheduler:
     """Owns the slots (the same ids in both models) and the jobs in them. `cost`: each role's work for all of them.
 
-    `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn.
+    `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn. `prefixes`:
+    ids that many of each role's prompts begin with; they are evaluated once and copied into the slots.
     """
 
     def __init__(
@@ -51,6 +60,7 @@ class Scheduler:
         vocabulary: PairVocabulary,
         shapes: dict[Role, Shape],
         skip_limit: int = 16,
+        prefixes: dict[Role, list[int]] | None = None,
     ) -> None:
         self._models = models
         self._vocabulary = vocabulary
@@ -58,9 +68,10 @@ class Scheduler:
         self._skip_limit = skip_limit
         self._n_slots = min(model.n_slots for model in models.values())
         self._free = list(range(self._n_slots))[::-1]
-        self._waiting: deque[Sequence] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._jobs: list[Job] = []
         self._untold: list[Sequence] = []
+        self._prefixes = {role: ids for role, ids in (prefixes or {}).items() if ids and models[role].has_spare}
         self._n_turns = 0
         self.cost = {role: Cost() for role in models}
 
@@ -79,25 +90,36 @@ class Scheduler:
         """Whether one more sequence would get a slot at once."""
         return self.n_open < self._n_slots
 
-    def add(self, sequence: Sequence) -> None:
-        """Queue a sequence: a new one, or one that was stopped at a sentence end."""
+    def add(self, sequence: Sequence, states: States | None = None) -> None:
+        """Queue a sequence: a new one, or one that was stopped, with its saved states where there are any.
+
+        Without them, or where a model refuses one, its tokens are evaluated again.
+        """
         assert not sequence.finished
-        assert sequence.verdict is Verdict.END
-        self._waiting.append(sequence)
+        self._waiting.append(Waiting(sequence, states or {}))
+
+    def save(self, sequence: Sequence) -> States:
+        """What each model has evaluated of a sequence; none for one without a slot. Call it between steps."""
+        for job in self._jobs:
+            if job.sequence is sequence:
+                job.note_time()
+                return {role: m.save(job.slot) for role, m in self._models.items() if m.cached(job.slot)}
+        return {}
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence now; what it has written stays."""
         sequence.finish(FinishReason.CANCELLED)
-        if sequence in self._waiting:
-            self._waiting.remove(sequence)
+        self._waiting = deque(waiting for waiting in self._waiting if waiting.sequence is not sequence)
         for job in [job for job in self._jobs if job.sequence is sequence]:
             self._retire(job)
 
     def close(self) -> None:
         """Cancel everything and free every slot."""
-        for sequence in [*self._waiting, *(job.sequence for job in self._jobs)]:
+        for sequence in [*(item.sequence for item in self._waiting), *(job.sequence for job in self._jobs)]:
             self.cancel(sequence)
         self._untold.clear()
+        for role in self._prefixes:
+            self._models[role].release(self._n_slots)
 
     def step(self) -> list[Event]:
         """Give one role its turn; the events of all sequences that something happened to.
@@ -124,16 +146,22 @@ class Scheduler:
     def _admit(self) -> None:
         """Waiting sequences into free slots; those that can never run are finished at once."""
         while self._waiting and self._free:
-            sequence = self._waiting.popleft()
+            sequence, states = self._waiting.popleft()
             problem = self._unservable(sequence)
             if problem:
                 sequence.finish(FinishReason.ERROR, problem)
                 self._untold.append(sequence)
                 continue
-            flow = flow_for(sequence.settings)
-            gate, request = gate_for(sequence.settings), next(flow)
-            job = Job(sequence, self._free.pop(), flow, gate, request, served=self._n_turns)
-            self._jobs.append(job)
+            slot = self._free.pop()
+            self._jobs.append(begin(sequence, slot, served=self._n_turns))
+            for role, state in states.items():
+                self._restore(role, slot, state)
+
+    def _restore(self, role: Role, slot: int, state: Snapshot) -> None:
+        model = self._models.get(role)
+        if model is not None and state.n_tokens <= model.n_ctx:
+            with contextlib.suppress(SequenceError):  # then its tokens are evaluated again
+                model.restore(slot, state)
 
     def _unservable(self, sequence: Sequence) -> str | None:
         for role, view in sequence.views.items():
@@ -180,6 +208,8 @@ class Scheduler:
         for job in jobs:
             self._untold.append(job.sequence)
             job.served = self._n_turns
+            if role in self._prefixes:
+                self._copy_prefix(job, role)
             row = self._row(job, role)
             if row is not None:
                 turns.append(Turn(job, row, model.cached(row.slot)))
@@ -190,6 +220,25 @@ class Scheduler:
         for output in model.evaluate(rows):
             self._receive(turns[output.row], role, output)
         self._account(role, turns, model.n_calls - n_calls, model.seconds - seconds)
+
+    def _copy_prefix(self, job: Job, role: Role) -> None:
+        """Give the job's empty slot the shared prefix, which is evaluated once in the spare slot."""
+        model, prefix, ids = self._models[role], self._prefixes[role], job.sequence.views[role].ids
+        spare = model.n_slots
+        if model.cached(job.slot) or len(ids) <= len(prefix) or ids[: len(prefix)] != prefix:
+            return
+        if model.cached(spare):
+            job.sequence.cost[role].reused_tokens += len(prefix)
+            self.cost[role].reused_tokens += len(prefix)
+        else:
+            n_calls, seconds, row = model.n_calls, model.seconds, Row(spare, prefix, 1)
+            failed = any(output.logits is None for output in model.evaluate([row]))
+            self._account(role, [Turn(job, row, 0)], model.n_calls - n_calls, model.seconds - seconds)
+            if failed:
+                model.release(spare)
+                del self._prefixes[role]
+                return
+        model.copy(spare, job.slot)
 
     def _row(self, job: Job, role: Role) -> Row | None:
         """What `role` must evaluate to serve the request; None when its context is full."""
@@ -255,7 +304,7 @@ class Scheduler:
             job.flow.close()
         finally:
             self._jobs.remove(job)
-            job.sequence.seconds += time.perf_counter() - job.started
+            job.note_time()
             for model in self._models.values():
                 model.release(job.slot)
             self._free.append(job.slot)

@@ -83,7 +83,7 @@ class Sequence:
     """A response: settings, tokens, both views, text, random state, counters, costs, finish reason.
 
     Owner of all lasting state; the scheduler changes it through `open_sentence`, `append`, `judge` and
-    `finish`. Save points are sentence ends: there a fresh flow can go on from here.
+    `finish`. Between two of its changes it can be copied or saved, and a fresh flow goes on from there.
     """
 
     def __init__(
@@ -130,6 +130,15 @@ class Sequence:
 
     def n_written(self, role: Role) -> int:
         return sum(token.author is role for token in self.tokens)
+
+    def open_tokens(self) -> list[Token]:
+        """The tokens of the sentence that has not ended."""
+        if self._opening or self.verdict is Verdict.END:
+            return []
+        first = len(self.tokens)
+        while first and self.tokens[first - 1].sentence == self.n_sentences - 1:
+            first -= 1
+        return self.tokens[first:]
 
     # ---------------------------------------------------------------- changes
     def open_sentence(self, led: bool) -> None:

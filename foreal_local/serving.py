@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Answer, Flow, Judge, Request, Write, Written
-from .gate import Gate
+from .decode import OPEN_SENTENCE, Answer, Flow, Judge, Request, Write, Written, flow_for
+from .gate import Gate, gate_for
 from .model import Logits, PairVocabulary
 from .sampling import choose
 from .sentences import Verdict
@@ -36,6 +36,12 @@ class Job:
     judged: dict[int, int] = field(default_factory=dict)
     kept: Fresh | None = None
 
+    def note_time(self) -> None:
+        """Add the time in the slot so far to the sequence's."""
+        now = time.perf_counter()
+        self.sequence.seconds += now - self.started
+        self.started = now
+
 
 class Fresh(NamedTuple):
     """`role` has just evaluated its whole view: its logits (n_vocab,) and top-1 at the end of it."""
@@ -45,10 +51,38 @@ class Fresh(NamedTuple):
     top1: int
 
 
+def begin(sequence: Sequence, slot: int, served: int = 0) -> Job:
+    """A job for a sequence, new or stopped anywhere: a flow that stands where the stream does."""
+    flow = flow_for(sequence.settings)
+    job = Job(sequence, slot, flow, gate_for(sequence.settings), next(flow), served)
+    if sequence.verdict is not Verdict.END:
+        _follow(job)
+    return job
+
+
+def _follow(job: Job) -> None:
+    """Take the flow to the open sentence's last token: its answers so far are in the stream."""
+    tokens, at = job.sequence.open_tokens(), 0
+    job.request = job.flow.send(job.sequence.led)
+    while True:
+        request = job.request
+        if isinstance(request, Judge):
+            hits = tuple(token.hit for token in tokens[at - request.n_tokens : at])
+            if None in hits:
+                return
+            job.request = job.flow.send(tuple(hit is True for hit in hits))
+            continue
+        if at == len(tokens):
+            return
+        assert request.role is tokens[at].author, "the stream is not this flow's"
+        job.request = job.flow.send(Written(ends_sentence=False))
+        at += 1
+
+
 def resume(job: Job, vocabulary: PairVocabulary, fresh: Fresh | None = None) -> None:
     """Answer the flow's requests for as long as no evaluation is needed, at most to the sentence's end.
 
-    A sentence end is a save point: the next call asks the gate.
+    The next call asks the gate.
     """
     sequence = job.sequence
     answer: Answer

@@ -92,13 +92,15 @@ class FakeModel:
         self.role, self.agreement, self.truncation, self.pieces = role, agreement, truncation, pieces
         self._n_slots, self._n_ctx, self._n_batch = n_slots, n_ctx, n_batch
         self._n_calls = 0
-        self._tokens: list[list[int]] = [[] for _ in range(n_slots)]
-        self._hashes: list[list[int]] = [[] for _ in range(n_slots)]
+        self.has_spare = True
+        self._tokens: list[list[int]] = [[] for _ in range(n_slots + 1)]
+        self._hashes: list[list[int]] = [[] for _ in range(n_slots + 1)]
         self._buffer = np.empty(N_VOCAB, np.float32)
         self._scripted: dict[int, int] = {}
         self.records: list[list[Evaluated]] = []
         self.n_truncated = 0
         self.n_released = 0
+        self.refuses_states = False
         self.raise_at: dict[int, BaseException] = {}
         self.fails: Callable[[FakeModel, Row], bool] = lambda _model, _row: False
 
@@ -226,12 +228,21 @@ class FakeModel:
         del self._tokens[slot][keep:], self._hashes[slot][keep:]
         return keep
 
+    def mark(self, slot: int) -> None:
+        pass
+
     def save(self, slot: int) -> Snapshot:
         return Snapshot(self.cached(slot), np.array(self._tokens[slot], np.int32).tobytes())
 
     def restore(self, slot: int, snapshot: Snapshot) -> None:
         self.release(slot)
+        if self.refuses_states:
+            raise SequenceError("another model's state")
         self._extend(slot, np.frombuffer(snapshot.data, np.int32).tolist())
+
+    def copy(self, source: int, target: int) -> None:
+        assert not self._tokens[target], "what the slot holds would be lost"
+        self._tokens[target], self._hashes[target] = list(self._tokens[source]), list(self._hashes[source])
 
     def release(self, slot: int) -> None:
         self.n_released += 1
@@ -291,4 +302,4 @@ class FakePair:
     @property
     def n_held(self) -> int:
         """Tokens in all caches."""
-        return sum(model.cached(slot) for model in self.models.values() for slot in range(model.n_slots))
+        return sum(model.cached(slot) for model in self.models.values() for slot in range(model.n_slots + 1))

@@ -91,6 +91,76 @@ def test_restarted_at_a_sentence_end_equals_uninterrupted(settings: dict[str, An
     assert n_restarts > 4
 
 
+@pytest.mark.parametrize("truncation", ["remove", "clear"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_stopped_anywhere_and_restored_equals_uninterrupted(settings: dict[str, Any], truncation: str) -> None:
+    """Guards a flow that does not find its place inside a sentence, and saved states of another moment."""
+    rng, n_inside = random.Random(str(settings)), 0
+    for index in range(3):
+        options: dict[str, Any] = {"truncation": truncation, "different": bool(index % 2)}
+        sequence, scheduler = new_sequence(index, seed=3, **settings), FakePair(n_slots=1, **options).scheduler()
+        scheduler.add(sequence)
+        points = []
+        while not scheduler.idle:
+            scheduler.step()
+            if not sequence.finished:
+                points.append((copy.deepcopy(sequence), scheduler.save(sequence)))
+        for saved, states in rng.sample(points, min(20, len(points))):
+            n_inside += bool(saved.open_tokens())
+            again, pair = copy.deepcopy(saved), FakePair(n_slots=2, **options)
+            run_all(pair.scheduler(), [again])
+            assert outcome(again) == outcome(sequence)
+            restored = pair.scheduler()
+            restored.add(saved, states)
+            while not restored.idle:
+                restored.step()
+                restored.check()
+            assert outcome(saved) == outcome(sequence)
+    assert n_inside > 20 or settings.get("n") == 0
+
+
+def test_a_restored_state_is_not_evaluated_again() -> None:
+    """Guards states that are saved and then ignored: each model goes on after what it had evaluated."""
+    first, second = FakePair(n_slots=1), FakePair(n_slots=3)
+    sequence = new_sequence(2, n=3, k=1, p=0.8)
+    scheduler = first.scheduler()
+    scheduler.add(sequence)
+    while len(sequence.tokens) < 40:
+        scheduler.step()
+    states, saved = scheduler.save(sequence), copy.deepcopy(sequence)
+    assert saved.seconds > 0
+    scheduler = second.scheduler()
+    scheduler.add(saved, states)
+    while not scheduler.idle:
+        scheduler.step()
+        scheduler.check()
+    going_on = {role: model.records[0][0].before for role, model in second.models.items() if model.records}
+    assert going_on
+    assert going_on == {role: states[role].n_tokens for role in going_on}
+
+
+def test_a_state_that_a_model_refuses_costs_time_only() -> None:
+    """Guards a sequence that fails, or goes on from nothing, because its saved state cannot be put back."""
+    pair = FakePair(n_slots=1)
+    sequence = new_sequence(1)
+    scheduler = pair.scheduler()
+    scheduler.add(sequence)
+    while len(sequence.tokens) < 30:
+        scheduler.step()
+    saved, states = copy.deepcopy(sequence), scheduler.save(sequence)
+    while not scheduler.idle:
+        scheduler.step()
+    other = FakePair(n_slots=1)
+    other.models[LEADER].refuses_states = True
+    scheduler = other.scheduler()
+    scheduler.add(saved, states)
+    while not scheduler.idle:
+        scheduler.step()
+    assert outcome(saved) == outcome(sequence)
+    assert other.models[LEADER].records[0][0].before == 0
+    assert other.models[DRAFT].records[0][0].before == states[DRAFT].n_tokens
+
+
 def test_a_peeked_token_is_kept_over_a_restart() -> None:
     """Guards a second draw for a token that had been drawn: there must be such save points."""
     copies = [

@@ -13,7 +13,7 @@ from foreal_local.config import Mode
 from foreal_local.errors import EvaluationError
 from foreal_local.model import Row
 from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import FinishReason, Role
+from foreal_local.sequence import FinishReason, Role, Sequence
 
 
 def alone(index: int, **settings: Any) -> dict[str, Any]:
@@ -226,3 +226,43 @@ def test_a_peeked_token_that_settles_a_sentence_opens_the_next(text: str, senten
     run_all(pair.scheduler(), [sequence])
     assert sequence.text == text
     assert [t.sentence for t in sequence.tokens[:-1]] == sentences
+
+
+# ---------------------------------------------------------------- a shared prefix
+@pytest.mark.parametrize("n_slots", [1, 3])
+@pytest.mark.parametrize("temp", [0.0, 0.8])
+def test_a_shared_prefix_is_evaluated_once_and_changes_nothing(n_slots: int, temp: float) -> None:
+    """Guards prompts whose beginning is evaluated for each of them, and a prefix that another prompt does not have."""
+    prefix = {LEADER: [3, 4, 5, 6, 7, 8, 9, 10], DRAFT: [3, 4, 5, 6, 7]}
+    prompts = [[3, 4, 5, 6, 7, 8, 9, 10, 2 + i] for i in range(6)] + [[2, 3], [3, 4, 5, 6, 7], [3, 4, 5, 6, 7, 2]]
+
+    def sequences() -> list[Sequence]:
+        return [new_sequence(i, prompt=prompt, max_tokens=30, temp=temp) for i, prompt in enumerate(prompts)]
+
+    plain, shared = sequences(), sequences()
+    run_all(FakePair(n_slots=n_slots).scheduler(), plain)
+    pair = FakePair(n_slots=n_slots)
+    scheduler = pair.scheduler(prefixes=prefix)
+    run_all(scheduler, shared)
+    assert [outcome(s) for s in shared] == [outcome(s) for s in plain]
+    for role in (LEADER, DRAFT):
+        n_reused = sum(s.cost[role].reused_tokens for s in shared)
+        assert n_reused == scheduler.cost[role].reused_tokens
+        assert n_reused >= 3 * len(prefix[role])
+        assert n_reused % len(prefix[role]) == 0
+        assert sum(s.cost[role].tokens for s in shared) == sum(s.cost[role].tokens for s in plain) - n_reused
+    scheduler.close()
+    assert pair.n_held == 0
+
+
+def test_a_shared_prefix_that_has_no_room_is_done_without() -> None:
+    """Guards sequences that fail because of a saving that did not work out."""
+    pair = FakePair(n_slots=2)
+    for model in pair.models.values():
+        model.fails = lambda model, row: row.slot == model.n_slots
+    prompts = [[3, 4, 5, 6, 2 + i] for i in range(4)]
+    plain, shared = ([new_sequence(i, prompt=p, max_tokens=20) for i, p in enumerate(prompts)] for _ in range(2))
+    run_all(FakePair(n_slots=2).scheduler(), plain)
+    run_all(pair.scheduler(prefixes={LEADER: [3, 4, 5], DRAFT: [3, 4, 5]}), shared)
+    assert [outcome(s) for s in shared] == [outcome(s) for s in plain]
+    assert all(s.cost[role].reused_tokens == 0 for s in shared for role in (LEADER, DRAFT))

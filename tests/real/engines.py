@@ -46,9 +46,11 @@ def pair_of(leader: Path, draft: Path) -> Pair:
     return Pair(ModelSettings(leader), ModelSettings(draft))
 
 
-def open_engine(pair: Pair, *, ctx_size: int = 512, n_slots: int = 1, **runtime: Any) -> Engine:
+def open_engine(
+    pair: Pair, *, ctx_size: int = 512, n_slots: int = 1, shared_prefix: bool = False, **runtime: Any
+) -> Engine:
     options = {"threads": 1, "lanes": 1, **runtime}  # tiny models: without `lanes` no batch would be tried
-    return Engine(pair, runtime=Runtime(ctx_size=ctx_size, **options), n_slots=n_slots)
+    return Engine(pair, runtime=Runtime(ctx_size=ctx_size, **options), n_slots=n_slots, shared_prefix=shared_prefix)
 
 
 def settings(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foreal_local import llama
 from foreal_local.config import Pair, Runtime
 from foreal_local.engine import Engine
 from foreal_local.errors import SequenceError
+from foreal_local.hardware import AttentionPlan, auto_cache_type, plan_attention
 from foreal_local.llama import Context
 from foreal_local.model import Row, Snapshot
 
@@ -98,6 +98,97 @@ def test_taking_tokens_back_leaves_a_prefix_or_nothing(kind: str, make: PairMake
             np.testing.assert_allclose(
                 logits_after(context, 0, tokens[left:])[-1], logits_after(context, 1, tokens)[-1], atol=SAME
             )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_back_to_a_mark(kind: str, make: PairMaker) -> None:
+    """Guards memories that cannot take tokens back: they must not evaluate a long past again for a short end."""
+    tokens, other = some_tokens(330), some_tokens(25)
+    with open_engine(make(kind), n_slots=2) as engine:
+        context = leader_of(engine)
+        logits_after(context, 1, some_tokens(50))  # a neighbour that nothing may happen to
+        expected = {}
+        for begin, end in ((0, 290), (290, 310), (310, 320)):
+            expected[end] = logits_after(context, 0, tokens[begin:end])[-1]
+            context.mark(0)
+        logits_after(context, 0, tokens[320:])
+        neighbour = context.save(1)
+        for keep, found in ((325, 320), (320, 320), (315, 310), (300, 290)):
+            left = context.truncate(0, keep)
+            assert left in ((keep, found) if kind in ("llama", "moe", "gemma3") else (found,))
+            logits_after(context, 0, other)
+            assert context.truncate(0, left) == left, "a mark holds for more than one way back"
+            context.release(1)
+            logits_after(context, 1, tokens[:left])
+            again = logits_after(context, 0, other)[-1]
+            np.testing.assert_allclose(again, logits_after(context, 1, other)[-1], atol=SAME)
+            context.truncate(0, left)
+        context.restore(1, neighbour)
+        assert context.truncate(0, 100) in (0, 100)
+        context.release(0)
+        assert not context._marks[0]
+
+
+def test_marks_cost_nothing_where_tokens_can_be_removed(make: PairMaker) -> None:
+    """Guards states that are saved for nothing, and marks that add up without end."""
+    for kind, most in (("llama", 0), ("mamba", 4)):
+        with open_engine(make(kind)) as engine:
+            context = leader_of(engine)
+            for token in some_tokens(20):
+                logits_after(context, 0, [token])
+                context.mark(0)
+                context.mark(0)
+            assert len(context._marks[0]) == most
+
+
+def test_a_hybrid_takes_back_as_many_tokens_as_it_keeps_states_for(make: PairMaker) -> None:
+    """Guards the bound of a rollback that llama.cpp keeps on the device (LFM2 can, one step at a time)."""
+    tokens = some_tokens(40)
+    with open_engine(make("lfm2"), n_slots=2, rollback=8) as engine:
+        context = leader_of(engine)
+        logits_after(context, 0, tokens)
+        assert context.truncate(0, 35) == 35
+        logits_after(context, 1, tokens[:35])
+        for token in tokens[35:]:
+            here, there = logits_after(context, 0, [token]), logits_after(context, 1, [token])
+            np.testing.assert_allclose(here, there, atol=SAME)
+        assert context.truncate(0, 20) == 0
+
+
+@pytest.mark.parametrize("n_slots", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prefix_in_the_spare_slot_is_copied(kind: str, n_slots: int, make: PairMaker) -> None:
+    """Guards a copy that changes its source, or that lacks a window or a recurrent state."""
+    prefix = some_tokens(300)
+    with open_engine(make(kind), n_slots=n_slots, shared_prefix=True) as engine:
+        context = leader_of(engine)
+        assert context.has_spare
+        logits_after(context, n_slots, prefix)
+        for slot in range(n_slots):
+            context.copy(n_slots, slot)
+        found = [logits_after(context, slot, some_tokens(20 + slot))[-1] for slot in range(n_slots)]
+        for slot in range(n_slots):
+            context.release(slot)
+        context.copy(n_slots, 0)
+        assert context.cached(0) == context.cached(n_slots) == 300
+        np.testing.assert_allclose(logits_after(context, 0, some_tokens(20))[-1], found[0], atol=SAME)
+        context.release(0)
+        context.release(n_slots)
+        for slot in range(n_slots):
+            context.release(slot)
+            alone = logits_after(context, slot, prefix + some_tokens(20 + slot))[-1]
+            np.testing.assert_allclose(alone, found[slot], atol=SAME)
+
+
+def test_the_spare_slot_gives_way(make: PairMaker) -> None:
+    """Guards sequences that fail for want of room that a shared prefix takes."""
+    with open_engine(make("llama"), n_slots=2, ctx_size=256, shared_prefix=True) as engine:
+        context = leader_of(engine)
+        logits_after(context, 2, some_tokens(100))
+        logits_after(context, 0, some_tokens(250))
+        assert context.cached(2) == 100
+        logits_after(context, 1, some_tokens(251))
+        assert [context.cached(slot) for slot in range(3)] == [250, 251, 0]
 
 
 # ---------------------------------------------------------------- chunks
@@ -222,14 +313,11 @@ def test_flash_attention_on_a_cpu_is_for_batches_of_heads_of_64(
     n_ctx: int,
     asked: dict[str, Any],
     found: tuple[str, int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Guards the slower kernel, scores that outgrow the memory, and a choice of the user's that is overruled."""
-    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: False)
-    plan = llama.plan_attention(Runtime(**asked), 8, head_size, n_slots, n_ctx)
+    plan = plan_attention(Runtime(**asked), False, 8, head_size, n_slots, n_ctx)
     assert (plan.flash_attention, plan.n_ubatch) == found
-    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: True)
-    plan = llama.plan_attention(Runtime(**asked), 8, head_size, n_slots, n_ctx)
+    plan = plan_attention(Runtime(**asked), True, 8, head_size, n_slots, n_ctx)
     assert plan.flash_attention == asked.get("flash_attention", "auto")
 
 
@@ -238,11 +326,9 @@ def test_flash_attention_on_a_cpu_is_for_batches_of_heads_of_64(
     [("off", 32, 1, "f32"), ("off", 64, 1, "f16"), ("off", 32, 2, "f16"), ("auto", 32, 1, "f16"), ("off", 0, 1, "f16")],
 )
 def test_the_cache_is_single_precision_only_where_that_is_faster(
-    flash_attention: str, head_size: int, n_slots: int, found: str, monkeypatch: pytest.MonkeyPatch
+    flash_attention: str, head_size: int, n_slots: int, found: str
 ) -> None:
     """Guards caches of twice the size for models that gain nothing, and small models slower than need be."""
-    plan = llama.AttentionPlan(flash_attention, 512)
-    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: False)
-    assert llama.auto_cache_type(plan, head_size, n_slots) == found
-    monkeypatch.setattr(llama, "supports_gpu_offload", lambda: True)
-    assert llama.auto_cache_type(plan, head_size, n_slots) == "f16"
+    plan = AttentionPlan(flash_attention, 512)
+    assert auto_cache_type(plan, False, head_size, n_slots) == found
+    assert auto_cache_type(plan, True, head_size, n_slots) == "f16"
