@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from types import TracebackType
+from typing import NamedTuple
 from weakref import WeakSet
 
 from . import llama
-from .config import Generation, Mode, ModelSettings, Pair, Prompting, Runtime
-from .errors import ForealError, UsageError
-from .gguf_file import read_shape
+from .checkpoints import Checkpoints
+from .config import Generation, ModelSettings, Pair, Prompting, Runtime
+from .errors import ForealError, SessionError, UsageError
+from .gguf_file import fingerprint, n_ctx_train, read_shape
 from .hardware import usable_cores
 from .interrupt import watching_interrupts
 from .lanes import side_by_side
 from .ledger import Cost
 from .model import Model
-from .results import Prompt, Result, Written
+from .results import Asked, Prompt, Result, Written, roles_of, settings_hash, with_seed
 from .scheduler import Scheduler
 from .sequence import FinishReason, Role, Sequence
+from .session import Identity
 from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
 
 Progress = Callable[[Role, float], None]
@@ -31,11 +34,31 @@ _SMALL = 32 * 1024 * 1024
 several threads to gain much (scripts/compare_parallel.py measures it)."""
 
 
+_N_AHEAD = 16  # prompts that are looked at for a shared prefix
+_SHORTEST_PREFIX = 32  # tokens; shorter ones cost less than their copies
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a run has been asked for, but the prompts."""
+
+    settings: Generation
+    prompting: Prompting
+    checkpoints: Checkpoints | None
+
+
+class _Running(NamedTuple):
+    asked: Asked
+    sequence: Sequence
+
+
 class Engine:
     """A pair of loaded models with at most `n_slots` sequences at a time. Use it as a context manager.
 
     Owns the weights, the lanes (a context for each role, driven by one thread) and the abort flag; closes
     contexts before weights. `warnings` are lines for the user; `cost` is the work of all runs so far.
+    `shared_prefix`: what the first prompts of a run all begin with (a system message, examples) is evaluated
+    once and copied into the slots; a run then reads up to 16 prompts ahead.
     """
 
     def __init__(
@@ -78,6 +101,7 @@ class Engine:
 
     def _open(self, on_progress: Progress | None) -> None:
         self.shapes = {role: read_shape(self._settings(role).path) for role in Role}
+        self.fingerprints = {role: fingerprint(self._settings(role).path) for role in Role}
         for role in self.roles:
             settings = self._settings(role)
             shared = self._weights.get(role.other)
@@ -92,7 +116,7 @@ class Engine:
         self._vocabularies = vocabularies
         self.tokens = PairTokens(vocabularies)
         self._templates = {role: w.chat_template for role, w in self._weights.items()}
-        self.ctx_size = self._choose_ctx_size()
+        self.ctx_size = ctx_size_of(self.pair, self.runtime)
         self.threads = self.runtime.threads or usable_cores()
         slots = self._plan_lanes()
         for n_slots in slots:
@@ -108,6 +132,8 @@ class Engine:
                     self._abort,
                     self._shares_prefix,
                 )
+        formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
+        self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)
         self._warn()
 
     def _plan_lanes(self) -> list[int]:
@@ -119,16 +145,10 @@ class Engine:
         n_lanes = min(self.n_slots, n_lanes)
         return [len(range(lane, self.n_slots, n_lanes)) for lane in range(n_lanes)]
 
-    def _choose_ctx_size(self) -> int:
-        trained = min(w.n_ctx_train for w in self._weights.values())
-        wanted = self.runtime.ctx_size
-        if wanted is None:
-            return max(2, min(trained, Runtime.MAX_DEFAULT_CTX_SIZE))
-        if wanted > trained:
-            self.warnings.append(f"--ctx-size {wanted} is more than the models were trained for ({trained})")
-        return wanted
-
     def _warn(self) -> None:
+        trained = min(w.n_ctx_train for w in self._weights.values())
+        if self.ctx_size > trained:
+            self.warnings.append(f"--ctx-size {self.ctx_size} is more than the models were trained for ({trained})")
         n_processors = os.cpu_count() or 1
         if self.threads > n_processors:
             self.warnings.append(
@@ -153,19 +173,22 @@ class Engine:
         prompts: Iterable[Prompt],
         settings: Generation | None = None,
         prompting: Prompting | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Generator[Written | Result, None, None]:
         """Answer all prompts, n_slots at a time; tokens as they are written, and each Result when finished.
 
-        A prompt that fails gives a Result with finish_reason "error". Closing the iterator (or Ctrl-C, a
-        KeyboardInterrupt, in it) cancels what runs and frees every slot; until then the engine takes no other run.
+        `checkpoints`: running sequences are saved there, and go on from what is there; however the run ends,
+        nothing is lost. Remove a checkpoint once its result is safe. A prompt that fails gives a Result with
+        finish_reason "error". Closing the iterator (or Ctrl-C, a KeyboardInterrupt, in it) cancels what runs and
+        frees every slot; until then the engine takes no other run.
         """
-        run = self._answers(enumerate(prompts), with_seed(settings or Generation()), prompting or Prompting())
+        job = _Job(with_seed(settings or Generation()), prompting or Prompting(), checkpoints)
+        source = (replace(p, index=i if p.index is None else p.index) for i, p in enumerate(prompts))
+        run = self._answers(source, job)
         self._runs.add(run)
         return run
 
-    def _answers(
-        self, source: Iterator[tuple[int, Prompt]], settings: Generation, prompting: Prompting
-    ) -> Generator[Written | Result, None, None]:
+    def _answers(self, source: Iterator[Prompt], job: _Job) -> Generator[Written | Result, None, None]:
         if self._answering:
             raise UsageError("this engine is answering already: finish or close that iterator first")
         self._answering = True
@@ -173,11 +196,11 @@ class Engine:
         try:
             with watching_interrupts(self._abort):
                 if n_lanes == 1:
-                    yield from self._run_lane(self._lanes[0], source, settings, prompting)
+                    yield from self._run_lane(self._lanes[0], source, job)
                     return
                 # Which lane answers what does not depend on time: batches, and so results, are the same each run.
                 runs = [
-                    self._run_lane(lane, iter(items), settings, prompting)
+                    self._run_lane(lane, iter(items), job)
                     for lane, items in zip(self._lanes, _dealt(source, self.n_slots, n_lanes), strict=True)
                 ]
                 yield from side_by_side(runs, self._abort.set)
@@ -186,45 +209,86 @@ class Engine:
             self._answering = False
 
     def _run_lane(
-        self,
-        lane: dict[Role, llama.Context],
-        source: Iterator[tuple[int, Prompt]],
-        settings: Generation,
-        prompting: Prompting,
+        self, lane: dict[Role, llama.Context], source: Iterator[Prompt], job: _Job
     ) -> Generator[Written | Result, None, None]:
         models: dict[Role, Model] = dict(lane)
-        scheduler = Scheduler(models, self.tokens, self.shapes)
-        running: dict[int, tuple[Prompt, bool]] = {}
-        exhausted = False
+        prefixes: dict[Role, list[int]] = {}
+        if self._shares_prefix:
+            ahead = list(islice(source, _N_AHEAD))
+            prefixes, source = self._shared_prefixes(ahead, job.prompting), chain(ahead, source)
+        scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes)
+        running: dict[int, _Running] = {}
+        checkpoints, abort = job.checkpoints, self._abort
         try:
             while True:
-                while not exhausted and scheduler.has_room:
-                    index, prompt = next(source, (-1, None))
-                    if prompt is None:
-                        exhausted = True
-                        break
-                    sequence, thinking = self._sequence(index, prompt, settings, prompting)
-                    if sequence.finished:
-                        yield Result.of(prompt.content, sequence, self.shapes, thinking)
-                        continue
-                    running[index] = (prompt, thinking)
-                    scheduler.add(sequence)
+                yield from self._admit(scheduler, source, job, running)
                 if scheduler.idle:
                     return
                 n_finished = 0
                 while not n_finished:
-                    for sequence, tokens, finished in scheduler.step():
+                    if abort.requested:
+                        raise KeyboardInterrupt
+                    abort.busy = True  # Ctrl-C ends the evaluation, and then us: between steps all is whole
+                    try:
+                        events = scheduler.step()
+                    finally:
+                        abort.busy = False
+                    for sequence, tokens, finished in events:
+                        asked = running[sequence.index].asked
                         if tokens:
-                            yield Written(sequence.index, sequence.id, tokens, running[sequence.index][1])
+                            yield Written(sequence.index, sequence.id, tokens, asked.starts_thinking)
                         if finished:
                             n_finished += 1
-                            prompt, thinking = running.pop(sequence.index)
-                            yield Result.of(prompt.content, sequence, self.shapes, thinking)
+                            del running[sequence.index]
+                            yield Result.of(asked, sequence, self.shapes)
+                        elif checkpoints and checkpoints.due(sequence):
+                            self._save(scheduler, running[sequence.index], checkpoints)
+        except BaseException as error:
+            if checkpoints and not isinstance(error, SessionError):
+                whole = isinstance(error, (KeyboardInterrupt, GeneratorExit))  # else the caches may not be
+                for one in running.values():
+                    self._save(scheduler, one, checkpoints, whole)
+            raise
         finally:
             scheduler.close()
             with self._counting:
                 for role, cost in scheduler.cost.items():
                     self.cost[role].add(cost)
+
+    def _admit(
+        self, scheduler: Scheduler, source: Iterator[Prompt], job: _Job, running: dict[int, _Running]
+    ) -> Iterator[Result]:
+        """Prompts into free slots; the results of those that can never run."""
+        while scheduler.has_room:
+            prompt = next(source, None)
+            if prompt is None:
+                return
+            asked, sequence = self._sequence(prompt, job)
+            if sequence.finished:
+                yield Result.of(asked, sequence, self.shapes)
+                continue
+            states = {}
+            if job.checkpoints:
+                session = job.checkpoints.load(sequence.id, asked.settings_hash, self.identity)
+                if session:
+                    sequence, states = session.sequence, session.states
+            running[sequence.index] = _Running(asked, sequence)
+            scheduler.add(sequence, states)
+
+    def _shared_prefixes(self, prompts: list[Prompt], prompting: Prompting) -> dict[Role, list[int]]:
+        """What all of these begin with, in each role's ids, where it is worth a copy."""
+        encoded = []
+        for prompt in prompts:
+            with suppress(ForealError):  # it fails alone, when its turn comes
+                encoded.append(self.encode(prompt.content, prompting).ids)
+        if len(encoded) < 2:
+            return {}
+        shared = {role: _common_prefix([ids[role] for ids in encoded]) for role in self.roles}
+        return {role: ids for role, ids in shared.items() if len(ids) >= _SHORTEST_PREFIX}
+
+    def _save(self, scheduler: Scheduler, one: _Running, checkpoints: Checkpoints, states: bool = True) -> None:
+        found = scheduler.save(one.sequence) if states else {}
+        checkpoints.save(one.sequence, one.asked.settings_hash, found, self.identity)
 
     def generate(
         self,
@@ -248,25 +312,28 @@ class Engine:
         """A prompt's ids for each role, as `run` would use them."""
         return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
 
-    def _sequence(
-        self, index: int, prompt: Prompt, settings: Generation, prompting: Prompting
-    ) -> tuple[Sequence, bool]:
-        settings = prompt.settings or settings
-        if settings.seed is None:
-            settings = with_seed(settings)
-        name = str(index) if prompt.id is None else prompt.id
+    def _sequence(self, prompt: Prompt, job: _Job) -> tuple[Asked, Sequence]:
+        settings = with_seed(prompt.settings or job.settings)
+        assert prompt.index is not None
+        name = str(prompt.index) if prompt.id is None else prompt.id
+        asked = Asked(prompt, self.settings_hash(prompt, settings, job.prompting), self.ctx_size)
         try:
-            encoded = self.encode(prompt.content, prompting)
+            encoded = self.encode(prompt.content, job.prompting)
             needed = roles_of(settings.mode)
             missing = [str(role) for role in needed if role not in self._weights]
             if missing:
                 raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
             ids = {role: encoded.ids[role] for role in needed}
-            return Sequence(name, index, settings, ids), encoded.starts_thinking
+            asked = replace(asked, starts_thinking=encoded.starts_thinking)
+            return asked, Sequence(name, prompt.index, settings, ids)
         except ForealError as error:
-            sequence = Sequence(name, index, settings, {})
+            sequence = Sequence(name, prompt.index, settings, {})
             sequence.finish(FinishReason.ERROR, str(error))
-            return sequence, False
+            return asked, sequence
+
+    def settings_hash(self, prompt: Prompt, settings: Generation, prompting: Prompting) -> str:
+        """As in the record of the prompt's result."""
+        return settings_hash(prompt.content, settings, prompting, self.fingerprints)
 
     # ---------------------------------------------------------------- closing
     def close(self) -> None:
@@ -296,19 +363,26 @@ class Engine:
         return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
 
 
-def _dealt(source: Iterator[tuple[int, Prompt]], n_slots: int, n_lanes: int) -> list[list[tuple[int, Prompt]]]:
+def ctx_size_of(pair: Pair, runtime: Runtime) -> int:
+    """Tokens of one sequence's context: as asked for, or what both models were trained for, within reason."""
+    if runtime.ctx_size is not None:
+        return runtime.ctx_size
+    trained = min(n_ctx_train(settings.path) for settings in (pair.leader, pair.draft))
+    return max(2, min(trained, Runtime.MAX_DEFAULT_CTX_SIZE))
+
+
+def _common_prefix(lists: list[list[int]]) -> list[int]:
+    prefix = []
+    for column in zip(*lists, strict=False):
+        if len(set(column)) > 1:
+            break
+        prefix.append(column[0])
+    return prefix
+
+
+def _dealt(source: Iterator[Prompt], n_slots: int, n_lanes: int) -> list[list[Prompt]]:
     """Each lane's items: every slot gets as many, slot i belongs to lane i % n_lanes."""
-    shares: list[list[tuple[int, Prompt]]] = [[] for _ in range(n_lanes)]
+    shares: list[list[Prompt]] = [[] for _ in range(n_lanes)]
     for i, item in enumerate(source):
         shares[i % n_slots % n_lanes].append(item)
     return shares
-
-
-def roles_of(mode: Mode) -> list[Role]:
-    """The models a mode needs."""
-    return {Mode.FOREAL: list(Role), Mode.LEADER: [Role.LEADER], Mode.DRAFT: [Role.DRAFT]}[mode]
-
-
-def with_seed(settings: Generation) -> Generation:
-    """The settings with a seed: their own, or one drawn now."""
-    return settings if settings.seed is not None else replace(settings, seed=secrets.randbits(31))

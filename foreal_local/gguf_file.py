@@ -7,6 +7,8 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 an
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import mmap
 import re
 import struct
@@ -20,6 +22,7 @@ from .ledger import Shape
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+_N_SAMPLES, _SAMPLE = 64, 256  # of the weights, for a fingerprint
 _LONGEST_KEPT_ARRAY = 1024  # per-layer values are kept, vocabularies are not
 
 
@@ -34,10 +37,11 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """metadata: scalars, strings and short arrays by key; tensors by name."""
+    """metadata: scalars, strings and short arrays by key; tensors by name; the size of both in the file."""
 
     metadata: dict[str, Any]
     tensors: dict[str, Tensor]
+    n_bytes: int = 0
 
     @property
     def architecture(self) -> str:
@@ -133,7 +137,7 @@ def _parse(path: Path, cursor: _Cursor) -> Header:
         raise ModelFileError(
             f"{path} is torn: its header does not fit into its {size} bytes; download or copy it again"
         ) from None
-    return Header(metadata, tensors)
+    return Header(metadata, tensors, cursor.at)
 
 
 def split_parts(path: Path) -> list[Path]:
@@ -142,6 +146,26 @@ def split_parts(path: Path) -> list[Path]:
     if not match:
         return [path]
     return [path.with_name(f"{match[1]}-{i:05d}-of-{match[2]}.gguf") for i in range(1, int(match[2]) + 1)]
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a model from others: a digest of its metadata, its tensor table and samples of its weights."""
+    stats = [(part, part.stat()) for part in split_parts(path)]
+    return _fingerprint(tuple((part, stat.st_size, stat.st_mtime_ns) for part, stat in stats))
+
+
+@functools.lru_cache(maxsize=16)
+def _fingerprint(parts: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for part, size, _ in parts:
+        n_header = read_header(part).n_bytes
+        with open(part, "rb") as file:
+            digest.update(file.read(n_header))
+            for i in range(_N_SAMPLES):  # another training of the same shape has the same header
+                file.seek(n_header + (size - n_header) * i // _N_SAMPLES)
+                digest.update(file.read(_SAMPLE))
+        digest.update(str(size).encode())
+    return digest.hexdigest()
 
 
 def read_shape(path: Path) -> Shape:
@@ -165,6 +189,11 @@ def read_shape(path: Path) -> Shape:
     attending = [n for n, n_kv in zip(heads, kv_heads, strict=True) if n and n_kv]
     size = first.get("attention.key_length") or (first.get("embedding_length", 0) // max(attending, default=1))
     return Shape(round(n_weights), len(attending), max(attending, default=0) * size)
+
+
+def n_ctx_train(path: Path) -> int:
+    """Tokens of context that the model was trained for."""
+    return int(read_header(path).get("context_length") or 512)
 
 
 def cache_bytes_per_token(path: Path, bytes_per_element: float = 2.0) -> int:

@@ -254,6 +254,7 @@ class Context:
     """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache.
 
     `spare`: one more slot, for a prefix that is copied into the others; it gives its room up when they need it.
+    `cache_format`: what a saved state must have in common with this context. Evaluate while the abort is held.
     """
 
     def __init__(
@@ -291,9 +292,9 @@ class Context:
             max(plan.n_ubatch, n_sequences),
         )
         auto = auto_cache_type(plan, gpu, head_size, n_slots)
-        params.type_k, params.type_v = (
-            _KV_TYPES[auto if name == "auto" else name] for name in (settings.kv_type_k, settings.kv_type_v)
-        )
+        types = [auto if name == "auto" else name for name in (settings.kv_type_k, settings.kv_type_v)]
+        params.type_k, params.type_v = (_KV_TYPES[name] for name in types)
+        self.cache_format = f"{types[0]} {types[1]}, flash attention {plan.flash_attention}, {llama_cpp.__version__}"
         params.abort_callback, params.abort_callback_data = abort.callback, abort.data
         params.no_perf = True
         with abort.held():
@@ -376,22 +377,18 @@ class Context:
 
     def _decode(self, rows: list[Row], pieces: list[_Piece]) -> bool:
         """One llama_decode of these pieces; False when the cache has no room for them."""
-        batch, cached, abort = self._batch, self._cached, self._abort
+        batch, cached = self._batch, self._cached
         batch.clear()
         for index, begin, end in pieces:
             slot, tokens, n_outputs, _ = rows[index]
             batch.add(slot, tokens[begin:end], cached[slot], len(tokens) - n_outputs - begin)
-        abort.busy = True
         started = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, batch.native)
         self.seconds += time.perf_counter() - started
-        abort.busy = False
         self.n_calls += 1
         if code == 0:
             for index, begin, end in pieces:
                 cached[rows[index].slot] += end - begin
-            if abort.requested:  # too late to be seen in there
-                raise KeyboardInterrupt
             return True
         if code == _NO_ROOM:
             return False

@@ -5,10 +5,13 @@ A Result's `as_dict` is the result line of design.md.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .config import Generation
+from .config import Generation, Mode, Prompting
 from .ledger import Cost, Shape
 from .sequence import FinishReason, Role, Sequence, Token
 from .text import Messages, split_reasoning
@@ -18,12 +21,34 @@ from .text import Messages, split_reasoning
 class Prompt:
     """One thing to answer: a text (one user message) or a list of messages.
 
-    `settings` None: the run's. `id` None: its index.
+    `settings` None: the run's. `index` None: its place among the run's prompts; `id` None: its index.
     """
 
     content: str | Messages
     id: str | None = None
     settings: Generation | None = None
+    index: int | None = None
+
+
+def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:
+    """What a response follows from but its index: prompt, settings with the seed, models by fingerprint."""
+    parts = [
+        content,
+        asdict(settings),
+        asdict(prompting),
+        {str(role): models[role] for role in roles_of(settings.mode)},
+    ]
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def roles_of(mode: Mode) -> list[Role]:
+    """The models a mode needs."""
+    return {Mode.FOREAL: list(Role), Mode.LEADER: [Role.LEADER], Mode.DRAFT: [Role.DRAFT]}[mode]
+
+
+def with_seed(settings: Generation) -> Generation:
+    """The settings with a seed: their own, or one drawn now."""
+    return settings if settings.seed is not None else replace(settings, seed=secrets.randbits(31))
 
 
 @dataclass(slots=True)
@@ -70,24 +95,40 @@ def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished response. `sequence` has the tokens with their authors; `prompt` what was asked."""
+class Asked:
+    """A prompt with what it was asked with: `ctx_size` is the context of a sequence."""
 
-    prompt: str | Messages
+    prompt: Prompt
+    settings_hash: str
+    ctx_size: int
+    starts_thinking: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished response. `sequence` has the tokens with their authors, `asked` what was asked."""
+
+    asked: Asked
     sequence: Sequence
     flops: Flops
     text: str
     reasoning: str
     answer: str
     seconds: float
-    starts_thinking: bool
 
     @classmethod
-    def of(cls, prompt: str | Messages, sequence: Sequence, shapes: dict[Role, Shape], starts_thinking: bool) -> Result:
+    def of(cls, asked: Asked, sequence: Sequence, shapes: dict[Role, Shape]) -> Result:
         text = sequence.text
-        reasoning, answer = split_reasoning(text, starts_thinking)
-        flops = count_flops(sequence, shapes)
-        return cls(prompt, sequence, flops, text, reasoning, answer, sequence.seconds, starts_thinking)
+        reasoning, answer = split_reasoning(text, asked.starts_thinking)
+        return cls(asked, sequence, count_flops(sequence, shapes), text, reasoning, answer, sequence.seconds)
+
+    @property
+    def prompt(self) -> str | Messages:
+        return self.asked.prompt.content
+
+    @property
+    def starts_thinking(self) -> bool:
+        return self.asked.starts_thinking
 
     @property
     def id(self) -> str:
@@ -139,6 +180,8 @@ class Result:
             **asdict(settings.sampling),
             "max_tokens": settings.max_tokens,
             "stop": list(settings.stop),
+            "ctx_size": self.asked.ctx_size,
+            "settings_hash": self.asked.settings_hash,
             "usage": {
                 "prompt_tokens": prompt_view.n_prompt if prompt_view else 0,
                 "completion_tokens": n_tokens,

@@ -117,7 +117,7 @@ class Sequence:
         self._detector = SentenceDetector(settings.method.boundaries)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._half = False  # whether the decoder holds half a character
-        self._opening = False
+        self.opening = False
         self._hold = max((len(stop) for stop in settings.stop), default=0)
 
     @property
@@ -133,7 +133,7 @@ class Sequence:
 
     def open_tokens(self) -> list[Token]:
         """The tokens of the sentence that has not ended."""
-        if self._opening or self.verdict is Verdict.END:
+        if self.opening or self.verdict is Verdict.END:
             return []
         first = len(self.tokens)
         while first and self.tokens[first - 1].sentence == self.n_sentences - 1:
@@ -145,15 +145,15 @@ class Sequence:
         self.led = led
         self.verdict = Verdict.NO
         self._detector.start()
-        self._opening = True  # counted with its first token: a full context may leave it without one
+        self.opening = True  # counted with its first token: a full context may leave it without one
 
     def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]]) -> None:
         """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""
         role, led = choice.role, self.led
         text = self._decode(piece)
         hits = 0
-        if self._opening:
-            self._opening = False
+        if self.opening:
+            self.opening = False
             self.n_sentences += 1
             self.n_led += led
         else:
@@ -188,6 +188,20 @@ class Sequence:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         decoder.setstate(self._decoder.getstate())
         return self._detector.confirms(decoder.decode(piece))
+
+    @property
+    def half_character(self) -> bytes:
+        """Bytes at the end of the stream that do not make a character yet."""
+        return self._decoder.getstate()[0]
+
+    def go_on(self, opening: bool, verdict: Verdict, half_character: bytes) -> None:
+        """Take the detector and the decoder to the end of tokens that were put back."""
+        self.opening, self.verdict = opening, verdict
+        self._decoder.setstate((half_character, 0))
+        self._half = bool(half_character)
+        self._detector.start()
+        for token in self.open_tokens():
+            self._detector.feed(token.text)
 
     def judge(self, hits: tuple[bool, ...]) -> None:
         """Note the alignment checks of the last len(hits) tokens."""

@@ -19,9 +19,10 @@ LAYERS = (
     {"decode"},
     {"serving", "scheduler"},
     {"gguf_file", "hardware", "interrupt", "lanes"},
-    {"llama", "text"},
-    {"results", "hub", "trace"},
-    {"engine", "session"},
+    {"llama", "text", "saved_sequence"},
+    {"results", "hub", "session"},
+    {"checkpoints"},
+    {"engine"},
 )
 LAST = len(LAYERS)  # everything else: cli, evaluation
 

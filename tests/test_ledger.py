@@ -50,5 +50,5 @@ def test_costs_add_in_every_field() -> None:
 
 def test_as_dict_has_the_records_keys_in_order() -> None:
     values = Cost(1, 2, 3, 0.123456789, 4.0).as_dict()
-    assert list(values) == ["decode_tokens", "prefill_tokens", "calls", "seconds", "flops"]
+    assert list(values) == ["decode_tokens", "prefill_tokens", "calls", "seconds", "flops", "reused_tokens"]
     assert values["seconds"] == 0.123457

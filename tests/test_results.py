@@ -10,7 +10,7 @@ from fakes import DRAFT, LEADER, SHAPES, FakePair
 from runs import new_sequence, run_all
 
 from foreal_local.config import Generation, Mode
-from foreal_local.results import Result
+from foreal_local.results import Asked, Prompt, Result
 from foreal_local.sequence import FinishReason, Sequence
 
 # design.md, "One result, one line"; further keys may stand between them.
@@ -24,7 +24,7 @@ COST_KEYS = ["leader", "draft", "flops_total", "flops_generation", "flops_leader
 def record(mode: Mode = Mode.FOREAL, **settings: Any) -> tuple[Sequence, dict[str, Any]]:
     sequence = new_sequence(3, mode=mode, **settings)
     run_all(FakePair(truncation="remove").scheduler(), [sequence])
-    return sequence, Result.of("Why?", sequence, SHAPES, starts_thinking=False).as_dict()
+    return sequence, Result.of(Asked(Prompt("Why?"), "a1b2", 512), sequence, SHAPES).as_dict()
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -59,12 +59,13 @@ def test_a_prompt_that_never_ran_has_a_record_too() -> None:
     """Guards a failed prompt that takes the whole output down: no views, no tokens, no seconds."""
     sequence = Sequence("x", 7, Generation(seed=5), {})
     sequence.finish(FinishReason.ERROR, "the template refuses this")
-    values = Result.of([{"role": "user", "content": "Hi"}], sequence, SHAPES, starts_thinking=False).as_dict()
+    values = Result.of(Asked(Prompt([{"role": "user", "content": "Hi"}]), "a1b2", 512), sequence, SHAPES).as_dict()
     assert (values["finish_reason"], values["error"]) == ("error", "the template refuses this")
     assert values["messages"] == [{"role": "user", "content": "Hi"}]
     assert "prompt" not in values
     assert values["usage"]["completion_tokens"] == values["cost"]["flops_total"] == 0
     assert values["tokens_per_second"] == 0
+    assert (values["settings_hash"], values["ctx_size"]) == ("a1b2", 512)
     json.dumps(values)
 
 

@@ -6,19 +6,24 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..checkpoints import Checkpoints
 from ..config import Generation
-from ..engine import Engine, roles_of
+from ..engine import Engine, ctx_size_of
 from ..errors import UsageError
-from ..results import Prompt, Result, Written
-from ..sequence import FinishReason
+from ..gguf_file import fingerprint
+from ..results import Prompt, Result, Written, roles_of, settings_hash, with_seed
+from ..sequence import FinishReason, Role
+from .files import LineFile, check_writable, locked
 from .loading import color_of, loading_bar, pair_of
 from .options import prompting_of, runtime_of
-from .output import AnswerPrinter, LineFile, Totals, check_writable, to_line, trace_header, trace_lines
+from .output import AnswerPrinter, Totals, to_line, trace_header, trace_lines
+from .resume import keep_standing, keep_whole_traces, read_earlier
 
 if TYPE_CHECKING:
     from ..hub import PairEntry
@@ -45,8 +50,11 @@ class Run:
         self._format = values["format"] or ("jsonl" if values["output"] else "text")
         self._color = color_of(values["color"])
         self._show_reasoning = values["reasoning"] == "show" or (values["reasoning"] == "auto" and sys.stderr.isatty())
+        if values["resume"] and not (values["output"] and self._format == "jsonl"):
+            raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._output: LineFile | None = None
         self._trace: LineFile | None = None
+        self._checkpoints: Checkpoints | None = None
 
     def _refuse_one_file_twice(self) -> None:
         """What is written must not be what is read, or written twice: it would be set aside or mixed up."""
@@ -58,57 +66,112 @@ class Run:
                 if path and other != option and named[option] and _same_file(named[option], path):
                     raise UsageError(f"{option} and {other} are the same file: {path}")
 
-    def _open(self, path: str | None) -> LineFile | None:
+    def execute(self) -> int:
+        interrupted = False
+        with contextlib.ExitStack() as stack:
+            self._lock(stack)
+            done = self._settle()
+            todo = [prompt for prompt in self._prompts if prompt.id not in done]
+            if done:
+                self._note(f"{len(done)} of {len(self._prompts)} prompts are done already, in {self._values['output']}")
+            if not todo:
+                return 0
+            engine = self._load(stack, len(todo))
+            # Only now: a run that cannot start must not set an older file aside.
+            self._open_files(stack, done)
+            started = time.perf_counter()
+            try:
+                self._answer_all(engine, todo)
+            except KeyboardInterrupt:
+                interrupted = True
+            seconds, cost = time.perf_counter() - started, engine.cost
+            if self._checkpoints and self._totals.n_results == len(todo):
+                self._checkpoints.close()
+        self._summarise(cost, seconds)
+        if interrupted:
+            self._note(f"interrupted: {self._totals.n_results} of {len(todo)} prompts finished" + self._kept())
+            return 130
+        return 1 if self._totals.finished[FinishReason.ERROR] else 0
+
+    # ---------------------------------------------------------------- before anything is answered
+    def _lock(self, stack: contextlib.ExitStack) -> None:
+        values = self._values
+        for option in ("output", "trace"):
+            if values[option]:
+                stack.enter_context(locked(Path(values[option]), f"--{option}"))
+        if values["checkpoint"]:
+            folder = Path(values["checkpoint"])
+            self._checkpoints = Checkpoints(folder, values["checkpoint_every"], self._note)
+            stack.enter_context(locked(folder, "--checkpoint"))
+            self._checkpoints.clean()
+
+    def _settle(self) -> set[str]:
+        """Settle the seed, and so what each prompt is answered with; the ids of prompts that are done already."""
+        earlier = read_earlier(Path(self._values["output"])) if self._values["resume"] else None
+        named = [replace(p, id=str(i) if p.id is None else p.id, index=i) for i, p in enumerate(self._prompts)]
+        if self._settings.seed is None and earlier:
+            unseeded = (str(p.id) for p in named if p.settings is None or p.settings.seed is None)
+            self._settings = replace(self._settings, seed=earlier.seed(unseeded))
+        self._settings = self._checkpoints.with_seed(self._settings) if self._checkpoints else with_seed(self._settings)
+        self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
+        if not earlier:
+            return set()
+        hashes = {str(p.id): self._hash(p) for p in self._prompts}
+        done = keep_standing(earlier, hashes, ctx_size_of(self._pair, self._runtime), self._note)
+        if self._checkpoints:
+            for id in done:
+                self._checkpoints.remove(id, hashes[id])
+        return done
+
+    def _seeded(self, settings: Generation | None) -> Generation:
+        settings = settings or self._settings
+        return settings if settings.seed is not None else replace(settings, seed=self._settings.seed)
+
+    def _hash(self, prompt: Prompt) -> str:
+        models = {Role.LEADER: fingerprint(self._pair.leader.path), Role.DRAFT: fingerprint(self._pair.draft.path)}
+        assert prompt.settings is not None
+        return settings_hash(prompt.content, prompt.settings, self._prompting, models)
+
+    def _load(self, stack: contextlib.ExitStack, n_prompts: int) -> Engine:
+        with loading_bar(self._quiet) as on_progress:
+            engine = Engine(
+                self._pair,
+                runtime=self._runtime,
+                n_slots=min(self._values["parallel"], n_prompts),
+                roles=self._roles,
+                shared_prefix=n_prompts > 1,
+                on_progress=on_progress,
+            )
+            stack.enter_context(engine)
+        for warning in engine.warnings:
+            self._note(f"warning: {warning}")
+        return engine
+
+    def _open_files(self, stack: contextlib.ExitStack, done: set[str]) -> None:
+        output, trace, resume = self._values["output"], self._values["trace"], self._values["resume"]
+        going_on = bool(trace and resume) and keep_whole_traces(Path(trace), done)
+        self._output, self._trace = self._open(output, resume), self._open(trace, going_on)
+        for file in filter(None, (self._output, self._trace)):
+            stack.callback(file.close)
+        if self._trace and not going_on:
+            self._trace.write(trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path)))
+
+    def _open(self, path: str | None, append: bool) -> LineFile | None:
         if not path:
             return None
-        file = LineFile(path)
+        file = LineFile(path, append)
         if file.kept:
             self._note(f"{file.path} was there already: kept as {file.kept}")
         return file
 
-    def execute(self) -> int:
-        n_slots = min(self._values["parallel"], len(self._prompts))
-        interrupted = False
-        with contextlib.ExitStack() as stack:
-            with loading_bar(self._quiet) as on_progress:
-                engine = stack.enter_context(
-                    Engine(
-                        self._pair,
-                        runtime=self._runtime,
-                        n_slots=n_slots,
-                        roles=self._roles,
-                        on_progress=on_progress,
-                    )
-                )
-            for warning in engine.warnings:
-                self._note(f"warning: {warning}")
-            # Only now: a run that cannot start must not set an older file aside.
-            self._output, self._trace = self._open(self._values["output"]), self._open(self._values["trace"])
-            for file in filter(None, (self._output, self._trace)):
-                stack.callback(file.close)
-            if self._trace:
-                self._trace.write(trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path)))
-            started = time.perf_counter()
-            try:
-                self._answer_all(engine)
-            except KeyboardInterrupt:
-                interrupted = True
-            seconds = time.perf_counter() - started
-            cost = engine.cost
-        self._summarise(cost, seconds)
-        if interrupted:
-            self._note(f"interrupted: {self._totals.n_results} of {len(self._prompts)} prompts finished" + self._kept())
-            return 130
-        return 1 if self._totals.finished[FinishReason.ERROR] else 0
-
     # ---------------------------------------------------------------- answering
-    def _answer_all(self, engine: Engine) -> None:
+    def _answer_all(self, engine: Engine, prompts: list[Prompt]) -> None:
         to_screen = self._format == "text" and not self._output
         live = to_screen and engine.n_slots == 1
         printer: AnswerPrinter | None = None
-        with self._progress(to_screen) as advance:
+        with self._progress(to_screen, len(prompts)) as advance:
             try:
-                with contextlib.closing(engine.run(self._prompts, self._settings, self._prompting)) as run:
+                with contextlib.closing(engine.run(prompts, self._settings, self._prompting, self._checkpoints)) as run:
                     for item in run:
                         if isinstance(item, Written):
                             advance(len(item.tokens), False)
@@ -167,7 +230,9 @@ class Run:
         self._report(result)
 
     def _report(self, result: Result) -> None:
-        """What the user should know of a response that did not end by itself."""
+        """The result is out: what the user should know of a response that did not end by itself."""
+        if self._checkpoints:
+            self._checkpoints.remove(result.id, result.asked.settings_hash)
         reason, name = result.finish_reason, f"prompt {result.id}"
         inside = " inside the reasoning" if result.reasoning and not result.answer else ""
         if reason is FinishReason.ERROR:
@@ -201,7 +266,7 @@ class Run:
             click.echo(f"{self._dim(f'{label:<{width}}')}  {text}", err=True)
 
     @contextlib.contextmanager
-    def _progress(self, to_screen: bool) -> Iterator[Any]:
+    def _progress(self, to_screen: bool, n_prompts: int) -> Iterator[Any]:
         """A bar on a terminal's stderr, unless answers stream to the same terminal."""
         streaming = to_screen and sys.stdout.isatty()
         if self._quiet or streaming or not sys.stderr.isatty():
@@ -217,7 +282,7 @@ class Run:
             TextColumn("{task.fields[speed]}"),
         )
         with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=len(self._prompts), speed="")
+            task = bar.add_task("", total=n_prompts, speed="")
             started, written = time.perf_counter(), 0
 
             def advance(n_tokens: int, finished: bool) -> None:

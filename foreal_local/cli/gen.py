@@ -29,6 +29,7 @@ EPILOG = """\b
 Examples:
   foreal-gen --prompt 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
   foreal-gen --file prompts.txt -o answers.jsonl --parallel 8
+  foreal-gen --file prompts.txt -o answers.jsonl --resume --checkpoint unfinished
   foreal-gen -l leader.gguf -d draft.gguf -f prompts.jsonl --trace trace.jsonl --temp 0
 Every option is also an environment variable: FOREAL_CTX_SIZE=4096 for --ctx-size.
 Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
@@ -41,6 +42,9 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 @option("--format", type=click.Choice(["text", "jsonl"]), help="[default: text on stdout, jsonl with -o]")
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time.")
 @option("--trace", metavar="FILE", help="Write every decision here, one JSON object per line.")
+@option("--resume", is_flag=True, help="Keep the records that --output has of these prompts and settings; do the rest.")
+@option("--checkpoint", metavar="DIR", help="Keep unfinished responses here, and go on with those found.")
+@option("--checkpoint-every", type=int, default=256, metavar="N", help="Tokens of a response between two savings.")
 @option(
     "--reasoning",
     type=click.Choice(["auto", "show", "hide"]),
@@ -73,10 +77,9 @@ def main(context: click.Context, /, **values: Any) -> None:
         values = with_settings_of(entry, values, context)
     settings = generation_of(values)
     prompts = _prompts(values, settings)
-    from ..engine import with_seed
     from .answering import Run
 
-    sys.exit(Run(values, entry, with_seed(settings), prompts).execute())
+    sys.exit(Run(values, entry, settings, prompts).execute())
 
 
 def _prompts(values: dict[str, Any], settings: Generation) -> list[Prompt]:

@@ -1,96 +1,21 @@
-"""What foreal-gen prints and writes: answers, records, traces, the summary."""
+"""What foreal-gen prints and writes: answers, records, traces, the summary. Knows texts, no files."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import click
 
 from ..config import Generation, Mode
-from ..errors import ForealError
 from ..ledger import Cost
 from ..results import Result
 from ..sequence import FinishReason, Role, Token
 from ..text import ReasoningSplitter
 
 TRACE_VERSION = 1
-
-
-class OutputError(ForealError):
-    """A file could not be written to its end; what was finished before is in it."""
-
-
-def check_writable(path: str) -> None:
-    """OutputError where a file of this name cannot be made; nothing is made or changed."""
-    file, folder = Path(path), Path(path).parent
-    problem = None
-    if file.is_dir():
-        problem = errno.EISDIR
-    elif not folder.is_dir():
-        problem = errno.ENOTDIR if folder.exists() else errno.ENOENT
-    elif not os.access(file if file.exists() else folder, os.W_OK):
-        problem = errno.EACCES
-    if problem:
-        raise OutputError(f"cannot write {path}: {os.strerror(problem)}")
-
-
-class LineFile:
-    """A file that whole lines are appended to, each flushed to the disk; nothing in it is ever lost.
-
-    A file of that name that is not empty is kept beside it under a numbered name first.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path = Path(path)
-        self.kept: Path | None = None
-        try:
-            if self.path.is_file() and self.path.stat().st_size:
-                self.kept = next(name for name in self._backups() if not name.exists())
-                self.path.rename(self.kept)
-            self._file = open(self.path, "wb", buffering=0)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
-
-    def _backups(self) -> Iterator[Path]:
-        number = 1
-        while True:
-            yield self.path.with_name(f"{self.path.name}.~{number}~")
-            number += 1
-
-    def write(self, lines: str) -> None:
-        """Append whole lines; after a failure (such as a full disk) no part of them is left."""
-        seekable = self._file.seekable()
-        end = self._file.tell() if seekable else 0
-        rest = memoryview(lines.encode("utf-8"))
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            if seekable:
-                self._sync()
-        except OSError as error:
-            if seekable:
-                with contextlib.suppress(OSError):
-                    self._file.truncate(end)
-            reason = error.strerror or error
-            raise OutputError(f"cannot write {self.path}: {reason}; what was finished before is in it") from None
-
-    def _sync(self) -> None:
-        try:
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # a device that has nothing to sync, such as /dev/null
-                raise
-
-    def close(self) -> None:
-        if not self._file.closed:
-            self._file.close()
 
 
 def to_line(record: dict[str, Any]) -> str:
@@ -251,7 +176,8 @@ def _scaled(value: float) -> str:
 
 def _work(cost: Cost) -> str:
     decoded, prefilled = _count(cost.decode_tokens, "token"), cost.prefill_tokens
-    return f"{decoded} decoded, {prefilled} prefilled, {_count(cost.calls, 'call')}, {cost.seconds:.2f} s"
+    reused = f", {cost.reused_tokens} reused" if cost.reused_tokens else ""
+    return f"{decoded} decoded, {prefilled} prefilled{reused}, {_count(cost.calls, 'call')}, {cost.seconds:.2f} s"
 
 
 def _settings(settings: Generation) -> str:

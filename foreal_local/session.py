@@ -1,0 +1,154 @@
+"""A stopped sequence on disk: its stream, and what each model had evaluated of it, in one file.
+
+    frame (magic, version, size and digest of the header) | header | states | header again | frame again
+
+The header (compressed JSON) holds all that cannot be made again, so it is there twice: a file that is torn or
+has a bad byte still gives the text. Each state has a digest of its own; a bad one is left out, and its tokens
+are evaluated again. Knows files and sequences, no models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import struct
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import SessionError
+from .model import Snapshot
+from .saved_sequence import as_dict, from_dict
+from .sequence import Role, Sequence
+
+VERSION = 1
+_MAGIC = b"FOREALST"
+_FRAME = struct.Struct("<8sII16s")  # magic, version, size of the header, digest of version and header
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose state a file holds. `models`: the fingerprint of each role's file; `contexts`: how each caches."""
+
+    models: dict[str, str]
+    contexts: dict[str, str]
+
+
+@dataclass
+class Session:
+    """What a file gave: the sequence, the states that can be put back, and why others cannot (`notes`)."""
+
+    sequence: Sequence
+    states: dict[Role, Snapshot] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+# ---------------------------------------------------------------- writing
+def write_session(path: Path, sequence: Sequence, states: dict[Role, Snapshot], identity: Identity) -> None:
+    """Write beside, fsync, rename: at any moment the path has the whole old file or the whole new one."""
+    table, offset = {}, 0
+    for role, state in states.items():
+        size = len(memoryview(state.data))
+        digest = hashlib.blake2b(state.data, digest_size=16).hexdigest()
+        table[str(role)] = {"n_tokens": state.n_tokens, "offset": offset, "size": size, "digest": digest}
+        offset += size
+    content = {"sequence": as_dict(sequence), "states": table}
+    content |= {"models": identity.models, "contexts": identity.contexts}
+    header = zlib.compress(json.dumps(content, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    frame = _FRAME.pack(_MAGIC, VERSION, len(header), _digest(VERSION, header))
+    write_beside(path, [frame, header, *(state.data for state in states.values()), header, frame])
+
+
+def write_beside(path: Path, parts: list[Any]) -> None:
+    """Replace a file by these bytes, whole or not at all; OSError leaves the old one."""
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(scratch).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(scratch).unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename last; not every system can open a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _digest(version: int, header: bytes) -> bytes:
+    return hashlib.blake2b(struct.pack("<I", version) + header, digest_size=16).digest()
+
+
+# ---------------------------------------------------------------- reading
+def read_session(path: Path, identity: Identity) -> Session:
+    """The sequence of a file and the states that belong to it.
+
+    SessionError where nothing can go on from it: torn beyond recovery, of another version, or of other models
+    (then `text` of the error is the response that was in it). States of other context settings, and torn ones,
+    are left out with a note.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SessionError(f"cannot read {path}: {error.strerror or error}") from None
+    content, begin, notes = _content(path, data)
+    try:
+        sequence = from_dict(content["sequence"])
+        models, contexts, table = content["models"], content["contexts"], content["states"]
+    except Exception as error:  # the digest was right: another program wrote this
+        raise SessionError(f"{path} holds no sequence of this version ({error!r}): remove it") from None
+    for role in sequence.views:
+        if models.get(role) != identity.models.get(role):
+            raise SessionError(f"{path} is a session of another {role} model", sequence.text)
+    session = Session(sequence, notes=notes)
+    for role, entry in table.items():
+        state = _state(data, begin, entry)
+        if contexts.get(role) != identity.contexts.get(role):
+            notes.append(f"the {role}'s state is of other settings ({contexts.get(role)}), and is evaluated again")
+        elif state is None:
+            notes.append(f"the {role}'s state is torn, and is evaluated again")
+        else:
+            session.states[Role(role)] = state
+    return session
+
+
+def _content(path: Path, data: bytes) -> tuple[dict[str, Any], int, list[str]]:
+    """The header, where the states begin, and notes; the header is read at the file's end if not at its beginning."""
+    for at_end in (False, True):
+        at = len(data) - _FRAME.size if at_end else 0
+        if at < 0 or len(data) < _FRAME.size:
+            break
+        magic, version, n_header, digest = _FRAME.unpack_from(data, at)
+        begin = at - n_header if at_end else _FRAME.size
+        header = data[begin : begin + n_header] if begin >= 0 else b""
+        if magic != _MAGIC or _digest(version, header) != digest:
+            continue
+        if version != VERSION:
+            raise SessionError(f"{path} is a session of version {version}, but this program reads {VERSION}")
+        content = json.loads(zlib.decompress(header).decode("utf-8", "surrogatepass"))
+        return content, _FRAME.size + n_header, ["its beginning is torn, its end is whole"] if at_end else []
+    torn = data[:4] == _MAGIC[:4] or data[-_FRAME.size :][:4] == _MAGIC[:4]
+    raise SessionError(f"{path} is {'torn' if torn else 'not a session file'}: nothing in it can be used; remove it")
+
+
+def _state(data: bytes, begin: int, entry: dict[str, Any]) -> Snapshot | None:
+    begin += entry["offset"]
+    state = memoryview(data)[begin : begin + entry["size"]]
+    if hashlib.blake2b(state, digest_size=16).hexdigest() != entry["digest"]:
+        return None
+    return Snapshot(entry["n_tokens"], state)
