@@ -100,18 +100,24 @@ class _Cursor:
 
 
 def read_header(path: Path) -> Header:
-    """The header of one file; ModelFileError says why it is not one."""
+    """The header of one file; ModelFileError says why it is not one. Read once for each version of the file."""
     try:
-        if path.stat().st_size == 0:
-            raise ModelFileError(f"{path} is empty: not a GGUF file; download or copy it again")
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _parse(path, _Cursor(data))
+        stat = path.stat()
+        return _read_header(path, stat.st_size, stat.st_mtime_ns)
     except FileNotFoundError:
         raise ModelFileError(f"no such model file: {path}") from None
     except IsADirectoryError:
         raise ModelFileError(f"{path} is a directory: name the .gguf file in it") from None
     except OSError as error:
         raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+@functools.lru_cache(maxsize=16)
+def _read_header(path: Path, size: int, _time: int) -> Header:
+    if size == 0:
+        raise ModelFileError(f"{path} is empty: not a GGUF file; download or copy it again")
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return _parse(path, _Cursor(data))
 
 
 def _parse(path: Path, cursor: _Cursor) -> Header:

@@ -155,11 +155,11 @@ class Scheduler:
             slot = self._free.pop()
             self._jobs.append(begin(sequence, slot, served=self._n_turns))
             for role, state in states.items():
-                self._restore(role, slot, state)
+                self._restore(sequence, role, slot, state)
 
-    def _restore(self, role: Role, slot: int, state: Snapshot) -> None:
-        model = self._models.get(role)
-        if model is not None and state.n_tokens <= model.n_ctx:
+    def _restore(self, sequence: Sequence, role: Role, slot: int, state: Snapshot) -> None:
+        model, view = self._models.get(role), sequence.views.get(role)
+        if model is not None and view is not None and state.n_tokens <= min(model.n_ctx, len(view.ids)):
             with contextlib.suppress(SequenceError):  # then its tokens are evaluated again
                 model.restore(slot, state)
 

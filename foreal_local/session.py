@@ -13,8 +13,9 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import struct
-import tempfile
+import threading
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,17 +66,19 @@ def write_session(path: Path, sequence: Sequence, states: dict[Role, Snapshot], 
 
 def write_beside(path: Path, parts: list[Any]) -> None:
     """Replace a file by these bytes, whole or not at all; OSError leaves the old one."""
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(scratch, "wb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        Path(scratch).replace(path)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(path, scratch)
+        scratch.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(scratch).unlink()
+            scratch.unlink()
         raise
     sync_folder(path.parent)
 
