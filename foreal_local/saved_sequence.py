@@ -33,20 +33,24 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
     """All of an unfinished sequence; the tokens by column, since a table of names would be larger than they are."""
     assert not sequence.finished
     tokens = sequence.tokens
+    written = [token.id for token in tokens]
     return {
         "id": sequence.id,
         "index": sequence.index,
         "settings": settings_as_dict(sequence.settings),
         "prompt": {str(role): view.ids[: view.n_prompt] for role, view in sequence.views.items()},
-        "response": {str(role): view.ids[view.n_prompt :] for role, view in sequence.views.items()},
-        "starts": {str(role): [at - view.n_prompt for at in view.starts] for role, view in sequence.views.items()},
+        "response": {str(r): _unless(written, view.ids[view.n_prompt :]) for r, view in sequence.views.items()},
+        "starts": {
+            str(role): _unless(list(range(len(tokens))), [at - view.n_prompt for at in view.starts])
+            for role, view in sequence.views.items()
+        },
         "tokens": {
-            "id": [token.id for token in tokens],
+            "id": written,
             "text": [token.text for token in tokens],
             "author": "".join(token.author.value[0] for token in tokens),
             "sentence": [token.sentence for token in tokens],
             "led": "".join("01"[token.led] for token in tokens),
-            "top1": [token.top1 for token in tokens],
+            "top1": _unless(written, [token.top1 for token in tokens]),
             "hit": "".join("?" if token.hit is None else "01"[token.hit] for token in tokens),
             "hits": [token.hits for token in tokens],
         },
@@ -62,14 +66,22 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
     }
 
 
+def _unless(usual: list[int], values: list[int]) -> list[int] | None:
+    """None for what is as usual: one vocabulary, greedy decoding."""
+    return None if values == usual else values
+
+
 def from_dict(values: dict[str, Any]) -> Sequence:
     """The sequence again. Anything may be raised for values that are not as_dict's."""
     prompt = {Role(role): list(ids) for role, ids in values["prompt"].items()}
     sequence = Sequence(values["id"], values["index"], settings_from_dict(values["settings"]), prompt)
+    columns = dict(values["tokens"])
     for role, view in sequence.views.items():
-        starts = [view.n_prompt + at for at in values["starts"][role]]
-        sequence.views[role] = View(view.ids + values["response"][role], view.n_prompt, starts)
-    columns = values["tokens"]
+        starts, response = values["starts"][role], values["response"][role]
+        starts = range(len(columns["id"])) if starts is None else starts
+        ids = view.ids + (columns["id"] if response is None else response)
+        sequence.views[role] = View(ids, view.n_prompt, [view.n_prompt + at for at in starts])
+    columns["top1"] = columns["id"] if columns["top1"] is None else columns["top1"]
     columns["author"] = [{"l": Role.LEADER, "d": Role.DRAFT}[letter] for letter in columns["author"]]
     columns["led"] = [letter == "1" for letter in columns["led"]]
     columns["hit"] = [{"?": None, "0": False, "1": True}[letter] for letter in columns["hit"]]

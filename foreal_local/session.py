@@ -59,7 +59,7 @@ def write_session(path: Path, sequence: Sequence, states: dict[Role, Snapshot], 
         offset += size
     content = {"sequence": as_dict(sequence), "states": table}
     content |= {"models": identity.models, "contexts": identity.contexts}
-    header = zlib.compress(json.dumps(content, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    header = zlib.compress(json.dumps(content, separators=(",", ":")).encode("utf-8", "surrogatepass"), 9)
     frame = _FRAME.pack(_MAGIC, VERSION, len(header), _digest(VERSION, header))
     write_beside(path, [frame, header, *(state.data for state in states.values()), header, frame])
 
