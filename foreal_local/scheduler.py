@@ -51,7 +51,8 @@ class Scheduler:
     """Owns the slots (the same ids in both models) and the jobs in them. `cost`: each role's work for all of them.
 
     `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn. `prefixes`:
-    ids that many of each role's prompts begin with; they are evaluated once and copied into the slots.
+    ids that many of each role's prompts begin with; they are evaluated once and copied into the slots. `marks`:
+    keep what it takes to come back to the last sentence ends, for callers that take text back.
     """
 
     def __init__(
@@ -61,11 +62,12 @@ class Scheduler:
         shapes: dict[Role, Shape],
         skip_limit: int = 16,
         prefixes: dict[Role, list[int]] | None = None,
+        marks: bool = False,
     ) -> None:
         self._models = models
         self._vocabulary = vocabulary
         self._shapes = shapes
-        self._skip_limit = skip_limit
+        self._skip_limit, self._marks = skip_limit, marks
         self._n_slots = min(model.n_slots for model in models.values())
         self._free = list(range(self._n_slots))[::-1]
         self._waiting: deque[Waiting] = deque()
@@ -184,6 +186,9 @@ class Scheduler:
         for job in self._jobs:
             if job.request is OPEN_SENTENCE:
                 self._untold.append(job.sequence)
+                if self._marks:
+                    for model in self._models.values():
+                        model.mark(job.slot)
                 resume(job, self._vocabulary)
             role = job.request.role
             if role is None or job.sequence.finish_reason is not None:

@@ -56,6 +56,23 @@ def test_plain_generation_takes_nothing_back_and_needs_no_mark(
         assert sum(result.sequence.n_handoffs for result in results) or "+" in name
 
 
+@pytest.mark.parametrize("name", ["lfm2", "mamba", "gemma3"])
+def test_with_marks_the_last_sentence_can_be_taken_back(name: str, make: PairMaker) -> None:
+    """Guards an answer that is stopped or made again: without marks these memories would begin at its prompt."""
+    with open_engine(make(name)) as engine:
+        models: dict[Role, Model] = dict(engine._lanes[0])
+        scheduler = Scheduler(models, engine.tokens, engine.shapes, marks=True)
+        sequence = new_sequence(engine, max_tokens=200, boundaries="simple")
+        scheduler.add(sequence)
+        while sequence.n_sentences < 6:
+            scheduler.step()
+        view = sequence.views[LEADER]
+        last = next(view.starts[i] for i, token in enumerate(sequence.tokens) if token.sentence == 4)
+        left = models[LEADER].truncate(0, last)
+        assert 0 < view.n_prompt <= left <= last
+        scheduler.close()
+
+
 # ---------------------------------------------------------------- stopped anywhere
 @pytest.mark.parametrize("temp", [0.0, 0.7])
 @pytest.mark.parametrize("name", PAIRS)
