@@ -1,10 +1,10 @@
-"""A stopped sequence on disk: its stream, and what each model had evaluated of it, in one file.
+"""Sessions on disk: a stopped sequence, or a conversation, and what each model had evaluated of it, in one file.
 
     frame (magic, version, size and digest of the header) | header | states | header again | frame again
 
 The header (compressed JSON) holds all that cannot be made again, so it is there twice: a file that is torn or
 has a bad byte still gives the text. Each state has a digest of its own; a bad one is left out, and its tokens
-are evaluated again. Knows files and sequences, no models.
+are evaluated again. Knows files and values, no models.
 """
 
 from __future__ import annotations
@@ -40,16 +40,54 @@ class Identity:
 
 
 @dataclass
-class Session:
-    """What a file gave: the sequence, the states that can be put back, and why others cannot (`notes`)."""
+class Stored:
+    """What a file gave: the content, the states that can be put back, and why others cannot (`notes`).
 
-    sequence: Sequence
+    `strangers`: roles whose model is another one than the file's.
+    """
+
+    content: dict[str, Any]
     states: dict[Role, Snapshot] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Session:
+    """A stopped sequence, and as for Stored."""
+
+    sequence: Sequence
+    states: dict[Role, Snapshot]
+    notes: list[str]
+
+
+# ---------------------------------------------------------------- sequences
+def write_session(path: Path, sequence: Sequence, states: dict[Role, Snapshot], identity: Identity) -> None:
+    """Keep an unfinished sequence in a file."""
+    write_stored(path, "sequence", as_dict(sequence), states, identity)
+
+
+def read_session(path: Path, identity: Identity) -> Session:
+    """The sequence of a file and the states that belong to it.
+
+    SessionError as for read_stored, and where it is a sequence of other models (then `text` of the error is the
+    response that was in it).
+    """
+    stored = read_stored(path, "sequence", identity)
+    try:
+        sequence = from_dict(stored.content)
+    except Exception as error:  # the digest was right: another program wrote this
+        raise SessionError(f"{path} holds no sequence of this version ({error!r}): remove it") from None
+    other = [role for role in sequence.views if role in stored.strangers]
+    if other:
+        raise SessionError(f"{path} is a session of another {other[0]} model", sequence.text)
+    return Session(sequence, stored.states, stored.notes)
 
 
 # ---------------------------------------------------------------- writing
-def write_session(path: Path, sequence: Sequence, states: dict[Role, Snapshot], identity: Identity) -> None:
+def write_stored(
+    path: Path, kind: str, content: dict[str, Any], states: dict[Role, Snapshot], identity: Identity
+) -> None:
     """Write beside, fsync, rename: at any moment the path has the whole old file or the whole new one."""
     table, offset = {}, 0
     for role, state in states.items():
@@ -57,9 +95,8 @@ def write_session(path: Path, sequence: Sequence, states: dict[Role, Snapshot], 
         digest = hashlib.blake2b(state.data, digest_size=16).hexdigest()
         table[str(role)] = {"n_tokens": state.n_tokens, "offset": offset, "size": size, "digest": digest}
         offset += size
-    content = {"sequence": as_dict(sequence), "states": table}
-    content |= {"models": identity.models, "contexts": identity.contexts}
-    header = zlib.compress(json.dumps(content, separators=(",", ":")).encode("utf-8", "surrogatepass"), 9)
+    values = {"kind": kind, kind: content, "states": table, "models": identity.models, "contexts": identity.contexts}
+    header = zlib.compress(json.dumps(values, separators=(",", ":")).encode("utf-8", "surrogatepass"), 9)
     frame = _FRAME.pack(_MAGIC, VERSION, len(header), _digest(VERSION, header))
     write_beside(path, [frame, header, *(state.data for state in states.values()), header, frame])
 
@@ -98,39 +135,39 @@ def _digest(version: int, header: bytes) -> bytes:
 
 
 # ---------------------------------------------------------------- reading
-def read_session(path: Path, identity: Identity) -> Session:
-    """The sequence of a file and the states that belong to it.
+def read_stored(path: Path, kind: str, identity: Identity) -> Stored:
+    """The content of a file of this kind, and the states that belong to it.
 
-    SessionError where nothing can go on from it: torn beyond recovery, of another version, or of other models
-    (then `text` of the error is the response that was in it). States of other context settings, and torn ones,
-    are left out with a note.
+    SessionError where nothing can be used: torn beyond recovery, of another version or kind. States of other
+    models or context settings, and torn ones, are left out with a note.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise SessionError(f"cannot read {path}: {error.strerror or error}") from None
-    content, begin, notes = _content(path, data)
+    values, begin, notes = _header(path, data)
     try:
-        sequence = from_dict(content["sequence"])
-        models, contexts, table = content["models"], content["contexts"], content["states"]
-    except Exception as error:  # the digest was right: another program wrote this
-        raise SessionError(f"{path} holds no sequence of this version ({error!r}): remove it") from None
-    for role in sequence.views:
-        if models.get(role) != identity.models.get(role):
-            raise SessionError(f"{path} is a session of another {role} model", sequence.text)
-    session = Session(sequence, notes=notes)
+        if values["kind"] != kind:
+            raise SessionError(f"{path} is a saved {values['kind']}, not a {kind}")
+        content, models, contexts, table = values[kind], values["models"], values["contexts"], values["states"]
+    except (KeyError, TypeError) as error:  # the digest was right: another program wrote this
+        raise SessionError(f"{path} holds no session of this version ({error!r}): remove it") from None
+    strangers = [role for role in models if models[role] != identity.models.get(role)]
+    stored = Stored(content, {}, notes, strangers)
     for role, entry in table.items():
         state = _state(data, begin, entry)
-        if contexts.get(role) != identity.contexts.get(role):
+        if role in strangers:
+            notes.append(f"the {role} is another model: what it had evaluated is evaluated again")
+        elif contexts.get(role) != identity.contexts.get(role):
             notes.append(f"the {role}'s state is of other settings ({contexts.get(role)}), and is evaluated again")
         elif state is None:
             notes.append(f"the {role}'s state is torn, and is evaluated again")
         else:
-            session.states[Role(role)] = state
-    return session
+            stored.states[Role(role)] = state
+    return stored
 
 
-def _content(path: Path, data: bytes) -> tuple[dict[str, Any], int, list[str]]:
+def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int, list[str]]:
     """The header, where the states begin, and notes; the header is read at the file's end if not at its beginning."""
     for at_end in (False, True):
         at = len(data) - _FRAME.size if at_end else 0
@@ -143,8 +180,8 @@ def _content(path: Path, data: bytes) -> tuple[dict[str, Any], int, list[str]]:
             continue
         if version != VERSION:
             raise SessionError(f"{path} is a session of version {version}, but this program reads {VERSION}")
-        content = json.loads(zlib.decompress(header).decode("utf-8", "surrogatepass"))
-        return content, _FRAME.size + n_header, ["its beginning is torn, its end is whole"] if at_end else []
+        values = json.loads(zlib.decompress(header).decode("utf-8", "surrogatepass"))
+        return values, _FRAME.size + n_header, ["its beginning is torn, its end is whole"] if at_end else []
     torn = data[:4] == _MAGIC[:4] or data[-_FRAME.size :][:4] == _MAGIC[:4]
     raise SessionError(f"{path} is {'torn' if torn else 'not a session file'}: nothing in it can be used; remove it")
 

@@ -180,7 +180,7 @@ class Batch:
         data = path.read_bytes()
         self._bench.largest = max(self._bench.largest, len(data))
         try:
-            content, _, _ = session._content(path, data)
+            content, _, _ = session._header(path, data)
             found = session.read_session(path, session.Identity(content["models"], content["contexts"]))
             sequence, right = found.sequence, self._bench.right[found.sequence.id]["text"]
         except Exception as error:  # whatever a damaged file may raise
