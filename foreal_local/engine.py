@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from . import llama
@@ -24,11 +24,12 @@ from .ledger import Cost
 from .model import Model
 from .results import Asked, Prompt, Result, Written, roles_of, settings_hash, with_seed
 from .scheduler import Scheduler
-from .sequence import FinishReason, Role, Sequence
+from .sequence import Choice, FinishReason, Role, Sequence
 from .session import Identity
 from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
 
 Progress = Callable[[Role, float], None]
+T = TypeVar("T")
 _SMALL = 32 * 1024 * 1024
 """Bytes of weights below which a lane for each thread is faster than one for all: their graphs are too small for
 several threads to gain much (scripts/compare_parallel.py measures it)."""
@@ -78,14 +79,14 @@ class Engine:
         self.roles = [role for role in Role if role in set(roles)]
         self.warnings: list[str] = []
         self.cost = {role: Cost() for role in Role}
-        self._abort = llama.Abort()
+        self.abort = llama.Abort()
         self._weights: dict[Role, llama.Weights] = {}
         self._lanes: list[dict[Role, llama.Context]] = []
         self._counting = threading.Lock()
         self._answering = False
         self._runs: WeakSet[Generator[Written | Result, None, None]] = WeakSet()
         try:
-            with watching_interrupts(self._abort):
+            with watching_interrupts(self.abort):
                 self._open(on_progress)
         except BaseException:
             self.close()
@@ -95,6 +96,26 @@ class Engine:
     def load(cls, pair: Pair, **options: object) -> Engine:
         """Engine(pair, ...): the same as the constructor, named for what it does."""
         return cls(pair, **options)  # type: ignore[arg-type]
+
+    @property
+    def models(self) -> dict[Role, Model]:
+        """The contexts of an engine with one lane."""
+        (lane,) = self._lanes
+        return dict(lane)
+
+    def scheduler(self, **options: Any) -> Scheduler:
+        """A scheduler of one's own over `models`; `uninterrupted` is for its steps."""
+        return Scheduler(self.models, self.tokens, self.shapes, **options)
+
+    def tokens_of(self, text: str, sequence: Sequence) -> list[tuple[Choice, bytes, dict[Role, tuple[int, ...]]]]:
+        """A text as tokens for Sequence.insert, in the ids of who wrote last."""
+        author = sequence.tokens[-1].author if sequence.tokens else next(iter(sequence.views))
+        at, tokens = len(sequence.views[author].ids), []
+        for token in self._vocabularies[author].encode(text):
+            ids = {reader: self.tokens.translate(author, token, reader) for reader in sequence.views}
+            tokens.append((Choice(author, at, token, token), self.tokens.piece(author, token) or b"", ids))
+            at += 1
+        return tokens
 
     def _settings(self, role: Role) -> ModelSettings:
         return self.pair.leader if role is Role.LEADER else self.pair.draft
@@ -110,7 +131,7 @@ class Engine:
                 continue
             report = (lambda done, role=role: on_progress(role, done)) if on_progress else None
             self._weights[role] = llama.Weights(
-                settings.path, settings.gpu_layers, self.runtime.verbose, report, self._abort
+                settings.path, settings.gpu_layers, self.runtime.verbose, report, self.abort
             )
         vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
         self._vocabularies = vocabularies
@@ -129,7 +150,7 @@ class Engine:
                     self.ctx_size,
                     max(1, self.threads // len(slots)),
                     self.runtime,
-                    self._abort,
+                    self.abort,
                     self._shares_prefix,
                 )
         formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
@@ -194,7 +215,7 @@ class Engine:
         self._answering = True
         n_lanes = len(self._lanes)
         try:
-            with watching_interrupts(self._abort):
+            with watching_interrupts(self.abort):
                 if n_lanes == 1:
                     yield from self._run_lane(self._lanes[0], source, job)
                     return
@@ -203,9 +224,9 @@ class Engine:
                     self._run_lane(lane, iter(items), job)
                     for lane, items in zip(self._lanes, _dealt(source, self.n_slots, n_lanes), strict=True)
                 ]
-                yield from side_by_side(runs, self._abort.set)
+                yield from side_by_side(runs, self.abort.set)
         finally:
-            self._abort.clear()
+            self.abort.clear()
             self._answering = False
 
     def _run_lane(
@@ -218,7 +239,7 @@ class Engine:
             prefixes, source = self._shared_prefixes(ahead, job.prompting), chain(ahead, source)
         scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes)
         running: dict[int, _Running] = {}
-        checkpoints, abort = job.checkpoints, self._abort
+        checkpoints = job.checkpoints
         try:
             while True:
                 yield from self._admit(scheduler, source, job, running)
@@ -226,14 +247,7 @@ class Engine:
                     return
                 n_finished = 0
                 while not n_finished:
-                    if abort.requested:
-                        raise KeyboardInterrupt
-                    abort.busy = True  # Ctrl-C ends the evaluation, and then us: between steps all is whole
-                    try:
-                        events = scheduler.step()
-                    finally:
-                        abort.busy = False
-                    for sequence, tokens, finished in events:
+                    for sequence, tokens, finished in self.uninterrupted(scheduler.step):
                         asked = running[sequence.index].asked
                         if tokens:
                             yield Written(sequence.index, sequence.id, tokens, asked.starts_thinking)
@@ -254,6 +268,17 @@ class Engine:
             with self._counting:
                 for role, cost in scheduler.cost.items():
                     self.cost[role].add(cost)
+
+    def uninterrupted(self, step: Callable[[], T]) -> T:
+        """Call a step that evaluates: Ctrl-C ends the evaluation and is raised before the next one, so that between
+        two steps everything is whole."""
+        if self.abort.requested:
+            raise KeyboardInterrupt
+        self.abort.busy = True
+        try:
+            return step()
+        finally:
+            self.abort.busy = False
 
     def _admit(
         self, scheduler: Scheduler, source: Iterator[Prompt], job: _Job, running: dict[int, _Running]

@@ -5,6 +5,7 @@
     ├── ModelFileError          2   a model that is missing, is not a GGUF, is torn, or cannot be loaded
     │   └── VocabularyError     2   a leader and a draft that do not share their words
     ├── DownloadError           1   the hub or the network failed
+    ├── ContextFullError        1   a conversation with no room for an answer
     ├── SessionError            1   a saved session that cannot be gone on with
     ├── SequenceError           1   one sequence cannot go on; the others can
     └── EvaluationError         1   llama.cpp failed and the context cannot be trusted any more
@@ -43,6 +44,10 @@ class SessionError(ForealError):
     def __init__(self, message: str, text: str = "") -> None:
         super().__init__(message)
         self.text = text
+
+
+class ContextFullError(ForealError):
+    pass
 
 
 class SequenceError(ForealError):

@@ -52,7 +52,8 @@ class Scheduler:
 
     `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn. `prefixes`:
     ids that many of each role's prompts begin with; they are evaluated once and copied into the slots. `marks`:
-    keep what it takes to come back to the last sentence ends, for callers that take text back.
+    keep what it takes to come back to the last sentence ends, for callers that take text back. `keep`: slots
+    stay filled when their sequence ends, for a caller that goes on from there.
     """
 
     def __init__(
@@ -63,11 +64,12 @@ class Scheduler:
         skip_limit: int = 16,
         prefixes: dict[Role, list[int]] | None = None,
         marks: bool = False,
+        keep: bool = False,
     ) -> None:
         self._models = models
         self._vocabulary = vocabulary
         self._shapes = shapes
-        self._skip_limit, self._marks = skip_limit, marks
+        self._skip_limit, self._marks, self._keep = skip_limit, marks, keep
         self._n_slots = min(model.n_slots for model in models.values())
         self._free = list(range(self._n_slots))[::-1]
         self._waiting: deque[Waiting] = deque()
@@ -111,6 +113,10 @@ class Scheduler:
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence now; what it has written stays."""
         sequence.finish(FinishReason.CANCELLED)
+        self.withdraw(sequence)
+
+    def withdraw(self, sequence: Sequence) -> None:
+        """Take an unfinished sequence out, to change it or to go on elsewhere."""
         self._waiting = deque(waiting for waiting in self._waiting if waiting.sequence is not sequence)
         for job in [job for job in self._jobs if job.sequence is sequence]:
             self._retire(job)
@@ -310,7 +316,7 @@ class Scheduler:
         finally:
             self._jobs.remove(job)
             job.note_time()
-            for model in self._models.values():
+            for model in self._models.values() if not self._keep else ():
                 model.release(job.slot)
             self._free.append(job.slot)
 
@@ -328,7 +334,7 @@ class Scheduler:
         used = [job.slot for job in self._jobs]
         assert sorted(used + self._free) == list(range(self._n_slots)), "a slot is lost or used twice"
         for model in self._models.values():
-            assert all(model.cached(slot) == 0 for slot in self._free), "a free slot holds tokens"
+            assert self._keep or all(model.cached(slot) == 0 for slot in self._free), "a free slot holds tokens"
         for job in self._jobs:
             sequence = job.sequence
             assert not sequence.finished, "a finished sequence holds a slot"

@@ -183,6 +183,16 @@ class Sequence:
         self.finish_reason = None
         self.finish(FinishReason.STOP)
 
+    def insert(self, tokens: list[tuple[Choice, bytes, dict[Role, tuple[int, ...]]]]) -> None:
+        """Add tokens that neither model chose, as the end of a sentence; no flow may be running."""
+        self.peek = None
+        if self.verdict is Verdict.END:
+            self.open_sentence(led=False)
+        for choice, piece, ids in tokens:
+            if not self.finished:
+                self.append(choice, piece, ids)
+        self.verdict = Verdict.END
+
     def confirms_end(self, piece: bytes) -> bool:
         """Whether a next token of these bytes would show that the sentence has ended before it."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")

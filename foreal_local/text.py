@@ -196,6 +196,11 @@ class ReasoningSplitter:
         self._at_start = not starts_thinking
         self._may_repeat = starts_thinking  # the tag that the prompt has opened already
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next is reasoning."""
+        return self._thinking
+
     def feed(self, text: str) -> list[tuple[bool, str]]:
         text = self._held + text
         self._held = ""

@@ -22,7 +22,8 @@ LAYERS = (
     {"llama", "text", "saved_sequence"},
     {"results", "hub", "session"},
     {"checkpoints"},
-    {"engine"},
+    {"engine", "loops"},
+    {"conversation"},
 )
 LAST = len(LAYERS)  # everything else: cli, evaluation
 

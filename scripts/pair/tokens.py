@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import gguf
@@ -27,9 +28,13 @@ CHAT_TEMPLATE = (
 _SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-def render_prompt(text: str) -> str:
-    """The prompt of a problem, as CHAT_TEMPLATE renders one user message."""
-    return f"{TURN_START}user {text}{TURN_END}\n{TURN_START}assistant\n{THINK}\n"
+def render_prompt(text: str, earlier: Sequence[tuple[str, int]] = ()) -> str:
+    """The prompt of a problem after earlier ones and their answers, as CHAT_TEMPLATE renders them."""
+    turns = [
+        f"{TURN_START}user {question}{TURN_END}\n{TURN_START}assistant \\boxed{{{answer}}}{TURN_END}\n"
+        for question, answer in earlier
+    ]
+    return f"{''.join(turns)}{TURN_START}user {text}{TURN_END}\n{TURN_START}assistant\n{THINK}\n"
 
 
 def render_answer(number: int) -> str:

@@ -35,6 +35,7 @@ class Recipe:
     rate_rest: float = 0.003
     hold: float = 0.4  # part of the time before the rate falls
     share_short: float = 0.2  # chains cut soon after the conclusion
+    share_later: float = 0.3  # problems that come after others in a conversation
 
 
 RECIPES = {
@@ -71,7 +72,12 @@ def chain_document(rng: random.Random, recipe: Recipe, is_held_out: Callable[[st
     share = float(recipe.role == LEADER) if alone else rng.choice([0.3, 0.6, 0.6, 0.8])
     sentences, ended_by, number = write_chain(problem, rng, share, recipe.error_rate)
     short = rng.random() < recipe.share_short
-    segments: list[Segment] = [(render_prompt(problem.text), NOT_LEARNED)]
+    earlier = []
+    if rng.random() < recipe.share_later:
+        for _ in range(rng.randint(1, 6)):
+            other = make_problem(rng, steps=2)
+            earlier.append((other.text, other.answer))
+    segments: list[Segment] = [(render_prompt(problem.text, earlier), NOT_LEARNED)]
     for i, sentence in enumerate(sentences):
         text = (" " if i else "") + sentence.text
         if sentence.author == LEADER and recipe.role == DRAFT:

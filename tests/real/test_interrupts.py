@@ -60,7 +60,7 @@ def test_the_flag_ends_an_evaluation_at_once_and_the_engine_works_afterwards(wid
             while time.process_time() - begun < whole / 5:
                 time.sleep(0.01)
             moments.append(time.process_time())
-            engine._abort.set()
+            engine.abort.set()
 
         thread = threading.Thread(target=abort)
         stream = engine.stream(long, leader, RAW)

@@ -1,0 +1,70 @@
+"""What is watched while an answer is written: the same words over and over, and how long it thinks."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .sequence import Token
+from .text import ReasoningSplitter
+
+_N_REMEMBERED = 24  # sentences
+_N_SAME = 5  # times that one of them may come
+_SHORTEST = 12  # characters; shorter sentences ("Okay.") may come often
+_TAIL, _LONGEST_PERIOD, _N_PERIODS = 480, 96, 5  # characters, for what repeats without an end of a sentence
+
+
+class LoopGuard:
+    """Says when a response repeats itself: a sentence many times among the last ones, or the same few words.
+
+    `found`: what was repeated.
+    """
+
+    def __init__(self) -> None:
+        self._sentences: deque[str] = deque(maxlen=_N_REMEMBERED)
+        self._open, self._number = "", 0
+        self._tail = ""
+        self.found = ""
+
+    def feed(self, tokens: list[Token]) -> bool:
+        """Take tokens as they are written; True once they are a loop."""
+        for token in tokens:
+            if token.sentence != self._number:
+                if self._ended():
+                    return True
+                self._number = token.sentence
+            self._open += token.text
+            self._tail = (self._tail + token.text)[-_TAIL:]
+        return bool(tokens) and self._periodic()
+
+    def _ended(self) -> bool:
+        sentence, self._open = " ".join(self._open.split()), ""
+        self._sentences.append(sentence)
+        if len(sentence) >= _SHORTEST and self._sentences.count(sentence) >= _N_SAME:
+            self.found = sentence
+        return bool(self.found)
+
+    def _periodic(self) -> bool:
+        tail = self._tail
+        if len(tail) < _TAIL:
+            return False
+        last = tail[-_LONGEST_PERIOD:]
+        at = tail.rfind(last, 0, -1)  # where the last words stood before
+        period = len(tail) - _LONGEST_PERIOD - at
+        if at < 0 or period > _LONGEST_PERIOD or not tail[-period:].strip():
+            return False
+        if tail[-_N_PERIODS * period :] == tail[-period:] * _N_PERIODS:
+            self.found = tail[-period:].strip()
+        return bool(self.found)
+
+
+class ThinkingMeter:
+    """Counts the tokens of the reasoning while it goes on; 0 once it is closed."""
+
+    def __init__(self, starts_thinking: bool) -> None:
+        self._splitter = ReasoningSplitter(starts_thinking)
+        self.n_tokens = 0
+
+    def feed(self, tokens: list[Token]) -> None:
+        for token in tokens:
+            self._splitter.feed(token.text)
+            self.n_tokens = self.n_tokens + 1 if self._splitter.thinking else 0
