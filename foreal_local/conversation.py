@@ -105,6 +105,9 @@ class Conversation:
         self.undo_answer()
         return self.messages.pop().content if self.messages else None
 
+    def set_system(self, text: str | None) -> None:
+        self.prompting = replace(self.prompting, system=text)
+
     def clear(self) -> None:
         self.messages.clear()
 

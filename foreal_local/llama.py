@@ -157,7 +157,9 @@ class Weights:
     def describe(self) -> str:
         buffer = ctypes.create_string_buffer(256)
         llama_cpp.llama_model_desc(self.model, buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace")
+        n_parameters = llama_cpp.llama_model_n_params(self.model)
+        size = f"{n_parameters / 1e9:.1f} B" if n_parameters >= 1e9 else f"{n_parameters / 1e6:.1f} M"
+        return buffer.value.decode("utf-8", "replace").replace("?B", size).replace(" (guessed)", "")
 
     def close(self) -> None:
         if self.model:

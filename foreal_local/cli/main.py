@@ -8,7 +8,7 @@ import click
 
 from .. import __version__
 
-_COMMANDS = {"gen": "Answer a file of prompts."}
+_COMMANDS = {"chat": "Talk with a pair in the terminal.", "gen": "Answer a file of prompts."}
 
 
 class LazyGroup(click.Group):

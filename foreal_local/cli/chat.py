@@ -1,0 +1,198 @@
+"""foreal-chat: talk with a pair in the terminal. Parses, opens the engine and the session, starts the chat."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..errors import UsageError
+from .options import (
+    ForealCommand,
+    generation_of,
+    method_options,
+    model_options,
+    option,
+    prompting_of,
+    prompting_options,
+    runtime_of,
+    sampling_options,
+    typed_models,
+    with_settings_of,
+)
+
+if TYPE_CHECKING:
+    from ..conversation import Conversation
+    from ..engine import Engine
+    from ..hub import PairEntry
+
+EPILOG = """\b
+Examples:
+  foreal-chat
+  foreal-chat --session homework --think-budget 2000
+  foreal-chat -l leader.gguf -d draft.gguf --system 'Answer briefly.'
+  printf 'Tom has 12 apples. Anna has 3 more. How many does Anna have?\\n' | foreal-chat
+Inside, /help lists the commands. Every option is also an environment variable: FOREAL_SESSION=homework."""
+
+
+@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@option("--session", "-s", metavar="NAME", help="Keep the conversation under this name, and go on with it next time.")
+@option("--list", "list_sessions", is_flag=True, help="List the sessions, and leave.", envvar=None)
+@option("--think-budget", type=int, metavar="N", help="Close the reasoning after N tokens and ask for the answer.")
+@option("--thinking/--no-thinking", default=None, help="Where the template can: enable_thinking.", envvar=None)
+@option("--reasoning", type=click.Choice(["show", "hide"]), default="show", help="Reasoning on the screen.")
+@option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="The leader's words in colour.")
+@option("--quiet", "-q", is_flag=True, help="No progress while loading, and no opening lines.")
+@model_options
+@method_options
+@sampling_options
+@prompting_options
+@click.version_option(__version__, prog_name="foreal-chat")
+@click.pass_context
+def main(context: click.Context, /, **values: Any) -> None:
+    """Chat with a pair: a leader starts the sentences of an answer, a draft finishes them.
+
+    Without a terminal, each line of the input is a message, and the answers are plain lines.
+    """
+    if values["list_sessions"]:
+        _list()
+        return
+    from .loading import named_pair
+
+    values = typed_models(values, context)
+    entry = named_pair(values)
+    if entry:
+        values = with_settings_of(entry, values, context)
+    sys.exit(_chat(context, values, entry))
+
+
+def data_dir() -> Path:
+    """Where sessions and the history are kept."""
+    return Path(click.get_app_dir("foreal"))
+
+
+def session_path(name: str) -> Path:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name):
+        raise UsageError(f"--session is {name!r}, but must be a name of letters, digits, '.', '_' and '-'")
+    return data_dir() / "sessions" / f"{name}.session"
+
+
+def _list() -> None:
+    files = sorted((data_dir() / "sessions").glob("*.session"), key=lambda path: -path.stat().st_mtime)
+    if not files:
+        click.echo("no sessions yet: foreal-chat --session NAME keeps one")
+    width = max((len(path.stem) for path in files), default=0)
+    for path in files:
+        stat = path.stat()
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime))
+        click.echo(f"{path.stem:<{width}}  {when}  {stat.st_size / 1e6:.1f} MB")
+
+
+def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | None) -> int:
+    from .chat_input import PipedLines
+    from .chat_loop import Chat, editor_for
+    from .chat_screen import Screen
+    from .files import locked
+    from .loading import color_of
+
+    screen = Screen(color_of(values["color"]), values["reasoning"] == "show")
+    with contextlib.ExitStack() as stack:
+        session = session_path(values["session"]) if values["session"] else None
+        if session:
+            session.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(session, "the session"))
+        opener = _Opener(stack, values, entry)
+        conversation = opener.open(values["ctx_size"])
+        chat = Chat(conversation, screen, opener.reopen, session, opener.about)
+        if not values["quiet"] and screen.is_terminal:
+            for line in opener.opening_lines(conversation):
+                screen.note(line)
+        for warning in conversation.engine.warnings:
+            screen.note(f"warning: {warning}")
+        if session and session.exists():
+            conversation.load(session)
+            _apply_typed(conversation, context, values)
+            chat.show_loaded()
+        interactive = sys.stdin.isatty() and screen.is_terminal
+        return chat.run(editor_for(chat, data_dir() / "history") if interactive else PipedLines())
+
+
+class _Opener:
+    """Opens engines for a chat: the first, and another where the context is to be larger."""
+
+    def __init__(self, stack: contextlib.ExitStack, values: dict[str, Any], entry: PairEntry | None) -> None:
+        from ..sequence import Role
+        from .loading import pair_of
+
+        self._values, self._runtime = values, runtime_of(values)
+        self._pair = pair_of(values, entry, set(Role))
+        self._engine: Engine | None = None
+        stack.callback(self._close)
+        prompting = prompting_of(values)
+        if values["thinking"] is not None:
+            prompting = replace(
+                prompting, template_args={**prompting.template_args, "enable_thinking": values["thinking"]}
+            )
+        self._prompting, self._settings = prompting, generation_of(values)
+        self.about: list[str] = []
+
+    def _close(self) -> None:
+        if self._engine:
+            self._engine.close()
+
+    def open(self, ctx_size: int | None) -> Conversation:
+        from ..conversation import Conversation
+        from ..engine import Engine
+        from ..sequence import Role
+        from .chat_commands import budget_of
+        from .loading import loading_bar
+
+        with loading_bar(self._values["quiet"]) as on_progress:
+            runtime = replace(self._runtime, ctx_size=ctx_size)
+            self._engine = Engine(self._pair, runtime=runtime, on_progress=on_progress)
+        self.about[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
+        budget = self._values["think_budget"]
+        return Conversation(
+            self._engine, self._settings, self._prompting, None if budget is None else budget_of(str(budget))
+        )
+
+    def reopen(self, ctx_size: int | None, _: Any) -> Conversation:
+        before = self._engine
+        conversation = self.open(ctx_size)
+        if before:
+            before.close()
+        return conversation
+
+    def opening_lines(self, conversation: Conversation) -> list[str]:
+        from ..sequence import Role
+        from .chat_commands import describe
+
+        engine = conversation.engine
+        return [
+            " · ".join(f"{role} {engine.describe(role)}" for role in Role),
+            f"context {engine.ctx_size} · {describe(conversation.settings, conversation.think_budget)} · "
+            "/help for commands, Ctrl-D to leave",
+        ]
+
+
+def _apply_typed(conversation: Conversation, context: click.Context, values: dict[str, Any]) -> None:
+    """What was typed at the start of this chat goes before what its session has."""
+    from .chat_commands import budget_of, changed
+
+    names = {"lead_tokens": "n", "lead_prob": "p", "hits": "k", "temp": "temp", "top_p": "top-p", "top_k": "top-k"}
+    names |= {"min_p": "min-p", "seed": "seed", "max_tokens": "max-tokens", "mode": "mode"}
+    default = click.core.ParameterSource.DEFAULT
+    for option_name, name in names.items():
+        if context.get_parameter_source(option_name) is not default:
+            conversation.settings = changed(conversation.settings, name, str(values[option_name]))
+    if context.get_parameter_source("think_budget") is not default:
+        conversation.think_budget = budget_of(str(values["think_budget"]))
+    if context.get_parameter_source("system") is not default:
+        conversation.set_system(values["system"])

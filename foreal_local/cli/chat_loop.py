@@ -1,0 +1,410 @@
+"""The chat itself: reads a message or a command, lets the conversation answer, shows it, keeps the session."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..config import Mode
+from ..conversation import Conversation, Event, Message, Reading
+from ..errors import ContextFullError, ForealError, SessionError, UsageError
+from ..results import Written
+from ..sequence import FinishReason, Role
+from ..session import write_beside
+from ..text import END_THINK, split_reasoning
+from .chat_commands import budget_of, changed, describe, help_lines, parse
+from .chat_input import LineEditor, Source, read_message
+from .chat_screen import Screen, figures, gauge, totals
+
+_NEARLY_FULL = 0.85
+Reopen = Callable[[int | None, Mode], Conversation]
+
+
+class Chat:
+    """One chat: its conversation, its screen, and the session file that it keeps, if any.
+
+    `reopen` makes an empty conversation with another context size, or for a mode that needs other models.
+    """
+
+    def __init__(
+        self, conversation: Conversation, screen: Screen, reopen: Reopen, session: Path | None, about: list[str]
+    ) -> None:
+        self.conversation, self.screen, self.session = conversation, screen, session
+        self._reopen, self._about = reopen, about
+        self._source: Source | None = None
+        self._leaving = self._announced = False
+        self._n_answers = self._n_used = 0
+
+    # ---------------------------------------------------------------- the loop
+    def run(self, source: Source) -> int:
+        """Until the user leaves; the exit code. On a pipe a failed message makes it 1, and the rest is still asked."""
+        self._source = source
+        code = 0
+        while not self._leaving:
+            self._n_used = self.conversation.n_prompt()
+            try:
+                text = read_message(source).strip()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                break
+            try:
+                if text:
+                    self._take(text)
+            except ForealError as error:
+                code = 0 if self.screen.is_terminal else 1
+                self.screen.note(f"{error}")
+            except KeyboardInterrupt:
+                if not self.screen.is_terminal:
+                    return 130
+        return code
+
+    def _take(self, text: str) -> None:
+        if not text.startswith("/"):
+            self._ask(text)
+            return
+        command, argument = parse(text)
+        getattr(self, f"do_{command.name}")(argument)
+
+    def toolbar(self) -> str:
+        """The line under the prompt: how full the context is, and what writes."""
+        conversation = self.conversation
+        n_used = conversation.n_held if conversation.messages else 0
+        parts = [
+            gauge(n_used, conversation.engine.ctx_size),
+            describe(conversation.settings, conversation.think_budget),
+        ]
+        if self.session:
+            parts.append(self.session.stem)
+        return f" {' · '.join(parts)}"
+
+    # ---------------------------------------------------------------- answers
+    def _ask(self, text: str) -> None:
+        while True:
+            try:
+                answer = self.conversation.ask(text)
+                break
+            except ContextFullError as error:
+                if not self._make_room(str(error)):
+                    return
+        self._show(answer)
+
+    def _show(self, answer: Iterator[Event]) -> None:
+        view, started, first = self.screen.answer(), time.perf_counter(), None
+        stopped = False
+        with _without_echo(), _hang_up() as hung_up:
+            try:
+                with contextlib.closing(answer) as events:  # type: ignore[type-var]
+                    for event in events:
+                        if isinstance(event, Reading):
+                            self.screen.status(f"reading {event.n_done} of {event.n_all} tokens")
+                        elif isinstance(event, Written):
+                            first = first if first is not None else time.perf_counter() - started
+                            view.feed(event)
+            except KeyboardInterrupt:
+                stopped = True
+            if hung_up:
+                self._keep()
+                raise SystemExit(129)
+            view.end()
+            self._close(time.perf_counter() - started, first, stopped)
+
+    def _close(self, seconds: float, first: float | None, stopped: bool) -> None:
+        conversation, result = self.conversation, self.conversation.result
+        assert result is not None
+        self._n_answers += 1
+        if result.finish_reason is FinishReason.ERROR:
+            self.screen.note(f"failed: {result.error}")
+        if self.screen.is_terminal:
+            self.screen.note(figures(result, seconds, first))
+        for note in conversation.notes:
+            self.screen.note(note)
+        conversation.notes.clear()
+        self._keep()
+        self._warn_when_nearly_full()
+        if stopped and not self.screen.is_terminal:
+            raise KeyboardInterrupt
+
+    def _warn_when_nearly_full(self) -> None:
+        n_used, n_all = self.conversation.n_prompt(), self.conversation.engine.ctx_size
+        if n_used > _NEARLY_FULL * n_all and not self._announced:
+            self._announced = True
+            self.screen.note(
+                f"the context is nearly full ({n_used} of {n_all} tokens): soon you will be asked what to drop"
+            )
+
+    def _make_room(self, reason: str) -> bool:
+        """Ask what to do about a full context; False to leave it as it is."""
+        if not self.screen.is_terminal:
+            raise ContextFullError(f"{reason}: give a larger --ctx-size, or begin a new conversation")
+        self.screen.line(reason)
+        self.screen.line("  d  drop the oldest question and answer    c  clear the conversation")
+        self.screen.line("  N  a context of N tokens (a number)       Enter  leave it")
+        assert self._source is not None
+        try:
+            choice = self._source.read("what now? ").strip().lower()
+        except EOFError:
+            return False
+        if choice == "d":
+            if not self.conversation.drop_oldest():
+                self.screen.line("there is nothing older to drop")
+                return False
+        elif choice == "c":
+            self.conversation.clear()
+        elif choice.isdigit():
+            self._move(int(choice), self.conversation.settings.mode)
+        else:
+            return False
+        self._announced = False
+        return True
+
+    def _move(self, ctx_size: int | None, mode: Mode) -> None:
+        """Go on in a new engine; the text is evaluated again there."""
+        old = self.conversation
+        new = self._reopen(ctx_size, mode)
+        new.messages, new.settings, new.prompting, new.cost = old.messages, old.settings, old.prompting, old.cost
+        new.think_budget = old.think_budget
+        self.conversation = new
+
+    def _keep(self) -> None:
+        if self.session:
+            self._save(self.session)
+
+    def _save(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.conversation.save(path)
+        except OSError as error:
+            raise SessionError(f"cannot write {path}: {error.strerror or error}; an older session stays") from None
+
+    # ---------------------------------------------------------------- commands
+    def do_help(self, _: str) -> None:
+        for line in help_lines():
+            self.screen.line(line)
+
+    def do_set(self, argument: str) -> None:
+        name, _, value = argument.partition(" ")
+        if not value.strip():
+            raise UsageError(f"/set {name} needs a value, such as /set temp 0.6")
+        if name == "mode":
+            self.do_mode(value.strip())
+            return
+        if name == "think-budget":
+            self.conversation.think_budget = budget_of(value.strip())
+        else:
+            self.conversation.settings = changed(self.conversation.settings, name, value.strip())
+        self.screen.note(describe(self.conversation.settings, self.conversation.think_budget))
+
+    def do_mode(self, argument: str) -> None:
+        settings = changed(self.conversation.settings, "mode", argument)
+        self.conversation.settings = settings
+        self.screen.note(describe(settings, self.conversation.think_budget))
+
+    def do_show(self, _: str) -> None:
+        conversation = self.conversation
+        for line in self._about:
+            self.screen.line(line)
+        self.screen.line(f"settings  {describe(conversation.settings, conversation.think_budget)}")
+        self.screen.line(f"system    {conversation.prompting.system or 'none'}")
+        self.screen.line(f"context   {gauge(conversation.n_prompt(), conversation.engine.ctx_size)} tokens")
+        self.screen.line(f"session   {self.session or 'none (--session NAME keeps one)'}")
+
+    def do_system(self, argument: str) -> None:
+        self.conversation.set_system(argument or None)
+        self.screen.note(f"system message: {argument}" if argument else "no system message")
+
+    def do_regen(self, _: str) -> None:
+        self._show(self.conversation.regenerate(secrets.randbits(31)))
+
+    def do_undo(self, _: str) -> None:
+        text = self.conversation.undo()
+        self.screen.note(f"taken back: {_short(text)}" if text else "there is nothing to take back")
+        self._keep()
+
+    def do_edit(self, _: str) -> None:
+        asked = [message.content for message in self.conversation.messages if message.role == "user"]
+        if not asked:
+            raise UsageError("there is no question to edit yet")
+        text = self._edited(asked[-1]).strip()
+        if text:
+            self.conversation.undo()
+            self._ask(text)
+
+    def _edited(self, text: str) -> str:
+        if os.environ.get("VISUAL") or os.environ.get("EDITOR"):
+            return click.edit(text, require_save=False) or ""
+        assert self._source is not None
+        try:
+            return self._source.read("edit> ", default=text)
+        except (KeyboardInterrupt, EOFError):
+            return ""
+
+    def do_read(self, argument: str) -> None:
+        name, _, text = argument.partition(" ")
+        path = Path(name).expanduser()
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise UsageError(f"cannot read {path}: {reason}") from None
+        self._ask(f"{text.strip()}\n\n{content}".strip())
+
+    def do_think(self, argument: str) -> None:
+        if argument == "last":
+            answers = [message for message in self.conversation.messages if message.role == "assistant"]
+            reasoning = split_reasoning(answers[-1].content, False)[0] if answers else ""
+            self.screen.line(reasoning or "the last answer has no reasoning")
+        elif argument in ("show", "hide"):
+            self.screen.show_thinking = argument == "show"
+            self.screen.note(f"reasoning is {'shown' if argument == 'show' else 'hidden'}")
+        else:
+            raise UsageError(f"/think is {argument!r}, but must be show, hide or last")
+
+    def do_colors(self, argument: str) -> None:
+        if argument not in ("on", "off"):
+            raise UsageError(f"/colors is {argument!r}, but must be on or off")
+        self.screen.colored = self.screen.styled and argument == "on"
+        self.screen.note(f"colors are {argument}")
+
+    def do_stats(self, _: str) -> None:
+        for line in totals(self.conversation.cost, self._n_answers):
+            self.screen.line(line)
+
+    def do_save(self, argument: str) -> None:
+        path = Path(argument).expanduser() if argument else self.session
+        if path is None:
+            raise UsageError("/save needs a FILE here: only a chat with --session NAME has one of its own")
+        self._save(path)
+        self.screen.note(f"saved in {path}")
+
+    def do_load(self, argument: str) -> None:
+        self.conversation.load(Path(argument).expanduser())
+        self.show_loaded()
+        self._keep()
+
+    def do_export(self, argument: str) -> None:
+        path = Path(argument).expanduser()
+        try:
+            write_beside(path, ["".join(_markdown(self.conversation.messages)).encode("utf-8", "replace")])
+        except OSError as error:
+            raise SessionError(f"cannot write {path}: {error.strerror or error}") from None
+        self.screen.note(f"written to {path}")
+
+    def do_clear(self, _: str) -> None:
+        self.conversation.clear()
+        self._announced = False
+        self.screen.note("a new conversation")
+        self._keep()
+
+    def do_exit(self, _: str) -> None:
+        self._leaving = True
+
+    # ---------------------------------------------------------------- what is shown of the past
+    def show_loaded(self) -> None:
+        """Say what was loaded, and show its last question and answer."""
+        conversation = self.conversation
+        for note in conversation.notes:
+            self.screen.note(note)
+        conversation.notes.clear()
+        if not conversation.messages:
+            return
+        n = sum(message.role == "user" for message in conversation.messages)
+        self.screen.note(f"a conversation of {n} question{'' if n == 1 else 's'}; the last:")
+        last = (
+            conversation.messages[-2:] if conversation.messages[-1].role == "assistant" else conversation.messages[-1:]
+        )
+        for message in last:
+            if message.role == "user":
+                self.screen.line(f">>> {message.content}")
+            else:
+                self._show_again(message)
+
+    def _show_again(self, message: Message) -> None:
+        visible = split_reasoning(message.content, False)[1]
+        spans, end = [], len(message.content)
+        for author, n in reversed(message.spans):
+            spans.append((Role(author), message.content[max(0, end - n) : end]))
+            end -= n
+        keep = len(visible)
+        shown: list[tuple[Role, str]] = []
+        for role, text in spans:
+            shown.append((role, text[-keep:] if keep < len(text) else text))
+            keep -= len(text)
+            if keep <= 0:
+                break
+        for role, text in reversed(shown if visible else []):
+            self.screen.words(text, role, thinking=False)
+        self.screen.line()
+
+
+def editor_for(chat: Chat, history: Path) -> LineEditor:
+    """The line editor of a chat on a terminal."""
+    from .chat_commands import NAMES
+
+    return LineEditor(history, lambda: {name: command.about for name, command in NAMES.items()}, chat.toolbar)
+
+
+@contextlib.contextmanager
+def _hang_up() -> Iterator[list[int]]:
+    """While an answer is written, a closed terminal (SIGHUP) or a SIGTERM stops it as Ctrl-C does; tells which came."""
+    came: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        came.append(number)
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        signal.raise_signal(signal.SIGINT)
+
+    signals = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM") if hasattr(signal, name)]
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _without_echo() -> Iterator[None]:
+    """What is typed while an answer is written is kept for the next prompt, and not shown in its midst."""
+    try:
+        import termios
+
+        keys = sys.stdin.fileno()
+        before = termios.tcgetattr(keys)
+    except (ImportError, OSError, ValueError, AttributeError):  # Windows, or no terminal
+        yield
+        return
+    silent = termios.tcgetattr(keys)
+    silent[3] &= ~termios.ECHO
+    termios.tcsetattr(keys, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, termios.error):
+            termios.tcsetattr(keys, termios.TCSANOW, before)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def _markdown(messages: list[Message]) -> Iterator[str]:
+    for message in messages:
+        if message.role == "user":
+            yield f"## {_short(message.content)}\n\n{message.content}\n\n"
+            continue
+        reasoning, answer = split_reasoning(message.content, False)
+        if reasoning:
+            yield f"<details><summary>Reasoning</summary>\n\n{reasoning}\n\n</details>\n\n"
+        closed = END_THINK in message.content or not reasoning
+        yield f"{answer if closed else ''}\n\n" + ("*(stopped)*\n\n" if message.finish_reason == "cancelled" else "")
