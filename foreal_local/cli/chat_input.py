@@ -74,7 +74,7 @@ class LineEditor:
             complete_while_typing=False,
             key_bindings=keys,
             bottom_toolbar=toolbar,
-            prompt_continuation="... ",
+            prompt_continuation=lambda width, number, soft: "" if soft else "... ",
             enable_open_in_editor=False,
         )
 
