@@ -24,7 +24,7 @@ from .saved_sequence import settings_as_dict, settings_from_dict
 from .scheduler import Scheduler
 from .sequence import FinishReason, Role, Sequence
 from .session import read_stored, write_stored
-from .text import END_THINK, THINK, Messages
+from .text import END_THINK, THINK, Messages, n_common
 
 KIND = "conversation"
 OPENING, CLOSING = f"{THINK}\n", f"\n{END_THINK}\n\n"
@@ -107,6 +107,11 @@ class Conversation:
 
     def set_system(self, text: str | None) -> None:
         self.prompting = replace(self.prompting, system=text)
+
+    def set_thinking(self, on: bool) -> None:
+        """Ask the chat template for reasoning or none, where it knows `enable_thinking`."""
+        args = {**self.prompting.template_args, "enable_thinking": on}
+        self.prompting = replace(self.prompting, template_args=args)
 
     def clear(self) -> None:
         self.messages.clear()
@@ -275,14 +280,6 @@ class Conversation:
                 self.notes.append(f"the {role}: {error}; its text is evaluated again")
                 continue
             self._held[role] = list(content["held"][role][: state.n_tokens])
-
-
-def n_common(one: list[int], other: list[int]) -> int:
-    """How many ids two lists begin with alike."""
-    n = min(len(one), len(other))
-    if one[:n] == other[:n]:
-        return n
-    return next(i for i in range(n) if one[i] != other[i])
 
 
 def _as_dicts(messages: list[Message]) -> Messages:

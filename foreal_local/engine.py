@@ -26,7 +26,7 @@ from .results import Asked, Prompt, Result, Written, roles_of, settings_hash, wi
 from .scheduler import Scheduler
 from .sequence import Choice, FinishReason, Role, Sequence
 from .session import Identity
-from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
+from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt, n_common
 
 Progress = Callable[[Role, float], None]
 T = TypeVar("T")
@@ -308,8 +308,9 @@ class Engine:
                 encoded.append(self.encode(prompt.content, prompting).ids)
         if len(encoded) < 2:
             return {}
-        shared = {role: _common_prefix([ids[role] for ids in encoded]) for role in self.roles}
-        return {role: ids for role, ids in shared.items() if len(ids) >= _SHORTEST_PREFIX}
+        first, *others = encoded
+        shared = {role: min(n_common(first[role], ids[role]) for ids in others) for role in self.roles}
+        return {role: first[role][:n] for role, n in shared.items() if n >= _SHORTEST_PREFIX}
 
     def _save(self, scheduler: Scheduler, one: _Running, checkpoints: Checkpoints, states: bool = True) -> None:
         found = scheduler.save(one.sequence) if states else {}
@@ -394,15 +395,6 @@ def ctx_size_of(pair: Pair, runtime: Runtime) -> int:
         return runtime.ctx_size
     trained = min(n_ctx_train(settings.path) for settings in (pair.leader, pair.draft))
     return max(2, min(trained, Runtime.MAX_DEFAULT_CTX_SIZE))
-
-
-def _common_prefix(lists: list[list[int]]) -> list[int]:
-    prefix = []
-    for column in zip(*lists, strict=False):
-        if len(set(column)) > 1:
-            break
-        prefix.append(column[0])
-    return prefix
 
 
 def _dealt(source: Iterator[Prompt], n_slots: int, n_lanes: int) -> list[list[Prompt]]:

@@ -78,6 +78,14 @@ class PairTokens:
         return len(self._foreign.get(Role.LEADER, ()))
 
 
+def n_common(one: list[int], other: list[int]) -> int:
+    """How many ids two lists begin with alike."""
+    n = min(len(one), len(other))
+    if one[:n] == other[:n]:
+        return n
+    return next(i for i in range(n) if one[i] != other[i])
+
+
 def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:
     """Ids whose texts differ between two vocabularies that share their words.
 

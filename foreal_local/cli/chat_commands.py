@@ -23,7 +23,9 @@ class SlashCommand:
 COMMANDS = (
     SlashCommand("help", "", "these commands"),
     SlashCommand(
-        "set", "NAME VALUE", "a setting: n, p, k, temp, top-p, top-k, min-p, seed, max-tokens, think-budget, mode"
+        "set",
+        "NAME VALUE",
+        "a setting: n, p, k, temp, top-p, top-k, min-p, seed, max-tokens, think-budget, thinking, mode",
     ),
     SlashCommand("show", "", "models and settings"),
     SlashCommand("mode", "foreal|leader|draft", "who writes"),
@@ -80,7 +82,7 @@ def _number(kind: Callable[[str], Any], name: str, text: str) -> Any:
 _METHOD = {"n": int, "p": float, "k": int}
 _SAMPLING = {"temp": float, "top-p": float, "top-k": int, "min-p": float}
 _OPTIONAL = ("seed", "max-tokens")
-SETTINGS = (*_METHOD, *_SAMPLING, *_OPTIONAL, "think-budget", "mode")
+SETTINGS = (*_METHOD, *_SAMPLING, *_OPTIONAL, "think-budget", "thinking", "mode")
 
 
 def changed(settings: Generation, name: str, text: str) -> Generation:
@@ -99,6 +101,12 @@ def changed(settings: Generation, name: str, text: str) -> Generation:
         return replace(settings, mode=Mode(text))
     near = difflib.get_close_matches(name, SETTINGS, 1)
     raise UsageError(f"no setting {name!r}" + (f": did you mean {near[0]}?" if near else f": {', '.join(SETTINGS)}"))
+
+
+def thinking_of(text: str) -> bool:
+    if text.lower() not in ("on", "off"):
+        raise UsageError(f"thinking is {text!r}, but must be on or off")
+    return text.lower() == "on"
 
 
 def budget_of(text: str) -> int | None:

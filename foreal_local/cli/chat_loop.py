@@ -21,7 +21,7 @@ from ..results import Written
 from ..sequence import FinishReason, Role
 from ..session import write_beside
 from ..text import END_THINK, split_reasoning
-from .chat_commands import budget_of, changed, describe, help_lines, parse
+from .chat_commands import budget_of, changed, describe, help_lines, parse, thinking_of
 from .chat_input import LineEditor, Source, read_message
 from .chat_screen import Screen, figures, gauge, totals
 
@@ -200,6 +200,8 @@ class Chat:
             return
         if name == "think-budget":
             self.conversation.think_budget = budget_of(value.strip())
+        elif name == "thinking":
+            self.conversation.set_thinking(thinking_of(value.strip()))
         else:
             self.conversation.settings = changed(self.conversation.settings, name, value.strip())
         self.screen.note(describe(self.conversation.settings, self.conversation.think_budget))
