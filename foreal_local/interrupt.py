@@ -16,6 +16,9 @@ from types import FrameType
 from typing import Protocol
 
 
+_ENDING = {int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+
+
 class Interruptible(Protocol):
     """Work that can be asked to stop (llama.Abort); `busy`: it will raise the KeyboardInterrupt itself."""
 
@@ -26,7 +29,10 @@ class Interruptible(Protocol):
 
 @contextmanager
 def watching_interrupts(work: Interruptible) -> Iterator[None]:
-    """Call work.set() from a thread as soon as SIGINT arrives; does nothing outside the main thread."""
+    """Call work.set() from a thread as soon as SIGINT arrives (or SIGTERM or SIGHUP, where the program handles them).
+
+    Does nothing outside the main thread.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -39,7 +45,7 @@ def watching_interrupts(work: Interruptible) -> Iterator[None]:
             data = theirs.recv(64)
             if not data:
                 return
-            if signal.SIGINT in data:
+            if _ENDING & set(data):  # those with a handler in Python: the others end the process by themselves
                 work.set()
             if previous >= 0:  # somebody else was watching: pass it on
                 with socket.socket(fileno=socket.dup(previous)) as other:
