@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol
 
-
 _ENDING = {int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
 
 
