@@ -16,7 +16,7 @@ from .config import Generation
 from .errors import SessionError, UsageError
 from .model import Snapshot
 from .results import with_seed
-from .sequence import Role, Sequence
+from .sequence import FinishReason, Role, Sequence
 from .session import Identity, Session, read_session, write_beside, write_session
 
 
@@ -42,12 +42,13 @@ class Checkpoints:
 
     def with_seed(self, settings: Generation) -> Generation:
         """The settings with a seed: their own, that of the run that was stopped here, or one drawn and noted here."""
+        if settings.seed is not None:
+            return settings
         file = self.folder / "run.json"
-        if settings.seed is None:
-            try:
-                settings = replace(settings, seed=json.loads(file.read_text())["seed"])
-            except (OSError, ValueError, KeyError, TypeError, UsageError):
-                settings = with_seed(settings)
+        try:
+            return replace(settings, seed=_whole(json.loads(file.read_text())["seed"]))
+        except (OSError, ValueError, KeyError, TypeError, UsageError):
+            settings = with_seed(settings)
         try:
             write_beside(file, [json.dumps({"seed": settings.seed}).encode()])
         except OSError as error:
@@ -76,6 +77,8 @@ class Checkpoints:
             self._note(f"prompt {id}: {note}")
         self._note(f"prompt {id}: goes on after {len(session.sequence.tokens)} tokens")
         session.sequence.n_shown = 0
+        if session.sequence.finish_reason is FinishReason.CONTEXT:
+            session.sequence.finish_reason = None  # the context may be larger now
         self._n_saved[id] = len(session.sequence.tokens)
         return session
 
@@ -97,5 +100,12 @@ class Checkpoints:
         self._n_saved.pop(id, None)
 
     def close(self) -> None:
-        """After a run that is complete."""
-        (self.folder / "run.json").unlink(missing_ok=True)
+        """After a run that is complete: the noted seed is of use only to what is unfinished."""
+        if not any(self.folder.glob("*.session")):
+            (self.folder / "run.json").unlink(missing_ok=True)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(value)
+    return value

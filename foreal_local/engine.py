@@ -248,15 +248,16 @@ class Engine:
                 n_finished = 0
                 while not n_finished:
                     for sequence, tokens, finished in self.uninterrupted(scheduler.step):
-                        asked = running[sequence.index].asked
+                        one = running[sequence.index]
+                        asked = one.asked
                         if tokens:
                             yield Written(sequence.index, sequence.id, tokens, asked.starts_thinking)
+                        if checkpoints and (checkpoints.due(sequence) or finished):
+                            self._save(scheduler, one, checkpoints)  # a result may never reach its reader
                         if finished:
                             n_finished += 1
                             del running[sequence.index]
                             yield Result.of(asked, sequence, self.shapes)
-                        elif checkpoints and checkpoints.due(sequence):
-                            self._save(scheduler, running[sequence.index], checkpoints)
         except BaseException as error:
             if checkpoints and not isinstance(error, SessionError):
                 whole = isinstance(error, (KeyboardInterrupt, GeneratorExit))  # else the caches may not be
@@ -297,6 +298,10 @@ class Engine:
                 session = job.checkpoints.load(sequence.id, asked.settings_hash, self.identity)
                 if session:
                     sequence, states = session.sequence, session.states
+                    sequence.index = prompt.index or 0
+            if sequence.finished:
+                yield Result.of(asked, sequence, self.shapes)
+                continue
             running[sequence.index] = _Running(asked, sequence)
             scheduler.add(sequence, states)
 
@@ -313,6 +318,8 @@ class Engine:
         return {role: first[role][:n] for role, n in shared.items() if n >= _SHORTEST_PREFIX}
 
     def _save(self, scheduler: Scheduler, one: _Running, checkpoints: Checkpoints, states: bool = True) -> None:
+        if one.sequence.finish_reason is FinishReason.ERROR:
+            return
         found = scheduler.save(one.sequence) if states else {}
         checkpoints.save(one.sequence, one.asked.settings_hash, found, self.identity)
 

@@ -22,13 +22,16 @@ from .ledger import Shape
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_N_SAMPLES, _SAMPLE = 64, 256  # of the weights, for a fingerprint
+_SAMPLE = 64  # bytes of a tensor's beginning, middle and end, for a fingerprint
 _LONGEST_KEPT_ARRAY = 1024  # per-layer values are kept, vocabularies are not
 
 
 @dataclass(frozen=True)
 class Tensor:
+    """dims, the fastest first; offset: bytes from where the file's weights begin."""
+
     dims: tuple[int, ...]
+    offset: int = 0
 
     @property
     def n_elements(self) -> int:
@@ -136,8 +139,9 @@ def _parse(path: Path, cursor: _Cursor) -> Header:
         for _ in range(n_tensors):
             name = cursor.string()
             n_dims = cursor.scalar("I")
-            tensors[name] = Tensor(tuple(cursor.scalar("Q") for _ in range(n_dims)))
-            cursor.skip(12)  # element type and offset
+            dims = tuple(cursor.scalar("Q") for _ in range(n_dims))
+            cursor.skip(4)  # element type
+            tensors[name] = Tensor(dims, cursor.scalar("Q"))
     except (struct.error, MemoryError, OverflowError, RecursionError):
         size = len(cursor.data)
         raise ModelFileError(
@@ -164,12 +168,15 @@ def fingerprint(path: Path) -> str:
 def _fingerprint(parts: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for part, size, _ in parts:
-        n_header = read_header(part).n_bytes
+        header = read_header(part)
         with open(part, "rb") as file:
-            digest.update(file.read(n_header))
-            for i in range(_N_SAMPLES):  # another training of the same shape has the same header
-                file.seek(n_header + (size - n_header) * i // _N_SAMPLES)
-                digest.update(file.read(_SAMPLE))
+            digest.update(file.read(header.n_bytes))
+            # Another training of the same shape has the same header.
+            starts = sorted({header.n_bytes + tensor.offset for tensor in header.tensors.values()})
+            for begin, end in zip(starts, [*starts[1:], size], strict=True):
+                for at in (begin, (begin + end) // 2, end - _SAMPLE):
+                    file.seek(max(begin, min(at, size)))
+                    digest.update(file.read(_SAMPLE))
         digest.update(str(size).encode())
     return digest.hexdigest()
 

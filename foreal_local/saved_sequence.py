@@ -13,7 +13,7 @@ from typing import Any
 from .config import Generation, Method, Mode, Sampling
 from .ledger import Cost
 from .sentences import Verdict
-from .sequence import Choice, Role, Sequence, Token, View
+from .sequence import Choice, FinishReason, Role, Sequence, Token, View
 
 _COUNTERS = ("n_sentences", "n_led", "n_handoffs", "n_shown", "led")
 _GENERATORS = ("gate_rng", "token_rng")
@@ -30,8 +30,7 @@ def settings_from_dict(values: dict[str, Any]) -> Generation:
 
 
 def as_dict(sequence: Sequence) -> dict[str, Any]:
-    """All of an unfinished sequence; the tokens by column, since a table of names would be larger than they are."""
-    assert not sequence.finished
+    """All of a sequence; the tokens by column, since a table of names would be larger than they are."""
     tokens = sequence.tokens
     written = [token.id for token in tokens]
     return {
@@ -63,6 +62,8 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
         "frontier_top1": {str(role): list(top1) for role, top1 in sequence.frontier_top1.items()},
         "cost": {str(role): asdict(cost) for role, cost in sequence.cost.items()},
         "seconds": sequence.seconds,
+        "finish_reason": sequence.finish_reason and str(sequence.finish_reason),
+        "error": sequence.error,
     }
 
 
@@ -97,4 +98,6 @@ def from_dict(values: dict[str, Any]) -> Sequence:
     sequence.frontier_top1 = {Role(role): (at, token) for role, (at, token) in values["frontier_top1"].items()}
     sequence.cost = {Role(role): Cost(**cost) for role, cost in values["cost"].items()}
     sequence.seconds = values["seconds"]
+    sequence.finish_reason = values["finish_reason"] and FinishReason(values["finish_reason"])
+    sequence.error = values["error"]
     return sequence

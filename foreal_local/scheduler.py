@@ -178,8 +178,8 @@ class Scheduler:
             if not view.ids:
                 return "the prompt is empty: there is no token to continue from"
             n_ctx = self._models[role].n_ctx
-            if len(view.ids) > n_ctx:
-                return f"the prompt has {len(view.ids)} tokens for the {role}, the context {n_ctx}: raise --ctx-size"
+            if view.n_prompt > n_ctx:
+                return f"the prompt has {view.n_prompt} tokens for the {role}, the context {n_ctx}: raise --ctx-size"
         return None
 
     def _next_turn(self) -> tuple[Role | None, list[Job]]:

@@ -101,8 +101,12 @@ def write_stored(
     write_beside(path, [frame, header, *(state.data for state in states.values()), header, frame])
 
 
-def write_beside(path: Path, parts: list[Any]) -> None:
-    """Replace a file by these bytes, whole or not at all; OSError leaves the old one."""
+def write_beside(path: Path, parts: list[Any], like: Path | None = None) -> None:
+    """Replace a file (what a link names) by these bytes, whole or not at all; OSError leaves the old one.
+
+    Its mode stays, or is that of `like`.
+    """
+    path = Path(os.path.realpath(path))
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(scratch, "wb") as file:
@@ -111,7 +115,7 @@ def write_beside(path: Path, parts: list[Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
-            shutil.copymode(path, scratch)
+            shutil.copymode(like or path, scratch)
         scratch.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -43,10 +43,6 @@ def call(*arguments: str | Path, env: dict[str, str]) -> Done:
     return Done(arguments, result.exit_code, result.stdout, result.stderr)
 
 
-def bug(what: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"a bug: {what}")
-
-
 def prompts_in(folder: Path, ids: str = "abc", **texts: str) -> Path:
     path = folder / "prompts.jsonl"
     path.write_text(jsonl(*({"prompt": (PROMPTS | texts)[id], "id": id} for id in ids)), "utf-8")
@@ -209,7 +205,6 @@ def test_the_rest_is_asked_as_it_would_have_been(env: dict[str, str], tmp_path: 
     assert found[2]["text"] != before[2]["text"]
 
 
-@bug("the header is that of the first run, and the sequences before are lost")
 def test_a_trace_of_other_settings_is_not_gone_on_with(env: dict[str, str], whole: Whole, tmp_path: Path) -> None:
     """Guards a trace whose header tells of other settings than its sequences were made with."""
     out, trace = tmp_path / "out.jsonl", tmp_path / "trace.jsonl"
@@ -222,7 +217,6 @@ def test_a_trace_of_other_settings_is_not_gone_on_with(env: dict[str, str], whol
     assert trace.with_name("trace.jsonl.~1~").read_bytes() == whole.trace
 
 
-@bug("they are dropped, and no copy is kept")
 def test_other_prompts_stay_in_the_trace(env: dict[str, str], whole: Whole, tmp_path: Path) -> None:
     """Guards sequences lost where the records that belong to them stay."""
     out, trace = tmp_path / "out.jsonl", tmp_path / "trace.jsonl"
@@ -241,7 +235,7 @@ def test_other_prompts_stay_in_the_trace(env: dict[str, str], whole: Whole, tmp_
     [
         (["--resume"], ["--resume", "--output"]),
         (["--resume", "-o", "out.jsonl", "--format", "text"], ["--resume", "JSON"]),
-        pytest.param(["--resume", "-o", "-"], ["--resume"], marks=bug("a file of the name - is made")),
+        pytest.param(["--resume", "-o", "-"], ["--resume"]),
         (["--resume", "-o", "notes.txt"], ["notes.txt:1", "not a record"]),
         (["--checkpoint", "new", "--checkpoint-every", "0"], ["--checkpoint-every", "0"]),
         (["--checkpoint", "notes.txt"], ["notes.txt", "File exists"]),
@@ -280,7 +274,6 @@ def test_a_folder_that_cannot_be_written_to(name: str, env: dict[str, str], tmp_
     assert "Permission denied" in error_line(done)
 
 
-@bug("the records are set aside before the models are loaded")
 def test_a_run_that_cannot_start_sets_no_record_aside(
     env: dict[str, str], tiny: TinyModels, whole: Whole, tmp_path: Path
 ) -> None:
@@ -383,7 +376,7 @@ def test_a_run_that_is_stopped_goes_on(name: str, env: dict[str, str], tmp_path:
         assert code == 130
         n_finished = len(records(out.read_text("utf-8")))
         assert f"interrupted: {n_finished} of 4 prompts finished" in err
-        assert len(list(folder.glob("*.session"))) <= 2
+        assert len(list(folder.glob("*.session"))) <= 4, "two that run, two that had ended and were not read yet"
         assert not any(folder.glob(".*"))
     done = call(*plain, *options, env=env)
     assert (done.returncode, "goes on after" in done.stderr) == (0, True), done.stderr
@@ -434,8 +427,8 @@ def dying(moment: str, n: int) -> list[str]:
         ("a checkpoint is written", 7),
         ("a record is written", 2),
         ("a checkpoint is removed", 2),
-        pytest.param("a trace is written", 3, marks=bug("the record stands, its sequence is not in the trace")),
-        pytest.param("a checkpoint is removed", 3, marks=bug("where all records are there, run.json stays")),
+        pytest.param("a trace is written", 3),
+        pytest.param("a checkpoint is removed", 3),
     ],
 )
 def test_no_moment_is_a_bad_one(moment: str, n: int, env: dict[str, str], whole: Whole, tmp_path: Path) -> None:
@@ -444,7 +437,7 @@ def test_no_moment_is_a_bad_one(moment: str, n: int, env: dict[str, str], whole:
     command = ["-f", prompts_in(tmp_path), *SETTINGS, "-o", out, "--resume", "--checkpoint", folder]
     command += ["--trace", trace] if "trace" in moment else []
     assert run(*command, env=env, command=dying(moment, n)).returncode == -signal.SIGKILL
-    assert set(contents(tmp_path)) > {"prompts.jsonl", "unfinished/run.json"}
+    assert set(contents(tmp_path)) > {"prompts.jsonl"}
     done = call(*command, env=env)
     assert (done.returncode, done.stdout) == (0, "")
     assert results(out) == whole.results
@@ -529,7 +522,6 @@ def test_a_damaged_checkpoint_costs_time_only(
     assert_clean(tmp_path, unfinished)
 
 
-@bug("KeyError: a session has the index of its first run, and two sequences have one index")
 def test_a_checkpoint_is_found_by_its_id(env: dict[str, str], unfinished: Path, tmp_path: Path) -> None:
     """Guards a response that goes on in another prompt's place, where prompts were added or taken out."""
     options = ("--format", "jsonl", "--checkpoint", unfinished, "-P", "2", "--lanes", "1")
@@ -540,7 +532,6 @@ def test_a_checkpoint_is_found_by_its_id(env: dict[str, str], unfinished: Path, 
     assert found == {id: PROMPTS[id] for id in "bc"}
 
 
-@bug("it fails: 'the prompt has 62 tokens for the leader, the context 50'")
 def test_a_checkpoint_longer_than_the_context_is_full(env: dict[str, str], unfinished: Path, tmp_path: Path) -> None:
     """Guards a smaller --ctx-size that makes a failure of a response that has only come to its end."""
     options = ("--format", "jsonl", "-c", "50", "--checkpoint", unfinished)
@@ -550,7 +541,6 @@ def test_a_checkpoint_longer_than_the_context_is_full(env: dict[str, str], unfin
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
-@bug("AssertionError: a response that has ended is saved as if it had not")
 def test_two_responses_that_end_in_one_step(env: dict[str, str], tmp_path: Path) -> None:
     """Guards the second of them when the run ends at the first: by Ctrl-C, or here by a full disk."""
     options = (*SETTINGS, "-p", "1", "--max-tokens", "20", "-P", "2", "--lanes", "1", "--checkpoint", tmp_path / "c")
@@ -620,7 +610,7 @@ def test_a_full_disk_under_checkpoints_costs_no_record(
     done = call(*command, env=env)
     assert_disk_full(done)
     assert out.read_bytes() == whole.lines[0]
-    assert set(contents(folder)) == {"run.json"}
+    assert set(contents(folder)) == set()
     small_disk.grow()
     assert call(*command, env=env).returncode == 0
     assert results(out) == whole.results

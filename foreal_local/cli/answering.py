@@ -19,11 +19,11 @@ from ..errors import UsageError
 from ..gguf_file import fingerprint
 from ..results import Prompt, Result, Written, roles_of, settings_hash, with_seed
 from ..sequence import FinishReason, Role
-from .files import LineFile, check_writable, locked
+from .files import LineFile, OutputError, check_writable, locked
 from .loading import color_of, loading_bar, pair_of
 from .options import prompting_of, runtime_of
 from .output import AnswerPrinter, Totals, to_line, trace_header, trace_lines
-from .resume import keep_standing, keep_whole_traces, read_earlier
+from .resume import Plan, keep_whole_traces, plan_for, read_earlier
 
 if TYPE_CHECKING:
     from ..hub import PairEntry
@@ -35,6 +35,8 @@ class Run:
     def __init__(
         self, values: dict[str, Any], entry: PairEntry | None, settings: Generation, prompts: list[Prompt]
     ) -> None:
+        if values["output"] == "-":  # standard output, as JSON lines unless told otherwise
+            values = {**values, "output": None, "format": values["format"] or "jsonl"}
         self._values, self._settings, self._prompts = values, settings, prompts
         self._prompting, self._runtime = prompting_of(values), runtime_of(values)
         if values["parallel"] < 1:
@@ -55,11 +57,13 @@ class Run:
         self._output: LineFile | None = None
         self._trace: LineFile | None = None
         self._checkpoints: Checkpoints | None = None
+        self._hashes: dict[str, str] = {}
 
     def _refuse_one_file_twice(self) -> None:
         """What is written must not be what is read, or written twice: it would be set aside or mixed up."""
         values = self._values
         named = {"--output": values["output"], "--trace": values["trace"], "--file": values["file"]}
+        named["--checkpoint"] = values["checkpoint"]
         named |= {"the leader": self._pair.leader.path, "the draft": self._pair.draft.path}
         for option in ("--output", "--trace"):
             for other, path in named.items():
@@ -70,23 +74,25 @@ class Run:
         interrupted = False
         with contextlib.ExitStack() as stack:
             self._lock(stack)
-            done = self._settle()
+            plan = self._settle()
+            done = plan.done if plan else set()
             todo = [prompt for prompt in self._prompts if prompt.id not in done]
             if done:
                 self._note(f"{len(done)} of {len(self._prompts)} prompts are done already, in {self._values['output']}")
             if not todo:
+                self._apply(plan)
+                self._finish_checkpoints()
                 return 0
             engine = self._load(stack, len(todo))
-            # Only now: a run that cannot start must not set an older file aside.
-            self._open_files(stack, done)
+            self._open_files(stack, plan)
             started = time.perf_counter()
             try:
                 self._answer_all(engine, todo)
             except KeyboardInterrupt:
                 interrupted = True
             seconds, cost = time.perf_counter() - started, engine.cost
-            if self._checkpoints and self._totals.n_results == len(todo):
-                self._checkpoints.close()
+            if self._totals.n_results == len(todo):
+                self._finish_checkpoints()
         self._summarise(cost, seconds)
         if interrupted:
             self._note(f"interrupted: {self._totals.n_results} of {len(todo)} prompts finished" + self._kept())
@@ -105,23 +111,18 @@ class Run:
             stack.enter_context(locked(folder, "--checkpoint"))
             self._checkpoints.clean()
 
-    def _settle(self) -> set[str]:
-        """Settle the seed, and so what each prompt is answered with; the ids of prompts that are done already."""
+    def _settle(self) -> Plan | None:
+        """Settle the seed, and so what each prompt is answered with; with --resume, what stands of the output."""
         earlier = read_earlier(Path(self._values["output"])) if self._values["resume"] else None
         named = [replace(p, id=str(i) if p.id is None else p.id, index=i) for i, p in enumerate(self._prompts)]
         if self._settings.seed is None and earlier:
             unseeded = (str(p.id) for p in named if p.settings is None or p.settings.seed is None)
             self._settings = replace(self._settings, seed=earlier.seed(unseeded))
-        self._settings = self._checkpoints.with_seed(self._settings) if self._checkpoints else with_seed(self._settings)
+        checkpoints = self._checkpoints
+        self._settings = checkpoints.with_seed(self._settings) if checkpoints else with_seed(self._settings)
         self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
-        if not earlier:
-            return set()
-        hashes = {str(p.id): self._hash(p) for p in self._prompts}
-        done = keep_standing(earlier, hashes, ctx_size_of(self._pair, self._runtime), self._note)
-        if self._checkpoints:
-            for id in done:
-                self._checkpoints.remove(id, hashes[id])
-        return done
+        self._hashes = {str(p.id): self._hash(p) for p in self._prompts}
+        return plan_for(earlier, self._hashes, ctx_size_of(self._pair, self._runtime)) if earlier else None
 
     def _seeded(self, settings: Generation | None) -> Generation:
         settings = settings or self._settings
@@ -147,14 +148,29 @@ class Run:
             self._note(f"warning: {warning}")
         return engine
 
-    def _open_files(self, stack: contextlib.ExitStack, done: set[str]) -> None:
-        output, trace, resume = self._values["output"], self._values["trace"], self._values["resume"]
-        going_on = bool(trace and resume) and keep_whole_traces(Path(trace), done)
-        self._output, self._trace = self._open(output, resume), self._open(trace, going_on)
+    def _open_files(self, stack: contextlib.ExitStack, plan: Plan | None) -> None:
+        """Only once nothing can keep the run from starting: what is set aside here was somebody's."""
+        output, trace, done = self._values["output"], self._values["trace"], self._apply(plan)
+        header = trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
+        going_on = bool(trace and plan) and keep_whole_traces(Path(trace), header, self._hashes.keys() - done)
+        self._output, self._trace = self._open(output, plan is not None), self._open(trace, going_on)
         for file in filter(None, (self._output, self._trace)):
             stack.callback(file.close)
         if self._trace and not going_on:
-            self._trace.write(trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path)))
+            self._trace.write(header)
+
+    def _apply(self, plan: Plan | None) -> set[str]:
+        """Cut the output back to what stands, and forget what was unfinished of it; the ids that are done."""
+        if plan is None:
+            return set()
+        plan.apply(self._note)
+        for id in plan.done if self._checkpoints else ():
+            self._checkpoints.remove(id, self._hashes[id])  # type: ignore[union-attr]
+        return plan.done
+
+    def _finish_checkpoints(self) -> None:
+        if self._checkpoints:
+            self._checkpoints.close()
 
     def _open(self, path: str | None, append: bool) -> LineFile | None:
         if not path:
@@ -181,17 +197,29 @@ class Run:
                             continue
                         advance(0, True)
                         self._totals.add(item)
-                        if printer:
-                            printer.end()
-                            self._report(item)
-                            printer, self._n_printed = None, item.index + 1
-                        else:
-                            self._keep(item)
-                        if self._trace:
-                            self._trace.write(trace_lines(item))
+                        with self._traced(item):
+                            if printer:
+                                printer.end()
+                                self._report(item)
+                                printer, self._n_printed = None, item.index + 1
+                            else:
+                                self._keep(item)
             finally:
                 for index in sorted(self._waiting):  # finished, behind a prompt that was not
                     self._print_whole(self._waiting.pop(index))
+
+    @contextlib.contextmanager
+    def _traced(self, result: Result) -> Iterator[None]:
+        """The trace comes before the record, so that a record that stands has its trace; it goes on without."""
+        failed: OutputError | None = None
+        try:
+            if self._trace:
+                self._trace.write(trace_lines(result))
+        except OutputError as error:
+            failed = error
+        yield
+        if failed:
+            raise failed
 
     def _printer(self, index: int, starts_thinking: bool) -> AnswerPrinter:
         self._heading(index)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,8 @@ def locked(path: Path, name: str) -> Iterator[None]:
     if path.exists() and not path.is_file() and not path.is_dir():
         yield
         return
-    guard = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    real = Path(os.path.realpath(path))
+    guard = real / ".lock" if path.is_dir() else real.with_name(f".{real.name}.lock")
     lock = FileLock(guard, timeout=0)
     try:
         lock.acquire()
@@ -45,6 +47,8 @@ def locked(path: Path, name: str) -> Iterator[None]:
         raise UsageError(f"{name} {path} is in use by another run: wait for it, or name another") from None
     except OSError as error:
         raise OutputError(f"cannot lock {path}: {error.strerror or error}") from None
+    for scratch in real.parent.glob(f".{glob.escape(real.name)}.*.part"):  # of a run that was killed while it wrote
+        scratch.unlink(missing_ok=True)
     try:
         yield
     finally:

@@ -38,7 +38,7 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 @click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @option("--file", "-f", metavar="PATH", help="Prompts: a line each (text), or JSON objects (.jsonl); - is stdin.")
 @option("--prompt", multiple=True, metavar="TEXT", help="A prompt; repeatable.", envvar=None)
-@option("--output", "-o", metavar="FILE", help="Write the results here, each as soon as it is finished.")
+@option("--output", "-o", metavar="FILE", help="Write the results here, each as soon as it is finished; - is stdout.")
 @option("--format", type=click.Choice(["text", "jsonl"]), help="[default: text on stdout, jsonl with -o]")
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time.")
 @option("--trace", metavar="FILE", help="Write every decision here, one JSON object per line.")
