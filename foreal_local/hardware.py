@@ -38,22 +38,20 @@ class AttentionPlan:
     n_ubatch: int
 
 
-def plan_attention(
-    settings: Runtime, gpu: bool, n_heads: int, head_size: int, n_slots: int, n_ctx: int
-) -> AttentionPlan:
-    """What "auto" means: llama.cpp's choice on a GPU; on the CPU flash attention for batches only, where it pays.
+def plan_attention(settings: Runtime, gpu: bool, n_heads: int, head_size: int, n_cells: int) -> AttentionPlan:
+    """What "auto" means: llama.cpp's choice, but no flash attention for narrow heads on the CPU.
 
-    On the CPU flash attention works head by head, 64 numbers at a time: batches of models with such heads are
-    twice as fast with it, narrower heads and single sequences gain nothing (scripts/compare_parallel.py and
-    compare_llama.py measure it). Without it the scores take 4 bytes x n_heads x cells for each token of a
-    graph, so that they bound the graph, and long contexts need it. A quantised V cache needs it too.
+    There it takes 64 numbers of a head at a time: heads of 64, 128, ... are as fast with it or faster, batches
+    of them twice as fast, and narrower ones are slower (scripts/compare_llama.py and compare_parallel.py measure
+    it). Without it the scores take 4 bytes x n_heads x n_cells for each token of a graph, so that they bound the
+    graph, and long contexts need it. A quantised V cache needs it too.
     """
     choice = AttentionPlan(settings.flash_attention, settings.batch_size)
     quantised = settings.kv_type_v not in ("auto", "f32", "f16", "bf16")
-    in_batches = n_slots > 1 and head_size > 0 and head_size % 64 == 0
-    if settings.flash_attention != "auto" or gpu or quantised or in_batches:
+    suits = head_size > 0 and head_size % 64 == 0
+    if settings.flash_attention != "auto" or gpu or quantised or suits:
         return choice
-    n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_ctx * n_slots)
+    n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_cells)
     if n_rows < min(_FEWEST_ROWS, settings.batch_size):
         return choice
     return AttentionPlan("off", min(settings.batch_size, n_rows))
