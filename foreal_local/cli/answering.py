@@ -33,11 +33,17 @@ class Run:
     """One run of foreal-gen: its settings, where results go, what has been finished."""
 
     def __init__(
-        self, values: dict[str, Any], entry: PairEntry | None, settings: Generation, prompts: list[Prompt]
+        self,
+        values: dict[str, Any],
+        entry: PairEntry | None,
+        settings: Generation,
+        prompts: list[Prompt],
+        summary: bool = True,
     ) -> None:
         if values["output"] == "-":  # standard output, as JSON lines unless told otherwise
             values = {**values, "output": None, "format": values["format"] or "jsonl"}
         self._values, self._settings, self._prompts = values, settings, prompts
+        self._wants_summary = summary and not values["quiet"]
         self._prompting, self._runtime = prompting_of(values), runtime_of(values)
         if values["parallel"] < 1:
             raise UsageError(f"--parallel is {values['parallel']}, but must be 1 or more")
@@ -285,7 +291,7 @@ class Run:
         return f", kept in {self._output.path}" if self._output else ""
 
     def _summarise(self, cost: Any, seconds: float) -> None:
-        if self._quiet:
+        if not self._wants_summary:
             return
         rows = list(self._totals.lines(self._settings, cost, seconds))
         width = max(len(label) for label, _ in rows)

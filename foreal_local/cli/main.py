@@ -8,7 +8,12 @@ import click
 
 from .. import __version__
 
-_COMMANDS = {"chat": "Talk with a pair in the terminal.", "gen": "Answer a file of prompts."}
+_COMMANDS = {
+    "analyze": "Show where leader and drafts disagree.",
+    "bench": "Measure accuracy, work and time on problems with answers.",
+    "chat": "Talk with a pair in the terminal.",
+    "gen": "Answer a file of prompts.",
+}
 
 
 class LazyGroup(click.Group):

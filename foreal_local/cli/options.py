@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -27,7 +28,7 @@ from ..config import (
     Runtime,
     Sampling,
 )
-from ..errors import ForealError
+from ..errors import ForealError, UsageError
 
 if TYPE_CHECKING:
     from ..hub import PairEntry
@@ -85,7 +86,39 @@ def _all(*decorators: Callable[[Decorated], Decorated]) -> Callable[[Decorated],
     return decorate
 
 
+def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Settings of a file stand where neither the command line nor a variable says otherwise."""
+    if path is None:
+        return
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        settings = tomllib.loads(Path(path).read_text("utf-8-sig"))
+    except OSError as error:
+        raise CliError(UsageError(f"cannot read {path}: {error.strerror or error}")) from None
+    except ValueError as error:
+        raise CliError(UsageError(f"{path} is not TOML: {error}")) from None
+    known = {parameter.name for parameter in context.command.params}
+    values = {_LONG_NAMES.get(name, name).replace("-", "_"): value for name, value in settings.items()}
+    unknown = [name for name in values if name not in known or name == "config"]
+    if unknown:
+        raise CliError(UsageError(f"{path} sets {unknown[0]!r}: no option of {context.command_path}"))
+    context.default_map = {**(context.default_map or {}), **values}
+
+
+_LONG_NAMES = {"n": "lead_tokens", "p": "lead_prob", "k": "hits"}
+
 model_options = _all(
+    option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help="Settings from a TOML file, as foreal bench --recommend writes it: n, p, k, and any option by its name.",
+    ),
     option("--pair", metavar="NAME", help="A pair by name (models/pairs.toml, or your own).  [default: tiny]"),
     option("--leader", "-l", metavar="MODEL", help="Leader: a GGUF file, or owner/repo[:quant] on the hub."),
     option("--draft", "-d", metavar="MODEL", help="Draft: a GGUF file, or owner/repo[:quant] on the hub."),
@@ -193,7 +226,7 @@ def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, An
 def with_settings_of(entry: PairEntry, values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The values, those that nobody has given replaced by the pair's own settings."""
     own = {"lead_tokens": entry.n, "lead_prob": entry.p, "hits": entry.k, "temp": entry.temp, "top_p": entry.top_p}
-    default = click.core.ParameterSource.DEFAULT
+    default = click.core.ParameterSource.DEFAULT  # a --config file gives DEFAULT_MAP
     return values | {
         name: value
         for name, value in own.items()

@@ -1,0 +1,161 @@
+"""What a benchmark's responses amount to: accuracy, length, work and time of each setting, and against the leader.
+
+Knows records (dictionaries, as foreal-gen writes them) and grades; no model.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .grading import Verdict
+from .statistics import Estimate, bootstrap_mean, paired_bootstrap, wilson
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A graded response; `record` is foreal-gen's, {} for one that is only a text."""
+
+    problem: str
+    setting: str
+    sample: int
+    verdict: Verdict
+    text: str
+    record: Record = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """One setting's figures; means over its responses. `ratios`: to the reference setting, on the same problems."""
+
+    setting: str
+    n: int
+    verdicts: dict[str, int]
+    accuracy: Estimate
+    means: dict[str, float]
+    tokens_per_second: float
+    ratios: dict[str, Estimate]
+    accuracy_difference: Estimate | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+QUANTITIES: dict[str, Callable[[Record], float]] = {
+    "length": lambda r: r["usage"]["completion_tokens"],
+    "leader_share": lambda r: r["usage"]["leader_tokens"] / max(1, r["usage"]["completion_tokens"]),
+    "flops_generation": lambda r: r["cost"]["flops_generation"],
+    "flops_total": lambda r: r["cost"]["flops_total"],
+    "decode_tokens": lambda r: _both(r, "decode_tokens"),
+    "prefill_tokens": lambda r: _both(r, "prefill_tokens"),
+    "seconds": lambda r: r["seconds"],
+}
+RATIOS = ("length", "flops_generation", "flops_total", "seconds")
+
+
+def _both(record: Record, name: str) -> float:
+    return float(sum(record["cost"][role][name] for role in ("leader", "draft")))
+
+
+def measure(responses: list[Response], reference: str = "leader", seed: int = 0) -> list[Measures]:
+    """Each setting's figures, in the order in which the settings come first."""
+    by_setting: dict[str, list[Response]] = {}
+    for response in responses:
+        by_setting.setdefault(response.setting, []).append(response)
+    base = by_setting.get(reference, [])
+    return [_measured(name, found, base, seed) for name, found in by_setting.items()]
+
+
+def _measured(name: str, found: list[Response], base: list[Response], seed: int) -> Measures:
+    n_right = sum(response.verdict is Verdict.CORRECT for response in found)
+    records = [response.record for response in found if response.record]
+    means = {key: sum(map(value, records)) / len(records) for key, value in QUANTITIES.items()} if records else {}
+    n_tokens, seconds = means.get("length", 0.0), means.get("seconds", 0.0)
+    several = max(Counter(response.problem for response in found).values(), default=0) > 1
+    right = _by_problem(found, lambda response: float(response.verdict is Verdict.CORRECT))
+    accuracy = bootstrap_mean(list(right.values()), seed=seed) if several else wilson(n_right, len(found))
+    ratios: dict[str, Estimate] = {}
+    difference = None
+    if base and base is not found:
+        pairs = _paired(right, _by_problem(base, lambda response: float(response.verdict is Verdict.CORRECT)))
+        difference = paired_bootstrap(*pairs, seed=seed)
+        ratios["accuracy"] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
+        for key in RATIOS if records and base[0].record else ():
+            of = QUANTITIES[key]
+            pairs = _paired(*(_by_problem(some, lambda r, of=of: of(r.record)) for some in (found, base)))  # type: ignore[misc]
+            ratios[key] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
+    return Measures(
+        name,
+        len(found),
+        {str(v): n for v, n in Counter(response.verdict for response in found).items()},
+        accuracy,
+        means,
+        n_tokens / seconds if seconds else 0.0,
+        ratios,
+        difference,
+    )
+
+
+def _by_problem(responses: list[Response], value: Callable[[Response], float]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for response in responses:
+        found.setdefault(response.problem, []).append(value(response))
+    return found
+
+
+def _paired(one: dict[str, list[float]], other: dict[str, list[float]]) -> tuple[list[list[float]], list[list[float]]]:
+    shared = [problem for problem in one if problem in other]
+    return [one[problem] for problem in shared], [other[problem] for problem in shared]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """`setting` None: FoReaL does not pay here; `reason` says why, or what it saves."""
+
+    setting: str | None
+    reason: str
+
+
+def recommend(measures: list[Measures], loss: float, records: list[Record]) -> Recommendation:
+    """The setting that takes the least time among those whose accuracy is within `loss` (0 to 1) of the leader's."""
+    leader = next((m for m in measures if m.setting == "leader"), None)
+    tried = [m for m in measures if m.setting.startswith("foreal") and "seconds" in m.ratios]
+    if leader is None or not tried:
+        return Recommendation(None, "a recommendation needs leader and foreal responses of the same problems")
+    good = [m for m in tried if m.accuracy_difference is not None and m.accuracy_difference.value >= -loss]
+    price = _prices(records)
+    if not good:
+        best = max(tried, key=lambda m: m.accuracy.value)
+        return Recommendation(
+            None,
+            f"FoReaL does not pay here: no setting keeps within {loss:.0%} of the leader's accuracy "
+            f"({leader.accuracy.value:.1%}); the best, {best.setting}, has {best.accuracy.value:.1%}{price}",
+        )
+    best = min(good, key=lambda m: m.ratios["seconds"].value)
+    ratio = best.ratios["seconds"].value
+    if ratio >= 1.0:
+        return Recommendation(
+            None, f"FoReaL does not pay here: the fastest setting, {best.setting}, takes {ratio:.2f} of the time{price}"
+        )
+    return Recommendation(
+        best.setting,
+        f"{best.setting}: {best.accuracy.value:.1%} right (leader {leader.accuracy.value:.1%}) in {ratio:.2f} of the "
+        f"time, with {best.ratios['flops_generation'].value:.2f} of its FLOPs of generation{price}",
+    )
+
+
+def _prices(records: list[Record]) -> str:
+    """What reading a token costs the leader against writing one: the catch-up is paid with it."""
+    costs = [record["cost"]["leader"] for record in records if record]
+    written = [c["seconds"] / c["decode_tokens"] for c in costs if c["prefill_tokens"] * 4 < c["decode_tokens"]]
+    mixed = [(c["seconds"], c["decode_tokens"], c["prefill_tokens"]) for c in costs if c["prefill_tokens"]]
+    if not written or not mixed:
+        return ""
+    decode = sum(written) / len(written)
+    spent = sum(seconds - decode * n_decode for seconds, n_decode, _ in mixed)
+    prefill = max(0.0, spent) / sum(n for _, _, n in mixed)
+    return f"; here the leader reads a token in about {prefill / decode:.2f} of the time that it takes to write one"
