@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .config import Generation, Prompting
 from .engine import Engine
-from .errors import ContextFullError, SequenceError, UsageError
+from .errors import ContextFullError, SequenceError, SessionError, UsageError
 from .interrupt import watching_interrupts
 from .ledger import Cost
 from .loops import LoopGuard, ThinkingMeter
@@ -74,6 +74,7 @@ class Conversation:
         self.cost = {role: Cost() for role in Role}
         self.notes: list[str] = []
         self.result: Result | None = None
+        self._reading = False
         self._held: dict[Role, list[int]] = {role: [] for role in engine.roles}
 
     # ---------------------------------------------------------------- asking
@@ -106,7 +107,10 @@ class Conversation:
         return self.messages.pop().content if self.messages else None
 
     def set_system(self, text: str | None) -> None:
-        self.prompting = replace(self.prompting, system=text)
+        """UsageError, and no change, where a template has no place for it."""
+        prompting = replace(self.prompting, system=text)
+        self.engine.encode([{"role": "user", "content": "."}], prompting)
+        self.prompting = prompting
 
     def set_thinking(self, on: bool) -> None:
         """Ask the chat template for reasoning or none, where it knows `enable_thinking`."""
@@ -117,8 +121,8 @@ class Conversation:
         self.messages.clear()
 
     def drop_oldest(self) -> bool:
-        """Forget the first question and its answer; the last question stays."""
-        if len(self.messages) < 3:
+        """Forget the first question and its answer."""
+        if len(self.messages) < 2:
             return False
         del self.messages[:2]
         return True
@@ -149,6 +153,7 @@ class Conversation:
         sequence = Sequence(str(len(self.messages)), len(self.messages), settings, ids)
         asked = Asked(Prompt(_as_dicts(self.messages)), "", self.engine.ctx_size, encoded.starts_thinking)
         scheduler = self.engine.scheduler(keep=True)
+        self._reading = True
         try:
             with watching_interrupts(self.engine.abort):
                 yield from self._read(sequence)
@@ -162,6 +167,7 @@ class Conversation:
 
     def _write(self, scheduler: Scheduler, sequence: Sequence, starts_thinking: bool) -> Iterator[Written]:
         guard, thinking = LoopGuard(), ThinkingMeter(starts_thinking)
+        self._reading = False
         scheduler.add(sequence)
         while not scheduler.idle:
             for _, tokens, _ in self.engine.uninterrupted(scheduler.step):
@@ -186,7 +192,9 @@ class Conversation:
         """The answer, whole or stopped, becomes a message; the caches hold what they hold now."""
         sequence.finish(FinishReason.CANCELLED)
         for role, view in sequence.views.items():
-            self._held[role] = view.ids[: self._model(role).cached(0)]
+            # Stopped while it was read: the caches may still be those of the turn before, or cleared.
+            known = self._held[role] if self._reading else view.ids
+            self._held[role] = known[: self._model(role).cached(0)]
             self.cost[role].add(sequence.cost[role])
         spans: list[tuple[str, int]] = []
         for token in sequence.tokens:
@@ -258,15 +266,19 @@ class Conversation:
         states = {role: self._model(role).save(0) for role, ids in self._held.items() if ids}
         write_stored(path, KIND, content, states, self.engine.identity)
 
-    def load(self, path: Path, with_settings: bool = True) -> None:
+    def load(self, path: Path) -> None:
         """The conversation of a file; where its states cannot be put back (`notes` say why), its text is evaluated."""
         stored = read_stored(path, KIND, self.engine.identity)
         content = stored.content
-        self.messages = [Message(**{**m, "spans": [tuple(span) for span in m["spans"]]}) for m in content["messages"]]
-        if with_settings:
-            self.settings, self.prompting = settings_from_dict(content["settings"]), Prompting(**content["prompting"])
-            self.think_budget = content["think_budget"]
-        self.cost = {Role(role): Cost(**cost) for role, cost in content["cost"].items()}
+        try:
+            messages = [Message(**{**m, "spans": [tuple(span) for span in m["spans"]]}) for m in content["messages"]]
+            settings, prompting = settings_from_dict(content["settings"]), Prompting(**content["prompting"])
+            cost = {Role(role): Cost(**cost) for role, cost in content["cost"].items()}
+            think_budget, held = content["think_budget"], {Role(r): list(ids) for r, ids in content["held"].items()}
+        except Exception as error:  # the digest was right: another program wrote this
+            raise SessionError(f"{path} holds no conversation of this version ({error!r})") from None
+        self.messages, self.cost = messages, cost
+        self.settings, self.prompting, self.think_budget = settings, prompting, think_budget
         self.notes = stored.notes
         for role in self._held:
             self._model(role).release(0)
@@ -279,7 +291,7 @@ class Conversation:
             except SequenceError as error:
                 self.notes.append(f"the {role}: {error}; its text is evaluated again")
                 continue
-            self._held[role] = list(content["held"][role][: state.n_tokens])
+            self._held[role] = held.get(role, [])[: state.n_tokens]
 
 
 def _as_dicts(messages: list[Message]) -> Messages:

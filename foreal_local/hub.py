@@ -158,12 +158,12 @@ def _from_hub(name: HubName) -> Path:
         try:
             return _from_cache(name)
         except ForealError:
-            raise _explain(error, name) from error
+            raise explain(error, name) from error
     file = choose_file([sibling.rfilename for sibling in info.siblings or []], name)
     try:
         paths = [hf_hub_download(name.repo, part) for part in parts(file)]
     except Exception as error:
-        raise _explain(error, name) from error
+        raise explain(error, name) from error
     return Path(paths[0])
 
 
@@ -218,7 +218,7 @@ def _progress_bars(wanted: bool) -> Iterator[None]:
         enable_progress_bars()
 
 
-def _explain(error: Exception, name: HubName) -> ForealError:
+def explain(error: Exception, name: HubName) -> ForealError:
     """The library's error as one of ours. Connection errors differ between its versions: the rest."""
     from huggingface_hub import constants, errors
 

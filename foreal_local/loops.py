@@ -7,20 +7,20 @@ from collections import deque
 from .sequence import Token
 from .text import ReasoningSplitter
 
-_N_REMEMBERED = 24  # sentences
-_N_SAME = 5  # times that one of them may come
-_SHORTEST = 12  # characters; shorter sentences ("Okay.") may come often
+_LONGEST_ROUND, _N_ROUNDS = 6, 4  # sentences that come again and again in the same order, and how often
+_N_SAME = 12  # times that one sentence may come among the last of them, whatever stands between
+_SHORTEST = 12  # characters of a round; shorter ones ("Okay.") may come often
 _TAIL, _LONGEST_PERIOD, _N_PERIODS = 480, 96, 5  # characters, for what repeats without an end of a sentence
 
 
 class LoopGuard:
-    """Says when a response repeats itself: a sentence many times among the last ones, or the same few words.
+    """Says when a response repeats itself: the same few sentences, or the same few words, over and over.
 
     `found`: what was repeated.
     """
 
     def __init__(self) -> None:
-        self._sentences: deque[str] = deque(maxlen=_N_REMEMBERED)
+        self._sentences: deque[str] = deque(maxlen=_LONGEST_ROUND * _N_ROUNDS)
         self._open, self._number = "", 0
         self._tail = ""
         self.found = ""
@@ -37,11 +37,19 @@ class LoopGuard:
         return bool(tokens) and self._periodic()
 
     def _ended(self) -> bool:
-        sentence, self._open = " ".join(self._open.split()), ""
-        self._sentences.append(sentence)
-        if len(sentence) >= _SHORTEST and self._sentences.count(sentence) >= _N_SAME:
-            self.found = sentence
-        return bool(self.found)
+        self._sentences.append(" ".join(self._open.split()))
+        self._open = ""
+        said = list(self._sentences)
+        if len(said[-1]) >= _SHORTEST and said.count(said[-1]) >= _N_SAME:
+            self.found = said[-1]
+            return True
+        for n in range(1, min(_LONGEST_ROUND, len(said) // _N_ROUNDS) + 1):
+            n_rounds = _N_ROUNDS + (n == 1)
+            last = said[-n:]
+            if said[-n * n_rounds :] == last * n_rounds and len(" ".join(last)) >= _SHORTEST:
+                self.found = last[0]
+                return True
+        return False
 
     def _periodic(self) -> bool:
         tail = self._tail

@@ -34,6 +34,7 @@ EPILOG = """\b
 Examples:
   foreal bench --limit 200 -o bench.jsonl
   foreal bench --grid 'n=5,15,25;p=0.2,0.6,1.0' -o grid.jsonl --recommend best.toml
+  foreal bench --limit 50 -o bench.jsonl --report report    # report/report.html and figures
   foreal bench -l leader.gguf -d draft.gguf --problems MATH-500 --samples 4 -o math.jsonl
   foreal bench --problems MATH-500 --responses answers.jsonl      # grade what is there, without a model
 A run that was stopped goes on from its --output.
@@ -52,6 +53,7 @@ Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 @option("--output", "-o", metavar="FILE", help="Every response, as JSON lines; a stopped run goes on from it.")
 @option("--json", "figures", metavar="FILE", help="The figures of the table, as JSON.", envvar=None)
 @option("--recommend", metavar="FILE", help="Write the fastest good setting as a file for --config.", envvar=None)
+@option("--report", metavar="DIR", help="Write a page and figures there; needs matplotlib.", envvar=None)
 @option("--loss", type=float, default=5.0, metavar="POINTS", help="Accuracy that a recommendation may lose.")
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time; 1 for honest times.")
 @option("--quiet", "-q", is_flag=True, help="No progress.")
@@ -70,18 +72,22 @@ def main(context: click.Context, /, **values: Any) -> None:
     from ..evaluation.datasets import load_problems
     from .loading import named_pair
 
+    if values["report"]:
+        from ..evaluation.report import check_folder
+
+        check_folder(Path(values["report"]))
     problems = load_problems(
         values["problems"], limit=values["limit"], seed=values["seed"] or 0, offline=values["offline"]
     )
     if values["responses"]:
-        responses, code = _given(Path(values["responses"]), problems), 0
+        entry, (responses, code) = None, (_given(Path(values["responses"]), problems), 0)
     else:
         values = typed_models(values, context)
         entry = named_pair(values)
         if entry:
             values = with_settings_of(entry, values, context)
         responses, code = _answered(values, entry, problems)
-    _tell(responses, values)
+    _tell(responses, values | ({"report": None} if code == 130 else {}), entry)
     sys.exit(code)
 
 
@@ -170,7 +176,7 @@ def _modes(text: str) -> list[Mode]:
 
 
 # ---------------------------------------------------------------- what is told
-def _tell(responses: list[Response], values: dict[str, Any]) -> None:
+def _tell(responses: list[Response], values: dict[str, Any], entry: PairEntry | None) -> None:
     from ..evaluation.measures import measure, recommend
     from ..session import write_beside
 
@@ -190,6 +196,10 @@ def _tell(responses: list[Response], values: dict[str, Any]) -> None:
         lines = [f"# {found.reason}", *(f"{name} = {value}" for name, value in settings.items())]
         write_beside(Path(values["recommend"]), ["".join(f"{line}\n" for line in lines).encode()])
         click.echo(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
+    if values["report"]:
+        from .reports import report_bench
+
+        click.echo(f"\nreport: {report_bench(values, entry, responses, measures, found)}")
 
 
 def table(measures: list[Measures]) -> list[str]:

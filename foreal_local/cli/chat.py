@@ -29,6 +29,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..config import Prompting
     from ..conversation import Conversation
     from ..engine import Engine
     from ..hub import PairEntry
@@ -135,12 +136,7 @@ class _Opener:
         self._pair = pair_of(values, entry, set(Role))
         self._engine: Engine | None = None
         stack.callback(self._close)
-        prompting = prompting_of(values)
-        if values["thinking"] is not None:
-            prompting = replace(
-                prompting, template_args={**prompting.template_args, "enable_thinking": values["thinking"]}
-            )
-        self._prompting, self._settings = prompting, generation_of(values)
+        self._prompting, self._settings = _prompting(values), generation_of(values)
         self.about: list[str] = []
 
     def _close(self) -> None:
@@ -182,17 +178,37 @@ class _Opener:
         ]
 
 
+_FIELDS = {"lead_tokens": "n", "lead_prob": "p", "hits": "k"}
+_SAMPLING = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
+
+
 def _apply_typed(conversation: Conversation, context: click.Context, values: dict[str, Any]) -> None:
     """What was typed at the start of this chat goes before what its session has."""
-    from .chat_commands import budget_of, changed
+    from .chat_commands import budget_of
 
-    names = {"lead_tokens": "n", "lead_prob": "p", "hits": "k", "temp": "temp", "top_p": "top-p", "top_k": "top-k"}
-    names |= {"min_p": "min-p", "seed": "seed", "max_tokens": "max-tokens", "mode": "mode"}
     default = click.core.ParameterSource.DEFAULT
-    for option_name, name in names.items():
-        if context.get_parameter_source(option_name) is not default:
-            conversation.settings = changed(conversation.settings, name, str(values[option_name]))
-    if context.get_parameter_source("think_budget") is not default:
+    typed = {name for name in values if context.get_parameter_source(name) is not default}
+    own, asked = conversation.settings, generation_of(values)
+    method_names = typed & {*_FIELDS, "hits_from", "boundaries", "compare"}
+    method = {_FIELDS.get(n, n): getattr(asked.method, _FIELDS.get(n, n)) for n in method_names}
+    sampling = {name: getattr(asked.sampling, name) for name in typed & {*_SAMPLING}}
+    rest = {name: getattr(asked, name) for name in typed & {"mode", "seed", "max_tokens", "stop"}}
+    method, sampling = replace(own.method, **method), replace(own.sampling, **sampling)  # type: ignore[assignment]
+    conversation.settings = replace(own, method=method, sampling=sampling, **rest)  # type: ignore[arg-type]
+    if "think_budget" in typed:
         conversation.think_budget = budget_of(str(values["think_budget"]))
-    if context.get_parameter_source("system") is not default:
+    if "system" in typed:
         conversation.set_system(values["system"])
+    prompting = conversation.prompting
+    if "raw" in typed:
+        prompting = replace(prompting, raw=values["raw"])
+    if typed & {"template_arg", "thinking"}:
+        prompting = replace(prompting, template_args={**prompting.template_args, **_prompting(values).template_args})
+    conversation.prompting = prompting
+
+
+def _prompting(values: dict[str, Any]) -> Prompting:
+    prompting = prompting_of(values)
+    if values["thinking"] is None:
+        return prompting
+    return replace(prompting, template_args={**prompting.template_args, "enable_thinking": values["thinking"]})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,11 +23,7 @@ class SlashCommand:
 
 COMMANDS = (
     SlashCommand("help", "", "these commands"),
-    SlashCommand(
-        "set",
-        "NAME VALUE",
-        "a setting: n, p, k, temp, top-p, top-k, min-p, seed, max-tokens, think-budget, thinking, mode",
-    ),
+    SlashCommand("set", "NAME VALUE", "change a setting; their names stand below"),
     SlashCommand("show", "", "models and settings"),
     SlashCommand("mode", "foreal|leader|draft", "who writes"),
     SlashCommand("system", "[TEXT]", "set the system message; without a text, remove it"),
@@ -48,7 +45,7 @@ NAMES = {f"/{command.name}": command for command in COMMANDS} | {"/quit": COMMAN
 
 def parse(text: str) -> tuple[SlashCommand, str]:
     """The command of a line that begins with a slash, and its argument; UsageError suggests the nearest."""
-    name, _, argument = text.strip().partition(" ")
+    name, argument = [*text.strip().split(None, 1), ""][:2]
     command = NAMES.get(name.lower())
     if command is None:
         near = difflib.get_close_matches(name.lower(), NAMES, 1, 0.5)
@@ -64,7 +61,9 @@ def parse(text: str) -> tuple[SlashCommand, str]:
 def help_lines() -> list[str]:
     rows = [(f"/{command.name} {command.argument}".rstrip(), command.about) for command in COMMANDS]
     width = max(len(left) for left, _ in rows)
+    names = textwrap.wrap(", ".join(SETTINGS), 79 - width - 2)
     return [f"{left:<{width}}  {about}" for left, about in rows] + [
+        *(f"{'' if i else 'settings':<{width}}  {line}" for i, line in enumerate(names)),
         f"{'Alt-Enter':<{width}}  a line more; several lines also between two " + '"""',
         f"{'Ctrl-C':<{width}}  stop the answer, or clear the line",
     ]

@@ -28,7 +28,10 @@ def read_message(source: Source, prompt: str = ">>> ", default: str = "") -> str
     text = text.lstrip()[len(FENCE) :]
     lines = [text]
     while not lines[-1].rstrip().endswith(FENCE):
-        lines.append(source.read("... "))
+        try:
+            lines.append(source.read("... "))
+        except EOFError:  # the input ends inside: what is there is the message
+            lines.append(FENCE)
     lines[-1] = lines[-1].rstrip()[: -len(FENCE)]
     return "\n".join(lines).strip("\n")
 

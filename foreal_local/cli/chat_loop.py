@@ -23,7 +23,7 @@ from ..session import write_beside
 from ..text import END_THINK, split_reasoning
 from .chat_commands import budget_of, changed, describe, help_lines, parse, thinking_of
 from .chat_input import LineEditor, Source, read_message
-from .chat_screen import Screen, figures, gauge, totals
+from .chat_screen import Screen, count, ending_of, figures, gauge, totals
 
 _NEARLY_FULL = 0.85
 Reopen = Callable[[int | None, Mode], Conversation]
@@ -42,7 +42,7 @@ class Chat:
         self._reopen, self._about = reopen, about
         self._source: Source | None = None
         self._leaving = self._announced = False
-        self._n_answers = self._n_used = 0
+        self._n_used = 0
 
     # ---------------------------------------------------------------- the loop
     def run(self, source: Source) -> int:
@@ -50,8 +50,8 @@ class Chat:
         self._source = source
         code = 0
         while not self._leaving:
-            self._n_used = self.conversation.n_prompt()
             try:
+                self._n_used = self.conversation.n_prompt()
                 text = read_message(source).strip()
             except KeyboardInterrupt:
                 continue
@@ -88,15 +88,17 @@ class Chat:
         return f" {' · '.join(parts)}"
 
     # ---------------------------------------------------------------- answers
-    def _ask(self, text: str) -> None:
+    def _ask(self, text: str) -> bool:
+        """False where there was no room, and the user left it so."""
         while True:
             try:
                 answer = self.conversation.ask(text)
                 break
             except ContextFullError as error:
                 if not self._make_room(str(error)):
-                    return
+                    return False
         self._show(answer)
+        return True
 
     def _show(self, answer: Iterator[Event]) -> None:
         view, started, first = self.screen.answer(), time.perf_counter(), None
@@ -114,18 +116,21 @@ class Chat:
                 stopped = True
             if hung_up:
                 self._keep()
-                raise SystemExit(129)
+                raise SystemExit(128 + hung_up[0])
             view.end()
             self._close(time.perf_counter() - started, first, stopped)
 
     def _close(self, seconds: float, first: float | None, stopped: bool) -> None:
         conversation, result = self.conversation, self.conversation.result
         assert result is not None
-        self._n_answers += 1
         if result.finish_reason is FinishReason.ERROR:
             self.screen.note(f"failed: {result.error}")
         if self.screen.is_terminal:
             self.screen.note(figures(result, seconds, first))
+        elif (ending := ending_of(result)) and result.finish_reason is not FinishReason.ERROR:
+            self.screen.note(
+                f"answer {len(conversation.messages) // 2}: {ending} after {count(len(result.tokens), 'token')}"
+            )
         for note in conversation.notes:
             self.screen.note(note)
         conversation.notes.clear()
@@ -160,7 +165,7 @@ class Chat:
                 return False
         elif choice == "c":
             self.conversation.clear()
-        elif choice.isdigit():
+        elif choice.isdecimal():
             self._move(int(choice), self.conversation.settings.mode)
         else:
             return False
@@ -221,7 +226,7 @@ class Chat:
         self.screen.line(f"session   {self.session or 'none (--session NAME keeps one)'}")
 
     def do_system(self, argument: str) -> None:
-        self.conversation.set_system(argument or None)
+        self.conversation.set_system(argument or None)  # an error, and no change, where a template has no place for it
         self.screen.note(f"system message: {argument}" if argument else "no system message")
 
     def do_regen(self, _: str) -> None:
@@ -237,13 +242,18 @@ class Chat:
         if not asked:
             raise UsageError("there is no question to edit yet")
         text = self._edited(asked[-1]).strip()
+        before = list(self.conversation.messages)
         if text:
             self.conversation.undo()
-            self._ask(text)
+            if not self._ask(text):
+                self.conversation.messages = before
 
     def _edited(self, text: str) -> str:
         if os.environ.get("VISUAL") or os.environ.get("EDITOR"):
-            return click.edit(text, require_save=False) or ""
+            try:
+                return click.edit(text, require_save=False) or ""
+            except click.ClickException as error:
+                raise UsageError(f"{error.format_message()}: $VISUAL or $EDITOR names an editor") from None
         assert self._source is not None
         try:
             return self._source.read("edit> ", default=text)
@@ -251,8 +261,7 @@ class Chat:
             return ""
 
     def do_read(self, argument: str) -> None:
-        name, _, text = argument.partition(" ")
-        path = Path(name).expanduser()
+        path, text = _file_and_rest(argument)
         try:
             content = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -264,7 +273,7 @@ class Chat:
         if argument == "last":
             answers = [message for message in self.conversation.messages if message.role == "assistant"]
             reasoning = split_reasoning(answers[-1].content, False)[0] if answers else ""
-            self.screen.line(reasoning or "the last answer has no reasoning")
+            self.screen.paragraph(reasoning or "the last answer has no reasoning")
         elif argument in ("show", "hide"):
             self.screen.show_thinking = argument == "show"
             self.screen.note(f"reasoning is {'shown' if argument == 'show' else 'hidden'}")
@@ -278,7 +287,7 @@ class Chat:
         self.screen.note(f"colors are {argument}")
 
     def do_stats(self, _: str) -> None:
-        for line in totals(self.conversation.cost, self._n_answers):
+        for line in totals(self.conversation.cost, sum(m.role == "assistant" for m in self.conversation.messages)):
             self.screen.line(line)
 
     def do_save(self, argument: str) -> None:
@@ -326,17 +335,18 @@ class Chat:
         )
         for message in last:
             if message.role == "user":
-                self.screen.line(f">>> {message.content}")
+                self.screen.paragraph(f">>> {message.content}")
             else:
                 self._show_again(message)
 
     def _show_again(self, message: Message) -> None:
-        visible = split_reasoning(message.content, False)[1]
+        visible = split_reasoning(message.content, False)[1].rstrip()
         spans, end = [], len(message.content)
         for author, n in reversed(message.spans):
             spans.append((Role(author), message.content[max(0, end - n) : end]))
             end -= n
-        keep = len(visible)
+        n_surplus = len(message.content) - len(message.content.rstrip())
+        keep = len(visible) + n_surplus
         shown: list[tuple[Role, str]] = []
         for role, text in spans:
             shown.append((role, text[-keep:] if keep < len(text) else text))
@@ -345,7 +355,7 @@ class Chat:
                 break
         for role, text in reversed(shown if visible else []):
             self.screen.words(text, role, thinking=False)
-        self.screen.line()
+        self.screen.end_line()
 
 
 def editor_for(chat: Chat, history: Path) -> LineEditor:
@@ -380,11 +390,13 @@ def _without_echo() -> Iterator[None]:
     try:
         import termios
 
-        keys = sys.stdin.fileno()
-        before = termios.tcgetattr(keys)
+        keys = sys.stdin.fileno() if sys.stdin.isatty() else -1
     except (ImportError, OSError, ValueError, AttributeError):  # Windows, or no terminal
+        keys = -1
+    if keys < 0:
         yield
         return
+    before = termios.tcgetattr(keys)
     silent = termios.tcgetattr(keys)
     silent[3] &= ~termios.ECHO
     termios.tcsetattr(keys, termios.TCSANOW, silent)
@@ -393,6 +405,16 @@ def _without_echo() -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError, termios.error):
             termios.tcsetattr(keys, termios.TCSANOW, before)
+
+
+def _file_and_rest(argument: str) -> tuple[Path, str]:
+    """A file's name, which may have spaces, and the text after it."""
+    words = argument.split(" ")
+    for n in range(len(words), 0, -1):
+        path = Path(" ".join(words[:n])).expanduser()
+        if path.is_file():
+            return path, " ".join(words[n:])
+    return Path(words[0]).expanduser(), " ".join(words[1:])
 
 
 def _short(text: str) -> str:

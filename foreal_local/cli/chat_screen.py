@@ -18,6 +18,7 @@ from ..sequence import FinishReason, Role
 from ..text import ReasoningSplitter
 
 _RESET = "\x1b[0m"
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PARTS = re.compile(r"\s+|\S+")
 _DIM, _BOLD, _UNDERLINE, _CYAN = "2", "1", "4", "36"
 
@@ -58,10 +59,15 @@ class Screen:
     def note(self, text: str) -> None:
         """A dim line; on a pipe it goes to stderr, so that answers stay plain."""
         if self.is_terminal:
-            for part in textwrap.wrap(text, shutil.get_terminal_size().columns - 1) or [""]:
-                self.line(self.style(part, _DIM))
+            self.paragraph(text, _DIM)
         else:
             print(text, file=sys.stderr, flush=True)
+
+    def paragraph(self, text: str, *codes: str) -> None:
+        """Lines of the program's own, of any length, broken between words."""
+        for line in _harmless(text).split("\n"):
+            for part in textwrap.wrap(line, max(10, shutil.get_terminal_size().columns - 1)) or [""]:
+                self.line(self.style(part, *codes))
 
     def style(self, text: str, *codes: str) -> str:
         return f"\x1b[{';'.join(codes)}m{text}{_RESET}" if self.styled and codes and text else text
@@ -70,8 +76,8 @@ class Screen:
         """A line that the next output replaces."""
         if self.styled:
             width = shutil.get_terminal_size().columns
-            self._write(f"\r{self.style(text[: width - 1], _DIM)}\x1b[K")
             self._status = True
+            self._write(f"\r{self.style(text[: width - 1], _DIM)}\x1b[K")
 
     def clear_status(self) -> None:
         if self._status:
@@ -100,6 +106,7 @@ class Screen:
         if not self.is_terminal:
             self._put(text)
             return
+        text = _harmless(text)
         for part in _PARTS.findall(text):
             if part.isspace():
                 self.flush()
@@ -126,15 +133,25 @@ class Screen:
         if newline:
             self._put(before + newline)
             self._column = 0
-        if self._column + len(after) >= shutil.get_terminal_size().columns:
+        for character in after:
+            self._space_character(character)
+
+    def _space_character(self, after: str) -> None:
+        width = 8 - self._column % 8 if after == "\t" else 1
+        if self._column + width >= shutil.get_terminal_size().columns:
             self._put("\n")
             self._column = 0
         else:
             self._put(after)
-            self._column += len(after)
+            self._column += width
 
     def answer(self) -> AnswerView:
         return AnswerView(self)
+
+
+def _harmless(text: str) -> str:
+    """Without characters that would steer the terminal."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
 class AnswerView:
@@ -162,10 +179,12 @@ class AnswerView:
             self._show(thinking, text)
         self._screen.clear_status()
         self._screen.end_line()
+        if self._thinking is None and not self._screen.is_terminal:
+            self._screen.line()  # an answer line of its own, even when it is empty
 
     def _show(self, thinking: bool, text: str) -> None:
         if thinking and not self._screen.show_thinking:
-            self._screen.status(f"thinking: {self._n_hidden} tokens")
+            self._screen.status(f"thinking: {count(self._n_hidden, 'token')}")
             return
         if self._thinking != thinking:
             text = text.lstrip("\n")
@@ -180,12 +199,12 @@ class AnswerView:
 def figures(result: Result, seconds: float, first: float | None) -> str:
     """The line after an answer."""
     sequence, n_tokens = result.sequence, len(result.tokens)
-    parts = [f"{n_tokens} token{'' if n_tokens == 1 else 's'}"]
+    parts = [count(n_tokens, "token")]
     if n_tokens:
         parts.append(f"leader {sequence.n_written(Role.LEADER) / n_tokens:.0%}")
         if sequence.n_led or sequence.n_handoffs:
-            handoffs = f"{sequence.n_handoffs} handoff{'' if sequence.n_handoffs == 1 else 's'}"
-            parts.append(f"{sequence.n_led} of {sequence.n_sentences} sentences led, {handoffs}")
+            handoffs = count(sequence.n_handoffs, "handoff")
+            parts.append(f"{sequence.n_led} of {count(sequence.n_sentences, 'sentence')} led, {handoffs}")
     if n_tokens and seconds > 0:
         parts.append(f"{n_tokens / seconds:.0f} tokens/s")
     if first is not None:
@@ -193,8 +212,17 @@ def figures(result: Result, seconds: float, first: float | None) -> str:
     if result.flops.leader_only_generation:
         ratio = result.flops.generation / result.flops.leader_only_generation
         parts.append(f"FLOPs {ratio:.0%} of the leader alone")
-    ending = _ENDINGS.get(result.finish_reason)
+    ending = ending_of(result)
     return " · ".join(parts + ([ending] if ending else []))
+
+
+def ending_of(result: Result) -> str | None:
+    """How an answer ended that did not end by itself."""
+    return _ENDINGS.get(result.finish_reason)
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
 
 
 _ENDINGS = {
@@ -207,7 +235,7 @@ _ENDINGS = {
 
 def totals(cost: dict[Role, Cost], n_answers: int) -> Iterator[str]:
     """The lines of /stats."""
-    yield f"{n_answers} answer{'' if n_answers == 1 else 's'}"
+    yield count(n_answers, "answer")
     for role, work in cost.items():
         if work.tokens:
             yield (

@@ -1,0 +1,1 @@
+"""Experiments on a pair: problem sets, grading, statistics."""

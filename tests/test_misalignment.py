@@ -1,0 +1,407 @@
+"""What models say along written responses, and the figures made of it: fakes, and flags whose figures are known."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from fakes import DRAFT, DRAFT_PIECES, END, ID, LEADER, PIECES, SPECIAL, FakeModel, FakePair, FakeVocabulary, ids_of
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import SETTINGS, new_sequence, prompt_of, run_all
+
+from foreal_local.config import COMPARE, HITS_FROM, Method, Mode
+from foreal_local.decode import Judge, Write, Written, lead
+from foreal_local.evaluation.handoffs import GRID, handoff
+from foreal_local.evaluation.judging import (
+    END_OF_TEXT,
+    Judgement,
+    Opinions,
+    Reading,
+    opinion,
+    opinions,
+    sentences_of,
+    texts_of,
+    view_of,
+)
+from foreal_local.evaluation.misalignment import Meter, Misalignment, direction, sign_flip
+from foreal_local.evaluation.statistics import Estimate
+from foreal_local.evaluation.words import misaligned_words, piece_word, word_at
+from foreal_local.sentences import Rule
+from foreal_local.sequence import Role
+from foreal_local.sequence import Sequence as Stream
+
+N_SLOTS = 3
+
+
+def silent(_n: int) -> None:
+    pass
+
+
+def said_by(model: FakeModel, prompts: list[list[int]], texts: list[list[int]], vocabulary: FakeVocabulary):
+    """A fake's opinions along responses in the leader's ids, and how it reads those."""
+
+    def translate(token: int) -> tuple[int, ...]:
+        return vocabulary.translate(LEADER, token, model.role)
+
+    views = [view_of(prompt, text, translate) for prompt, text in zip(prompts, texts, strict=True)]
+    found = opinions(model, views, silent, lambda token: vocabulary.piece(model.role, token))
+    return list(found), translate, views
+
+
+def judged(
+    texts: list[list[int]], draft: FakeModel, vocabulary: FakeVocabulary | None = None, rule: Rule = "robust"
+) -> list[Judgement]:
+    """A fake leader's and a fake draft's judgement of responses to prompts of their own."""
+    vocabulary = vocabulary or FakeVocabulary()
+    prompts = [prompt_of(i) for i in range(len(texts))]
+    leader, _, _ = said_by(FakeModel(LEADER, n_slots=N_SLOTS), prompts, texts, vocabulary)
+    drafts, translate, _ = said_by(draft, prompts, texts, vocabulary)
+    judgements = []
+    for i, (text, ours, theirs) in enumerate(zip(texts, leader, drafts, strict=True)):
+        pieces = texts_of(vocabulary.piece(LEADER, token) or b"" for token in text)
+        reading = Reading(str(i), text, pieces, sentences_of(pieces, rule), ours)
+        judgements.append(Judgement.of(reading, theirs, translate))
+    return judgements
+
+
+def written(n: int, mode: Mode = Mode.LEADER, /, **options: object) -> list[Stream]:
+    """Responses of the fake pair, without their end."""
+    sequences = [new_sequence(i, mode=mode, **options) for i in range(n)]  # type: ignore[arg-type]
+    run_all(FakePair(agreement=0.8).scheduler(), sequences)
+    return sequences
+
+
+def tokens_of(stream: Stream) -> list[int]:
+    view = stream.views[LEADER]
+    return view.ids[view.n_prompt :]
+
+
+def made(flags: Sequence[Sequence[Sequence[bool]]], texts: Sequence[Sequence[str]] | None = None) -> list[Judgement]:
+    """Judgements from hand-made flags: responses of sentences of positions, True where misaligned."""
+    judgements = []
+    for i, response in enumerate(flags):
+        missed = np.array([flag for sentence in response for flag in sentence], np.bool_)
+        numbers = [number for number, sentence in enumerate(response) for _ in sentence]
+        words = list(texts[i]) if texts else [" a"] * missed.size
+        ours = Opinions(np.ones(missed.size, np.int64), missed * 2.0, np.where(missed, 0.5, 0.9), words)
+        theirs = Opinions(1 + missed.astype(np.int64), missed * 4.0, np.where(missed, 0.1, 0.8), [" b"] * missed.size)
+        reading = Reading(str(i), [1] * missed.size, words, numbers, ours)
+        judgements.append(Judgement(reading, theirs, ~missed, ~missed))
+    return judgements
+
+
+def measured(flags: Sequence[Sequence[Sequence[bool]]], width: int = 4, **method: object) -> Misalignment:
+    return Meter(Method(**method), width, n_draws=400).measure(made(flags))  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------- one model along responses
+@pytest.mark.parametrize("different", [False, True], ids=["one vocabulary", "special tokens differ"])
+def test_an_opinion_is_about_the_token_that_comes_next(different: bool) -> None:
+    """Guards positions that are off by one, a slot that keeps another response, and logits kept as a view."""
+    vocabulary = FakeVocabulary(different)
+    texts = [[SPECIAL, *ids_of("So we get 4.")], ids_of(" the sum"), [*ids_of("Wait,"), SPECIAL], [ID[b"."]]]
+    prompts = [prompt_of(i) for i in range(4)]
+    for role, pieces in ((LEADER, PIECES), (DRAFT, DRAFT_PIECES if different else PIECES)):
+        model = FakeModel(role, n_slots=N_SLOTS, n_batch=5, agreement=0.5, pieces=pieces)
+        found, translate, views = said_by(model, prompts, texts, vocabulary)
+        assert all(model.cached(slot) == 0 for slot in range(N_SLOTS))
+        for prompt, text, said, view in zip(prompts, texts, found, views, strict=True):
+            prefix = list(prompt)
+            assert len(said.top1) == len(text)
+            for i, token in enumerate(text):
+                logits = model.logits(prefix).astype(np.float64)
+                chances = np.exp(logits - logits.max())
+                chances /= chances.sum()
+                read = translate(token)
+                assert said.top1[i] == logits.argmax()
+                assert said.chance[i] == pytest.approx(chances[read[0]], rel=1e-4)
+                assert said.entropy[i] == pytest.approx(-(chances * np.log(chances)).sum(), rel=1e-4)
+                prefix += read
+            assert prefix == view.ids
+
+
+def test_an_opinion_of_masked_and_of_certain_logits() -> None:
+    """Guards 0 x infinity, and an entropy below zero."""
+    sure = opinion(np.array([0, 50, -np.inf], np.float32), 2)
+    assert (sure.top1, sure.chance) == (1, pytest.approx(0, abs=1e-30))
+    assert 0 <= sure.entropy < 1e-12
+    even = opinion(np.zeros(8, np.float32), 3)
+    assert (even.top1, even.chance, even.entropy) == (0, 0.125, pytest.approx(math.log(8)))
+
+
+def test_a_row_that_fails_is_an_error_and_frees_every_slot() -> None:
+    """Guards a response that is silently left out, and slots that are lost with it."""
+    model = FakeModel(LEADER, n_slots=2)
+    model.fails = lambda _model, row: row.slot == 1
+    views = [view_of([2, 3], [4, 5], lambda token: (token,))] * 2
+    with pytest.raises(Exception, match="no room"):
+        list(opinions(model, views, silent, lambda _token: b""))
+    assert [model.cached(slot) for slot in range(2)] == [0, 0]
+
+
+# ---------------------------------------------------------------- sentences
+@pytest.mark.parametrize("rule", ["robust", "simple"])
+def test_sentences_are_cut_as_the_decoder_cuts_them(rule: Rule) -> None:
+    """Guards a MAYBE that is not confirmed by the next token, and half characters that change a cut."""
+    n_cut = 0
+    for stream in written(40, boundaries=rule, temp=0.8, max_tokens=120):
+        tokens = [token for token in stream.tokens if token.id != END]
+        pieces = [FakeVocabulary().piece(LEADER, token.id) or b"" for token in tokens]
+        assert sentences_of(texts_of(pieces), rule) == [token.sentence for token in tokens]
+        n_cut += tokens[-1].sentence if tokens else 0
+    assert n_cut > 100
+
+
+def test_places_are_counted_from_each_sentences_first_token() -> None:
+    """Guards a first token that is number 0, or that counts with the sentence before."""
+    (one,) = made([[[False] * 3, [False], [False] * 2]])
+    assert one.reading.places.tolist() == [1, 2, 3, 1, 1, 2]
+
+
+# ---------------------------------------------------------------- leader and draft
+def test_a_draft_that_is_the_leader_is_never_misaligned() -> None:
+    """Guards a comparison of different positions: every long sentence must be handed over after n + k tokens."""
+    texts = [tokens_of(stream) for stream in written(20, temp=0.9, max_tokens=150)]
+    one = Meter(Method(n=2, k=3), n_draws=50).measure(judged(texts, FakeModel(DRAFT, n_slots=N_SLOTS)))
+    assert (one.overall.value, set(one.along_response.share), one.words) == (0, {0.0}, [])
+    assert (one.misaligned.n, one.aligned.n) == (0, one.n_tokens)
+    assert one.own.value < 1, "sampled: else this says little"
+    assert one.handoffs.at == [5]
+    assert 20 < sum(one.handoffs.counts) < one.n_sentences
+    assert [h.at for h in one.grid] == [[n + k] for n, k in GRID]
+    assert one.rebounds is None
+
+
+def test_hits_are_those_of_the_decoder() -> None:
+    """Guards another comparison, another numbering or another handoff rule than the running decoder's."""
+    n_hits = n_handed = 0
+    for method in SETTINGS:
+        if "mode" in method or "stop" in method:
+            continue
+        rule = method.get("boundaries", "robust")
+        streams = written(12, Mode.FOREAL, **method)
+        draft = FakeModel(DRAFT, n_slots=N_SLOTS, agreement=0.8)
+        settings = streams[0].settings.method
+        for stream, one in zip(streams, judged([tokens_of(s) for s in streams], draft, rule=rule), strict=True):
+            hits = one.agrees if settings.compare == "sampled" else one.aligned
+            tokens = [token for token in stream.tokens if token.id != END]
+            for token, hit in zip(tokens, hits.tolist(), strict=True):
+                assert token.hit in (None, hit)
+                n_hits += token.hit is not None
+            for number in range(stream.n_sentences):
+                mine = [i for i, token in enumerate(tokens) if token.sentence == number]
+                if mine and tokens[mine[0]].led and mine[-1] != len(tokens) - 1:
+                    n_led = sum(tokens[i].author is LEADER for i in mine)
+                    found = handoff(hits[mine].tolist(), settings.n, settings.k, settings.hits_from)
+                    assert found == (n_led if n_led < len(mine) else None)
+                    n_handed += found is not None
+    assert n_hits > 500
+    assert n_handed > 100
+
+
+def test_ids_that_differ_are_compared_as_the_draft_reads_them() -> None:
+    """Guards a special token of the leader that is taken for the draft's token of the same id."""
+    vocabulary, prompt = FakeVocabulary(different=True), prompt_of(0)
+    leader, draft = FakeModel(LEADER, n_slots=1), FakeModel(DRAFT, n_slots=1, pieces=DRAFT_PIECES)
+    leader.script(prompt, [SPECIAL, SPECIAL])
+    draft.script(prompt, [ID[b"<"], ID[b"a>"], SPECIAL])
+    text = [SPECIAL, SPECIAL]
+    ours, _, _ = said_by(leader, [prompt], [text], vocabulary)
+    theirs, translate, _ = said_by(draft, [prompt], [text], vocabulary)
+    one = Judgement.of(Reading("0", text, ["<a>"] * 2, [0, 0], ours[0]), theirs[0], translate)
+    assert one.aligned.tolist() == one.agrees.tolist() == [True, False]
+    assert theirs[0].words == ["<", "<b>"]
+
+
+def test_the_end_of_generation_has_a_name_among_words() -> None:
+    """Guards a word that is empty, or a crash, where a model would rather end."""
+    model, prompt = FakeModel(DRAFT, n_slots=1), prompt_of(0)
+    model.script(prompt, [END])
+    ((said,), _, _) = said_by(model, [prompt], [[ID[b"So"]]], FakeVocabulary())
+    assert said.words == [END_OF_TEXT]
+
+
+# ---------------------------------------------------------------- the handoff rule
+@given(
+    hits=st.lists(st.booleans(), min_size=1, max_size=40),
+    n=st.integers(0, 12),
+    k=st.integers(0, 6),
+    hits_from=st.sampled_from(HITS_FROM),
+)
+def test_a_sentence_is_handed_over_where_the_flow_hands_it_over(
+    hits: list[bool], n: int, k: int, hits_from: str
+) -> None:
+    """Guards a rule that is written twice, differently: decode.lead is asked about every sentence."""
+    flow = lead(Method(n=n, k=k, hits_from=hits_from))  # type: ignore[arg-type]
+    wanted, n_written, request = None, 0, next(flow)
+    try:
+        while True:
+            if isinstance(request, Judge):
+                request = flow.send(tuple(hits[n_written - request.n_tokens : n_written]))
+            else:
+                assert request == Write(Role.LEADER)
+                n_written += 1
+                request = flow.send(Written(ends_sentence=n_written == len(hits)))
+    except StopIteration as stop:
+        wanted = None if stop.value else n_written
+    assert handoff(hits, n, k, hits_from) == wanted  # type: ignore[arg-type]
+
+
+def test_what_the_draft_would_write() -> None:
+    """Guards shares of sentences in place of tokens, and a p that is forgotten or turned round."""
+    good, bad = [False] * 10, [False, False, True] * 3
+    found = measured([[good, bad], [good, good]], n=2, k=3, p=0.5).handoffs
+    assert (found.n_sentences, found.at, found.counts, found.median) == (4, [5], [3], 5.0)
+    assert found.handed.value == 0.75
+    assert found.written.value == pytest.approx(15 / 39)
+    assert found.expected.value == pytest.approx(0.5 + 0.5 * 15 / 39)
+    assert [found.handed_by(token) for token in (4, 5, 9)] == [0.0, 0.75, 0.75]
+
+
+def test_what_is_compared_decides_the_handoff() -> None:
+    """Guards compare=sampled that is forgotten: then a hit is a draft that wants the token written."""
+    (one,) = made([[[True] * 10]])
+    other = Judgement(one.reading, one.draft, one.aligned, ~one.agrees)
+    meters = {compare: Meter(Method(n=2, k=3, compare=compare), n_draws=50) for compare in COMPARE}
+    assert {name: meter.measure([other]).handoffs.at for name, meter in meters.items()} == {"top1": [], "sampled": [5]}
+
+
+# ---------------------------------------------------------------- curves
+def test_curves_of_flags_that_are_known() -> None:
+    """Guards bins and places that are shifted, a short response that counts where it has no tokens, and n."""
+    first, later = [True, False, False], [True, True, False, False, False]
+    one = measured([[first, later], [first]], width=4)
+    assert (one.n_responses, one.n_tokens, one.n_sentences) == (2, 11, 3)
+    assert one.overall.value == pytest.approx(4 / 11)
+    assert one.along_response.places == [1, 5]
+    assert one.along_response.n == [7, 4]
+    assert one.along_response.share == [pytest.approx(3 / 7), pytest.approx(1 / 4)]
+    assert one.along_sentence.places == [1, 2, 3, 4, 5]
+    assert one.along_sentence.n == [3, 3, 3, 1, 1]
+    assert one.along_sentence.share == [1.0, pytest.approx(1 / 3), 0.0, 0.0, 0.0]
+    for curve in (one.along_response, one.along_sentence):
+        assert all(low <= share <= high for low, share, high in zip(curve.low, curve.share, curve.high, strict=True))
+
+
+def test_the_fall_from_token_1_to_token_10() -> None:
+    """Guards a ninth or eleventh token, and short sentences in the one figure but not in the other."""
+    long, longer = [True] + [False] * 9, [True] + [False] * 8 + [True]
+    assert measured([[long, longer, [False]]] * 6).factor.value == 2.0
+    never = measured([[long] * 5] * 6).factor
+    assert (never.value, never.high) == (math.inf, math.inf)
+    assert 5 < never.low < 20, "30 sentences without a miss are no proof that there is none"
+    assert math.isnan(measured([[[True, False]]] * 6).factor.value)
+
+
+def rates(shares: Sequence[float], n: int, length: int = 40) -> list[list[list[bool]]]:
+    """n responses of one sentence, whose chance of a misalignment goes through these shares."""
+    rng = np.random.default_rng(5)
+    chance = np.interp(np.linspace(0, 1, length), np.linspace(0, 1, len(shares)), shares)
+    return [[(rng.random(length) < chance).tolist()] for _ in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "n", "wanted", "rebounds"),
+    [
+        ([0.1, 0.5], 60, "grows", True),
+        ([0.3, 0.3], 400, "stays", True),
+        ([0.5, 0.1], 60, "falls", False),
+        ([0.3, 0.3], 8, "unknown", None),
+        ([0.5, 0.1], 4, "unknown", None),
+    ],
+)
+def test_where_a_curve_goes(shares: list[float], n: int, wanted: str, rebounds: bool | None) -> None:
+    """Guards a verdict without evidence, and a rebound that only a rise would count for."""
+    one = measured(rates(shares, n), width=8)
+    assert (one.along_response.direction, one.rebounds) == (wanted, rebounds)
+    assert one.along_response.change.value == pytest.approx(shares[-1] - shares[0], abs=0.15)
+    assert (one.along_response.p_value < 0.01) == (wanted in ("grows", "falls"))
+
+
+def test_responses_that_go_on_longer_are_no_rise() -> None:
+    """Guards survivors: hard responses are long, so the late bins are theirs, but nothing grows inside of any."""
+    one = measured([*rates([0.1, 0.1], 150, 40), *rates([0.5, 0.5], 150, 120)], width=8)
+    assert one.along_response.share[0] < 0.4 < one.along_response.share[-1]
+    assert one.along_response.direction == "stays"
+
+
+def test_sentences_that_go_on_longer_are_no_rise() -> None:
+    """Guards the same inside of responses: long sentences may be the hard ones, and a change is one inside of each."""
+    easy, hard = rates([0.1, 0.1], 300, 8), rates([0.5, 0.5], 300, 20)
+    one = measured([[*mild, *wild] for mild, wild in zip(easy, hard, strict=True)])
+    assert one.along_sentence.share[0] < 0.4 < one.along_sentence.share[-1]
+    assert one.along_sentence.direction == "stays"
+    assert abs(one.along_sentence.change.value) < 0.05
+
+
+def test_directions_of_intervals() -> None:
+    """Guards the margin: a fall that is sure but small, none at all, and nothing known."""
+    assert direction(Estimate(-0.01, -0.015, -0.005), 0.1, 50) == "stays"
+    assert direction(Estimate(-0.05, -0.06, -0.04), 0.1, 50) == "falls"
+    assert direction(Estimate(0.0, 0.0, 0.0), 0.0, 50) == "unknown"
+    assert direction(Estimate(math.nan, math.nan, math.nan), 0.1, 50) == "unknown"
+
+
+def test_signs_flipped() -> None:
+    """Guards a p-value of 0, and one that responses without a trend would get."""
+    assert sign_flip([1.0] * 20, 1000) == pytest.approx(1 / 1001)
+    assert sign_flip([1.0, -1.0] * 10, 1000) == 1.0
+    assert sign_flip([1.0], 1000) == 1.0
+
+
+def test_unsureness_is_told_apart_by_alignment() -> None:
+    """Guards means over all positions, models that are swapped, and entropies that are averaged by response."""
+    one = measured([[[True, False, False]], [[True]]])
+    assert (one.misaligned.n, one.aligned.n) == (2, 2)
+    found = [
+        (u.leader_entropy, u.draft_entropy, u.leader_chance, u.draft_chance) for u in (one.misaligned, one.aligned)
+    ]
+    assert [[each.value for each in row] for row in found] == [[2, 4, 0.5, 0.1], [0, 0, 0.9, 0.8]]
+
+
+def test_as_dict_is_json_whatever_is_unknown() -> None:
+    """Guards NaN and Infinity, which are no JSON, and figures that are lost on the way."""
+    for flags in ([[[True]]], [[[False] * 3]], [[[True] + [False] * 11]] * 5):
+        record = json.loads(json.dumps(measured(flags).as_dict(), allow_nan=False))
+        assert record["along_sentence"]["places"][0] == 1
+        assert len(record["along_response"]["share"]) == len(record["along_response"]["places"])
+        assert [(h["n"], h["k"]) for h in record["grid"]] == list(GRID)
+
+
+# ---------------------------------------------------------------- words
+def test_words_are_put_together_from_their_pieces() -> None:
+    """Guards "Al" for "Alternatively", words glued together, and the middle of a word that passes for a word."""
+    texts = ["Al", "tern", "atively", ",", " 5", "7", ".", "\n\n", " don", "'t", " x", "", "é", "(", "a"]
+    before, words = "", []
+    for i, text in enumerate(texts):
+        words.append(word_at(texts, i, before))
+        before = text[-1:] or before
+    wanted = ["Alternatively", "…tern", "…atively", ",", "57", "…7", ".", r"'\n\n'", "don't", "…'t", "xé", "é", "…é"]
+    assert words == [*wanted, "(", "a"]
+    assert word_at(["数学", "很"], 0, "") == "数学"
+    assert piece_word(" the", "x") == "the"
+
+
+def test_misaligned_words_are_counted() -> None:
+    """Guards counts of pieces for words, aligned uses that are left out, and sentence starts that are not told."""
+    texts = ["Wa", "it", ",", " Wa", "it", " so", " Wa", "it"]
+    flags = [[[True, False, False], [True, True, False], [False, False]]]
+    found = {word.word: word for word in misaligned_words(made(flags, [texts]))}
+    assert list(found) == ["Wait", "…it"]
+    wait = found["Wait"]
+    assert (wait.n, wait.n_seen, wait.n_first, wait.drafts) == (2, 3, 2, [("b", 2)])
+    assert (found["…it"].n, found["…it"].n_seen, found["…it"].n_first) == (1, 3, 0)
+
+
+def test_a_token_that_is_not_the_leaders_own_counts_as_the_leaders_word() -> None:
+    """Guards the text's word where the leader wanted another: what is compared are both models' top-1."""
+    (one,) = made([[[True, False]]], [[" x", " y"]])
+    leader = Opinions(np.array([7, 1]), one.reading.leader.entropy, one.reading.leader.chance, [" Hmm", " y"])
+    changed = Reading("0", [1, 1], [" x", " y"], [0, 0], leader)
+    assert changed.own.tolist() == [False, True]
+    (word,) = misaligned_words([Judgement(changed, one.draft, one.aligned, one.agrees)])
+    assert (word.word, word.drafts) == ("Hmm", [("b", 1)])
