@@ -30,9 +30,10 @@ from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_pro
 
 Progress = Callable[[Role, float], None]
 T = TypeVar("T")
-_SMALL = 32 * 1024 * 1024
-"""Bytes of weights below which a lane for each thread is faster than one for all: their graphs are too small for
-several threads to gain much (scripts/compare_parallel.py measures it)."""
+_SMALL, _LANES_PER_THREAD = 32 * 1024 * 1024, 2
+"""Bytes of weights below which lanes of one thread are faster than one lane with all: their graphs are too small
+for several threads to gain much. Two for each thread: one evaluates while another is in Python, and shares of
+different length even out (scripts/compare_parallel.py measures it)."""
 
 
 _N_AHEAD = 16  # prompts that are looked at for a shared prefix
@@ -162,7 +163,7 @@ class Engine:
         n_lanes = self.runtime.lanes
         if n_lanes is None:
             small = sum(w.n_bytes for w in set(self._weights.values())) <= _SMALL and not llama.supports_gpu_offload()
-            n_lanes = self.threads if small else 1
+            n_lanes = _LANES_PER_THREAD * self.threads if small else 1
         n_lanes = min(self.n_slots, n_lanes)
         return [len(range(lane, self.n_slots, n_lanes)) for lane in range(n_lanes)]
 

@@ -417,17 +417,19 @@ def test_ctrl_c_clears_the_line(chat: Terminal, tmp_path: Path) -> None:
     assert exported(chat, tmp_path) == ""
 
 
-@bug("Ctrl-C between two prompts (the key held down) prints tracebacks of the event loop")
-def test_ctrl_c_again_and_again_clears_the_line(chat: Terminal) -> None:
-    """Guards a key that is held down, and meets the chat between one prompt and the next."""
+@bug("Ctrl-C between two prompts (the key held down) prints tracebacks of the event loop, or ends the chat")
+def test_ctrl_c_again_and_again_clears_the_line(start: Callable[..., Terminal]) -> None:
+    """Guards a key that is held down, and meets the chat between one prompt and the next: there it is a signal."""
+    chat = start(*SHORT)
     begin = len(chat.raw)
-    for i in range(120):
-        chat.send(CTRL_C)
-        chat.pump(0.01 + i % 5 * 0.005)
-    chat.send(ENTER)
-    chat.wait(chat.at_prompt)
-    for words in (b"Traceback", b"Exception ignored", b"RuntimeWarning"):
-        assert words not in chat.raw[begin:]
+    for i in range(150):
+        chat.kill(signal.SIGINT)
+        chat.pump(0.001 + i % 7 * 0.003)
+        for words in (b"Traceback", b"Exception ignored", b"RuntimeWarning"):
+            assert words not in chat.raw[begin:]
+    chat.wait(lambda: chat.row.startswith(">>>"))
+    chat.say("/stats")
+    assert chat.leave() == 0
 
 
 def test_wide_characters_and_emoji_are_asked_as_typed(chat: Terminal, tmp_path: Path) -> None:

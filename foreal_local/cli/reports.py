@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from .. import __version__
 from ..config import Generation, Method, Mode, Pair, Sampling
 from ..evaluation.report import Example, Picture, Report, Table, write_report
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from ..hub import PairEntry
     from .analyze_tables import About
 
-_NOT_SHOWN = {"report", "config"}
 Facts = dict[str, dict[str, str]]
 
 
@@ -53,7 +54,7 @@ def report_bench(
     told = Told(
         f"Leader, draft and both: {values['problems']}",
         f"{n_problems} problems, {len(measures)} settings, {len(responses)} responses; {_today()}",
-        found.reason[:1].upper() + found.reason[1:] + ".",
+        f"{'Recommended: ' if found.setting else ''}{found.reason}.",
         facts_of(values, models, sorted({r.record["seed"] for r in responses if r.record})),
         example,
         notes,
@@ -165,11 +166,15 @@ def _analysis_pictures(found: dict[str, Misalignment], width: int) -> list[Pictu
 # ---------------------------------------------------------------- how it came about
 def facts_of(values: Mapping[str, Any], models: Mapping[str, Path], seeds: Sequence[int]) -> Facts:
     """The command line, models by name and fingerprint, seeds, versions, and every option."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    command = shlex.join(["foreal" if name == "__main__.py" else name, *sys.argv[1:]])
     run = {"command": command, "written": _today(), "foreal_local": __version__, "python": sys.version.split()[0]}
     run |= {"seeds": ", ".join(map(str, seeds)) or "none"}
     known = {name: f"{path.name}, fingerprint {fingerprint(path)}" for name, path in models.items()}
-    options = {f"--{name.replace('_', '-')}": _told(value) for name, value in sorted(values.items())}
+    context = click.get_current_context(silent=True)
+    names = {p.name: max(p.opts, key=len) for p in context.command.params} if context else {}
+    options = {names.get(name, name): _told(value) for name, value in values.items()}
+    options = dict(sorted(options.items()))
     facts = {"The run": run, "Models": known, "Settings": options}
     return {title: group for title, group in facts.items() if group}
 

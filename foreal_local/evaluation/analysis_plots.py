@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .plots import DRAFT_COLOUR, LEADER_COLOUR, LINES, bars, curve, legend_below, look, new_figure, styled
+from .plots import LINE_COLOURS, LINES, bars, curve, legend_below, look, new_figure, styled
 from .statistics import Estimate
 
 if TYPE_CHECKING:
@@ -76,12 +76,14 @@ def handed_over(found: Mapping[str, Handoffs]) -> Figure:
     """The share of led sentences that are with the draft by a token of the sentence, a step line for each."""
     figure, (axes,) = new_figure()
     last = max((token for one in found.values() for token in one.at), default=1) + 2
-    colours = (LEADER_COLOUR, DRAFT_COLOUR, "#009E73", "#CC79A7", "#000000")
     for number, (name, one) in enumerate(found.items()):
         places = [0, *one.at, last]
         shares = [0.0, *(100 * one.handed_by(token) for token in one.at)]
         shares.append(shares[-1])
-        line: dict[str, Any] = {"color": colours[number % len(colours)], "linestyle": LINES[number % len(LINES)]}
+        line: dict[str, Any] = {
+            "color": LINE_COLOURS[number % len(LINE_COLOURS)],
+            "linestyle": LINES[number % len(LINES)],
+        }
         axes.step(places, shares, where="post", label=name, linewidth=1.6, **line)
     axes.set_xlim(0, last)
     axes.set_ylim(0, 102)

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 LEADER_COLOUR, DRAFT_COLOUR = "#0072B2", "#D55E00"
 COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
-MARKERS = ("o", "^", "v", "P", "X", "*", "<", ">", "h")
+LINE_COLOURS = ("#000000", "#009E73", "#CC79A7", "#7F7F7F")
+MARKERS = ("o", "^", "v", "P", "<", "X", ">", "p", "h")
 LINES = ("-", "--", "-.", ":")
+FRONT = "Pareto front (filled)"
 _FIXED = {"leader": (LEADER_COLOUR, "s"), "draft": (DRAFT_COLOUR, "D")}
 _WIDTH = 5.4  # inches: still readable on a telephone
 _STYLE: dict[Any, Any] = {
@@ -144,8 +146,11 @@ def bars(estimates: Sequence[Estimate], factor: float = 1.0) -> list[list[float]
 
 
 def legend_below(figure: Figure, axes: Axes, n_columns: int = 2) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=n_columns)
+    """The legend under the axes; the Pareto front, drawn as a line, comes last and not first."""
+    named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda each: each[1] == FRONT)
+    figure.legend(
+        [handle for handle, _ in named], [name for _, name in named], loc="outside lower center", ncols=n_columns
+    )
 
 
 def curve(axes: Axes, x: Sequence[float], y: Sequence[Estimate], name: str, number: int, factor: float = 1.0) -> None:
@@ -160,7 +165,7 @@ def curve(axes: Axes, x: Sequence[float], y: Sequence[Estimate], name: str, numb
         linewidth=1.4,
         elinewidth=0.8,
         capsize=2,
-        color=(LEADER_COLOUR, DRAFT_COLOUR, *COLOURS)[number % (2 + len(COLOURS))],
+        color=LINE_COLOURS[number % len(LINE_COLOURS)],
         marker=MARKERS[number % len(MARKERS)],
     )
 
@@ -192,7 +197,7 @@ def accuracy_against(points: Sequence[Point], x_label: str) -> Figure:
         right = axes.get_xlim()[1]
         x, y = [p.x.value for p in front], [100 * p.y.value for p in front]
         line: dict[str, Any] = {"color": "#555555", "linewidth": 1.0, "linestyle": "--", "zorder": 1}
-        axes.step([*x, right], [*y, y[-1]], where="post", label="Pareto front (filled)", **line)
+        axes.step([*x, right], [*y, y[-1]], where="post", label=FRONT, **line)
         axes.set_xlim(0, right)
     axes.set_xlabel(x_label)
     axes.set_ylabel("accuracy, %")

@@ -122,7 +122,9 @@ def _table(table: Table) -> str:
         for of, name in zip(plain, table.columns, strict=True)
     )
     rows = "".join(
-        "<tr>" + "".join(f"<td{of}>{escaped(cell)}</td>" for of, cell in zip(plain, row, strict=True)) + "</tr>\n"
+        "<tr>"
+        + "".join(f"<td{of}>{_cell(cell, bool(of))}</td>" for of, cell in zip(plain, row, strict=True))
+        + "</tr>\n"
         for row in table.rows
     )
     notes = "".join(f'<p class="note">{escaped(note)}</p>\n' for note in table.notes)
@@ -130,6 +132,14 @@ def _table(table: Table) -> str:
         f'<h2>{escaped(table.title)}</h2>\n<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n</table></div>\n{notes}"
     )
+
+
+def _cell(text: str, is_left: bool) -> str:
+    """A cell; a figure's interval stands small under it."""
+    value, bracket, interval = text.partition(" (")
+    if is_left or not (bracket and interval.endswith(")")):
+        return escaped(text)
+    return f"{escaped(value)} <small>({escaped(interval)}</small>"
 
 
 def _pictures(pictures: Sequence[Picture], vectors: Mapping[str, bytes]) -> str:
@@ -152,7 +162,7 @@ def _example(example: Example) -> str:
 def _facts(groups: Mapping[str, Mapping[str, str]]) -> str:
     return "".join(
         f"<h2>{escaped(title)}</h2>\n<dl>\n"
-        + "".join(f"<dt>{escaped(name)}</dt><dd>{escaped(value)}</dd>\n" for name, value in facts.items())
+        + "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>\n" for name, value in facts.items())
         + "</dl>\n"
         for title, facts in groups.items()
     )
