@@ -84,15 +84,15 @@ class Conversation:
         ContextFullError, before anything is changed, where there is no room for an answer. Closing the iterator,
         or Ctrl-C in it, stops the answer: what is written stays, marked as stopped.
         """
-        self._require_room([*self.messages, Message("user", text)])
-        self.messages.append(Message("user", text))
-        return self._answer()
+        messages = [*self.messages, Message("user", text)]
+        self._require_room(messages)
+        return self._answer(messages)
 
     def regenerate(self, seed: int | None = None) -> Iterator[Event]:
-        """Answer the last message again, with this seed or a new one."""
-        if not self.undo_answer():
+        """Answer the last question again, with this seed or a new one."""
+        if not self.messages or self.messages[-1].role != "assistant":
             raise UsageError("there is no answer to write again")
-        return self._answer(seed)
+        return self._answer(self.messages[:-1], seed)
 
     def undo_answer(self) -> bool:
         """Take back the last answer, if the last message is one."""
@@ -146,22 +146,23 @@ class Conversation:
             raise ContextFullError(f"the conversation has {n_prompt} tokens with this message, the context {n_ctx}")
 
     # ---------------------------------------------------------------- answering
-    def _answer(self, seed: int | None = None) -> Iterator[Event]:
+    def _answer(self, messages: list[Message], seed: int | None = None) -> Iterator[Event]:
         settings = with_seed(self.settings if seed is None else replace(self.settings, seed=seed))
-        encoded = self.engine.encode(_as_dicts(self.messages), self.prompting)
+        encoded = self.engine.encode(_as_dicts(messages), self.prompting)
+        self.messages = messages
         ids = {role: encoded.ids[role] for role in roles_of(settings.mode)}
-        sequence = Sequence(str(len(self.messages)), len(self.messages), settings, ids)
-        asked = Asked(Prompt(_as_dicts(self.messages)), "", self.engine.ctx_size, encoded.starts_thinking)
+        sequence = Sequence(str(len(messages)), len(messages), settings, ids)
+        asked = Asked(Prompt(_as_dicts(messages)), "", self.engine.ctx_size, encoded.starts_thinking)
         scheduler = self.engine.scheduler(keep=True)
         self._reading = True
-        try:
-            with watching_interrupts(self.engine.abort):
+        with watching_interrupts(self.engine.abort):  # to the end: a second Ctrl-C must not lose the answer
+            try:
                 yield from self._read(sequence)
                 yield from self._write(scheduler, sequence, asked.starts_thinking)
-        finally:
-            self.engine.abort.clear()
-            scheduler.close()
-            self._note_answer(sequence, asked)
+            finally:
+                scheduler.close()
+                self._note_answer(sequence, asked)
+                self.engine.abort.clear()
         assert self.result is not None
         yield self.result
 

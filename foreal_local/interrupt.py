@@ -50,9 +50,13 @@ def watching_interrupts(work: Interruptible) -> Iterator[None]:
                 with socket.socket(fileno=socket.dup(previous)) as other:
                     other.send(data)
 
+    raised = False
+
     def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal raised
         work.set()
-        if not work.busy:
+        if not work.busy and not raised:  # a second one must not stop what is done after the first
+            raised = True
             signal.default_int_handler(number, frame)
 
     thread = threading.Thread(target=watch, name="interrupts", daemon=True)

@@ -31,7 +31,7 @@ COMMANDS = (
     SlashCommand("undo", "", "take back the last question and its answer"),
     SlashCommand("edit", "", "change the last question and ask it again"),
     SlashCommand("read", "FILE [TEXT]", "ask with a file's content after the text"),
-    SlashCommand("think", "show|hide|last", "show or hide the reasoning, or print the last answer's"),
+    SlashCommand("think", "show|hide|last", "show or hide reasoning, or print the last answer's"),
     SlashCommand("colors", "on|off", "the leader in colour, or bold and underlined"),
     SlashCommand("stats", "", "what this conversation has cost"),
     SlashCommand("save", "[FILE]", "keep the conversation; without a file, in its session"),
@@ -61,7 +61,7 @@ def parse(text: str) -> tuple[SlashCommand, str]:
 def help_lines() -> list[str]:
     rows = [(f"/{command.name} {command.argument}".rstrip(), command.about) for command in COMMANDS]
     width = max(len(left) for left, _ in rows)
-    names = textwrap.wrap(", ".join(SETTINGS), 79 - width - 2)
+    names = textwrap.wrap(", ".join(SETTINGS), 79 - width - 2, break_on_hyphens=False)
     return [f"{left:<{width}}  {about}" for left, about in rows] + [
         *(f"{'' if i else 'settings':<{width}}  {line}" for i, line in enumerate(names)),
         f"{'Alt-Enter':<{width}}  a line more; several lines also between two " + '"""',

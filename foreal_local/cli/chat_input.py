@@ -40,10 +40,10 @@ class PipedLines:
     """Lines of a pipe or a file, without a prompt."""
 
     def read(self, prompt: str = "", default: str = "") -> str:
-        line = sys.stdin.readline()
+        line = sys.stdin.buffer.readline()
         if not line:
             raise EOFError
-        return line.rstrip("\r\n")
+        return line.decode("utf-8", "replace").rstrip("\r\n")
 
 
 class LineEditor:

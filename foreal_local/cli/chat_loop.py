@@ -49,6 +49,9 @@ class Chat:
         """Until the user leaves; the exit code. On a pipe a failed message makes it 1, and the rest is still asked."""
         self._source = source
         code = 0
+        if isinstance(source, LineEditor):
+            # Ctrl-C clears the line (the editor sees to it) and stops answers; between the two it does nothing.
+            signal.signal(signal.SIGINT, _nothing)
         while not self._leaving:
             try:
                 self._n_used = self.conversation.n_prompt()
@@ -105,7 +108,7 @@ class Chat:
         stopped = False
         with _without_echo(), _hang_up() as hung_up:
             try:
-                with contextlib.closing(answer) as events:  # type: ignore[type-var]
+                with _stoppable(), contextlib.closing(answer) as events:  # type: ignore[type-var]
                     for event in events:
                         if isinstance(event, Reading):
                             self.screen.status(f"reading {event.n_done} of {event.n_all} tokens")
@@ -149,7 +152,7 @@ class Chat:
 
     def _make_room(self, reason: str) -> bool:
         """Ask what to do about a full context; False to leave it as it is."""
-        if not self.screen.is_terminal:
+        if not isinstance(self._source, LineEditor):
             raise ContextFullError(f"{reason}: give a larger --ctx-size, or begin a new conversation")
         self.screen.line(reason)
         self.screen.line("  d  drop the oldest question and answer    c  clear the conversation")
@@ -382,6 +385,20 @@ def _hang_up() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _nothing(_: int, __: Any) -> None:
+    """A handler of Python's own, so that evaluations are told; it stops nothing."""
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Where Ctrl-C is a KeyboardInterrupt."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager
