@@ -31,7 +31,8 @@ STEPS = (
     "Emma has 24 shells. Hugo has 9 more shells than Emma. Mia has 5 fewer shells than Hugo. "
     "How many shells does Mia have?",
     "/think hide",
-    "Leo has 13 coins. Anna has twice as many coins as Leo. How many coins does Anna have?",
+    "Noah has 36 books. Gina has 2 fewer books than Noah. Ben has 8 fewer books than Gina. "
+    "How many books does Ben have?",
     "/stats",
 )
 

@@ -466,30 +466,6 @@ def test_an_answer_is_stopped_and_the_next_one_works(
     assert chat.leave() == 0
 
 
-@bug("a second Ctrl-C some milliseconds after the first ends the chat, loses the answer, or stops the next one as well")
-def test_ctrl_c_twice_is_as_good_as_once(
-    endless: tuple[str, ...], start: Callable[..., Terminal], tmp_path: Path
-) -> None:
-    """Guards an impatient user, or a key that is held down: an AssertionError, a question that stays without its answer,
-    a prompt behind the answer's last word, and a request to stop that outlives its answer."""
-    chat = start(*endless)
-    for i in range(12):
-        chat.ask("wait now so")
-        begin = len(chat.raw)
-        chat.wait(lambda begin=begin: len(chat.raw) > begin + 600 or chat.at_prompt())
-        assert not chat.at_prompt(), "stopped by the keys of the answer before"
-        for _ in range(5):
-            chat.kill(signal.SIGINT)
-            chat.pump(0.0005 * i)
-        chat.wait(lambda: chat.row.endswith(">>>"))
-        assert chat.row == ">>>"
-        chat.wait(chat.at_prompt)
-        text = exported(chat, tmp_path)
-        assert text.count("*(stopped)*") == text.count("## ") == 1
-        chat.say("/clear")
-    assert chat.leave() == 0
-
-
 def test_keys_typed_during_an_answer_are_at_the_next_prompt(
     endless: tuple[str, ...], start: Callable[..., Terminal]
 ) -> None:

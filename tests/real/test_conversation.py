@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import random
-from collections.abc import Iterator
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 
+from foreal_local.cli.chat_loop import Chat
+from foreal_local.cli.chat_screen import AnswerView, Screen
 from foreal_local.config import Mode, Pair, Prompting
 from foreal_local.conversation import Conversation, Message, Reading, n_common
 from foreal_local.engine import Engine
@@ -251,6 +258,89 @@ def test_a_stop_before_anything_is_read_leaves_the_caches_right(kind: str, make:
         assert conversation.messages[-1].finish_reason == "cancelled"
         ask(conversation, "one two ten")
         judge.agrees(conversation)
+
+
+class Typed:
+    """A user who asks the same again and again, and leaves."""
+
+    def __init__(self, n: int) -> None:
+        self._lines = ["wait now so"] * n
+
+    def read(self, prompt: str = "", default: str = "") -> str:
+        if not self._lines:
+            raise EOFError
+        return self._lines.pop()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+PRODUCT = tuple(f"foreal_local/{name}.py" for name in ("cli/chat_loop", "cli/chat_screen", "conversation", "interrupt"))
+
+
+@contextmanager
+def two_interrupts(n_lines: int, stop: Callable[[], None]) -> Iterator[None]:
+    """`stop` when the first token has come to the screen, and SIGINT n_lines lines of the product's code later."""
+    lines_left: list[int] = []
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.endswith(PRODUCT):
+            return None
+        if lines_left and event == "line":
+            lines_left[0] -= 1
+            if lines_left[0] == 0:
+                signal.raise_signal(signal.SIGINT)
+        return trace
+
+    def feed(view: AnswerView, written: Written) -> None:
+        show(view, written)
+        if not lines_left:
+            lines_left.append(n_lines)
+            stop()
+
+    show, before = AnswerView.feed, sys.gettrace()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AnswerView, "feed", feed)
+        sys.settrace(trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+
+@pytest.mark.parametrize("evaluating", [False, True])
+def test_ctrl_c_twice_is_as_good_as_once(evaluating: bool, make: PairMaker) -> None:
+    """Guards a key that is held down, or pressed twice: a chat that ends, a question that stays without its answer, an
+    answer that is stopped by the key of the one before, and a handler of SIGINT that stays behind."""
+    wrong: dict[str, list[int]] = {}
+    with open_engine(thinking_pair(make, "llama"), ctx_size=1024) as engine:
+        for n_lines in range(1, 400, 3):
+            conversation = converse(engine, max_tokens=6)
+            chat = Chat(conversation, Screen(out=Terminal()), lambda *_: conversation, None, [])  # noqa: B023
+            stop = engine.abort.set if evaluating else partial(signal.raise_signal, signal.SIGINT)
+            found = ""
+            try:
+                with two_interrupts(n_lines, stop):
+                    code = chat.run(Typed(4))
+            except BaseException as error:
+                found = f"the chat ended with {error!r}"
+            else:
+                roles = [message.role for message in conversation.messages]
+                if roles != ["user", "assistant"] * (len(roles) // 2):
+                    found = "a question has no answer"
+                elif conversation.messages[-1].finish_reason == "cancelled":
+                    found = "the last answer was stopped"
+                elif code:
+                    found = f"the exit code is {code}"
+            if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+                found += ", a handler is left"
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            engine.abort.clear()
+            if found:
+                wrong.setdefault(found, []).append(n_lines)
+    assert wrong == {}
 
 
 @bug("closing an answer before its first event leaves a question without an answer, or loses the answer to write again")
