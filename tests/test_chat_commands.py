@@ -45,14 +45,12 @@ def test_every_command_is_there_and_in_the_help() -> None:
         assert any(keys in line for line in lines), keys
 
 
-@bug("the help breaks max-tokens at its hyphen, over two lines")
 def test_every_setting_is_in_the_help() -> None:
     """Guards a setting that nobody can find, and a name that cannot be copied."""
     words = {word.strip(",") for line in help_lines() for word in line.split()}
     assert set(SETTINGS) <= words
 
 
-@bug("the help of /think is longer than a line of 80, which breaks it in a word")
 def test_the_help_fits_a_terminal() -> None:
     """Guards help whose lines a terminal of 80 columns breaks inside a word."""
     assert max(map(len, help_lines())) <= 80

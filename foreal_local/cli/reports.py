@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,17 +103,25 @@ def report_analysis(
     """Write the report of an analysis into --report; its path."""
     from .analyze_tables import tables_of
 
-    tables = [Table(t.title, t.columns, t.rows, t.notes) for t in tables_of(about, found)]
+    tables = [_without_bars(Table(t.title, t.columns, t.rows, t.notes)) for t in tables_of(about, found)]
     first = next(iter(found.values()))
     report = Report(
         f"Where {', '.join(found)} would not write what {about.leader} wrote",
         f"{first.n_responses} responses, {first.n_tokens} tokens, {first.n_sentences} sentences; {_today()}",
         [f"{name}: {_gist(one)}" for name, one in found.items()],
-        tables,
+        tables[:1],
         _analysis_pictures(found, values["bin"]),
         facts_of(values, models, [values["seed"]]),
+        details=tables[1:],
     )
     return write_report(Path(values["report"]), report)
+
+
+def _without_bars(table: Table) -> Table:
+    """A table without the terminal's drawing of a curve, which is a figure here."""
+    if table.columns[-1] != "<":
+        return table
+    return replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows])
 
 
 def _gist(one: Misalignment) -> str:
@@ -120,8 +129,9 @@ def _gist(one: Misalignment) -> str:
 
     written = f"n={one.handoffs.n} p={one.handoffs.p:g} k={one.handoffs.k}"
     return (
-        f"{told_in(one.overall, '.1f', 100)} % of the leader's tokens are not its most likely ones; at {written} it "
-        f"would write {told_in(one.handoffs.expected, '.1f', 100)} % of the tokens, if the text stayed the leader's."
+        f"its most likely token is not the leader's at {told_in(one.overall, '.1f', 100)} % of the positions; at "
+        f"{written} it would write {told_in(one.handoffs.expected, '.1f', 100)} % of the tokens, "
+        "if the text stayed the leader's."
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .plots import LINE_COLOURS, LINES, bars, curve, legend_below, look, new_figure, styled
+from .plots import LINE_COLOURS, LINES, bars, curve, legend_below, look, new_figure, shortened, styled
 from .statistics import Estimate
 
 if TYPE_CHECKING:
@@ -53,18 +53,20 @@ def along_response(curves: Mapping[str, Curve], width: int) -> Figure:
 @styled
 def entropies(found: Mapping[str, tuple[Unsureness, Unsureness]]) -> Figure:
     """Mean entropy of both models where a draft is aligned (first of its pair) and where it is not."""
-    figure, (axes,) = new_figure(1.6 + 0.75 * len(found))
-    names = []
+    figure, (axes,) = new_figure(1.4 + 0.95 * len(found))
+    places = []
     for number, (name, kinds) in enumerate(found.items()):
         for row, (kind, word) in enumerate(zip(kinds, ("aligned", "misaligned"), strict=True)):
-            names.append(word if len(found) == 1 else f"{name}\n{word}")
+            places.append((2.7 * number + row, word))
             sides = (("leader", kind.leader_entropy, -0.13), ("draft", kind.draft_entropy, 0.13))
             for role, entropy, shift in sides:
                 style = look(role, 0) | {"linestyle": "none", "markersize": 7, "capsize": 3}
                 label = f"{role}'s entropy" if number == row == 0 else None
-                axes.errorbar([entropy.value], [2 * number + row + shift], xerr=bars([entropy]), label=label, **style)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+                axes.errorbar([entropy.value], [places[-1][0] + shift], xerr=bars([entropy]), label=label, **style)
+        if len(found) > 1:
+            axes.text(0.01, 2.7 * number - 0.55, shortened(name, 60), size=9, transform=axes.get_yaxis_transform())
+    axes.set_yticks([place for place, _ in places], [word for _, word in places])
+    axes.set_ylim(places[-1][0] + 0.5, -1.0)
     axes.set_xlim(left=0)
     axes.set_xlabel("mean entropy, nats")
     legend_below(figure, axes)
@@ -89,5 +91,5 @@ def handed_over(found: Mapping[str, Handoffs]) -> Figure:
     axes.set_ylim(0, 102)
     axes.set_xlabel("token of the sentence")
     axes.set_ylabel("led sentences handed over, %")
-    legend_below(figure, axes)
+    legend_below(figure, axes, 2 if max(map(len, found)) < 30 else 1)
     return figure

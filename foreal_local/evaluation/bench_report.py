@@ -165,7 +165,7 @@ def sweeps_of(
         if record["mode"] == "foreal":
             groups.setdefault((record["n"], record["p"]), []).append((record["k"], m))
     sweeps = []
-    for (n, p), found in groups.items():
+    for (n, p), found in sorted(groups.items()):
         found.sort(key=lambda each: each[0])
         if len(found) > 1:
             settings = [m for _, m in found]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -109,7 +110,8 @@ def image(figure: Figure, kind: str, name: str) -> bytes:
     from matplotlib import rc_context
 
     data = io.BytesIO()
-    with rc_context(_STYLE | {"svg.hashsalt": name}):
+    with rc_context(_STYLE | {"svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of characters that its font does not have: they show as boxes
         figure.savefig(data, format=kind, dpi=200, metadata={"Date": None} if kind == "svg" else {"Software": None})
     return data.getvalue()
 
@@ -145,11 +147,21 @@ def bars(estimates: Sequence[Estimate], factor: float = 1.0) -> list[list[float]
     return [[pair[side] * factor for pair in known] for side in (0, 1)]
 
 
+def shortened(name: str, longest: int) -> str:
+    """The name, or its ends: what tells quantizations apart is last."""
+    half = (longest - 1) // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
+
+
 def legend_below(figure: Figure, axes: Axes, n_columns: int = 2) -> None:
-    """The legend under the axes; the Pareto front, drawn as a line, comes last and not first."""
+    """The legend under the axes, without intervals; the Pareto front, drawn as a line, comes last and not first."""
     named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda each: each[1] == FRONT)
+    longest = 76 // n_columns  # characters, of a model's file name say
     figure.legend(
-        [handle for handle, _ in named], [name for _, name in named], loc="outside lower center", ncols=n_columns
+        [handle[0] if isinstance(handle, tuple) else handle for handle, _ in named],
+        [shortened(name, longest) for _, name in named],
+        loc="outside lower center",
+        ncols=n_columns,
     )
 
 
@@ -160,7 +172,7 @@ def curve(axes: Axes, x: Sequence[float], y: Sequence[Estimate], name: str, numb
         [e.value * factor for e in y],
         yerr=bars(y, factor),
         label=name,
-        linestyle=LINES[number % len(LINES)],
+        linestyle=LINES[(number + number // len(LINE_COLOURS)) % len(LINES)],  # no pair with a colour twice
         markersize=4,
         linewidth=1.4,
         elinewidth=0.8,
@@ -218,7 +230,7 @@ def lengths(settings: Sequence[Written]) -> Figure:
     totals = [s.length for s in settings]
     x = [e.value for e in totals]
     axes.errorbar(x, places, xerr=bars(totals), fmt="none", ecolor="black", elinewidth=1.0, capsize=3)
-    axes.set_yticks(places, [s.name for s in settings])
+    axes.set_yticks(places, [shortened(s.name, 32) for s in settings])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("tokens of a response")
@@ -229,7 +241,7 @@ def lengths(settings: Sequence[Written]) -> Figure:
 @styled
 def k_sweep(sweeps: Sequence[Sweep]) -> Figure:
     """Accuracy and handoffs over k, a line for each n and p."""
-    figure, (above, below) = new_figure(4.8, n_rows=2)
+    figure, (above, below) = new_figure(4.6 + 0.1 * len(sweeps), n_rows=2)
     for number, sweep in enumerate(sweeps):
         curve(above, sweep.k, sweep.accuracy, sweep.name, number, 100)
         curve(below, sweep.k, sweep.handoffs, sweep.name, number)

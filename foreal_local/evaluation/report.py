@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,7 +56,10 @@ class Example:
 
 @dataclass(frozen=True)
 class Report:
-    """`summary`: a line under the title. `told`: what follows from the figures. `facts`: how it came about."""
+    """`summary`: a line under the title. `told`: what follows from the figures. `facts`: how it came about.
+
+    `tables` stand before the figures, `details` after them.
+    """
 
     title: str
     summary: str
@@ -65,7 +68,8 @@ class Report:
     pictures: Sequence[Picture]
     facts: Mapping[str, Mapping[str, str]]
     example: Example | None = None
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
+    details: Sequence[Table] = ()
 
 
 def check_folder(folder: Path) -> None:
@@ -108,6 +112,7 @@ def page(report: Report, vectors: Mapping[str, bytes]) -> str:
         *(_table(table) for table in report.tables),
         _pictures(report.pictures, vectors),
         _example(report.example) if report.example else "",
+        *(_table(table) for table in report.details),
         _facts(report.facts),
         "</body>\n</html>\n",
     ]

@@ -38,7 +38,15 @@ def test_lanes_write_what_one_sequence_alone_writes(make: PairMaker) -> None:
 
 @pytest.mark.parametrize(
     ("n_slots", "lanes", "found"),
-    [(8, 2, [4, 4]), (8, None, [2, 2, 1, 1, 1, 1]), (16, None, [3, 3, 3, 3, 2, 2]), (3, 2, [2, 1]), (1, 4, [1]), (2, None, [1, 1]), (4, 1, [4])],
+    [
+        (8, 2, [4, 4]),
+        (8, None, [2, 2, 1, 1, 1, 1]),
+        (16, None, [3, 3, 3, 3, 2, 2]),
+        (3, 2, [2, 1]),
+        (1, 4, [1]),
+        (2, None, [1, 1]),
+        (4, 1, [4]),
+    ],
 )
 def test_lanes_share_the_slots(n_slots: int, lanes: int | None, found: list[int], make: PairMaker) -> None:
     """Guards more or fewer sequences than were asked for, and lanes without a slot."""
