@@ -155,14 +155,16 @@ class Conversation:
         asked = Asked(Prompt(_as_dicts(messages)), "", self.engine.ctx_size, encoded.starts_thinking)
         scheduler = self.engine.scheduler(keep=True)
         self._reading = True
-        with watching_interrupts(self.engine.abort):  # to the end: a second Ctrl-C must not lose the answer
-            try:
-                yield from self._read(sequence)
-                yield from self._write(scheduler, sequence, asked.starts_thinking)
-            finally:
-                scheduler.close()
-                self._note_answer(sequence, asked)
-                self.engine.abort.clear()
+        try:
+            with watching_interrupts(self.engine.abort):  # to the end: a second Ctrl-C must not lose the answer
+                try:
+                    yield from self._read(sequence)
+                    yield from self._write(scheduler, sequence, asked.starts_thinking)
+                finally:
+                    scheduler.close()
+                    self._note_answer(sequence, asked)
+        finally:
+            self.engine.abort.clear()  # when the thread that watches for Ctrl-C has ended, too
         assert self.result is not None
         yield self.result
 
