@@ -149,7 +149,6 @@ class Conversation:
     def _answer(self, messages: list[Message], seed: int | None = None) -> Iterator[Event]:
         settings = with_seed(self.settings if seed is None else replace(self.settings, seed=seed))
         encoded = self.engine.encode(_as_dicts(messages), self.prompting)
-        self.messages = messages
         ids = {role: encoded.ids[role] for role in roles_of(settings.mode)}
         sequence = Sequence(str(len(messages)), len(messages), settings, ids)
         asked = Asked(Prompt(_as_dicts(messages)), "", self.engine.ctx_size, encoded.starts_thinking)
@@ -158,11 +157,11 @@ class Conversation:
         try:
             with watching_interrupts(self.engine.abort):  # to the end: a second Ctrl-C must not lose the answer
                 try:
-                    yield from self._read(sequence)
+                    yield from self._read(sequence, messages)
                     yield from self._write(scheduler, sequence, asked.starts_thinking)
                 finally:
                     scheduler.close()
-                    self._note_answer(sequence, asked)
+                    self._note_answer(sequence, asked, messages)
         finally:
             self.engine.abort.clear()  # when the thread that watches for Ctrl-C has ended, too
         assert self.result is not None
@@ -191,8 +190,8 @@ class Conversation:
             if not sequence.finished:
                 scheduler.add(sequence)
 
-    def _note_answer(self, sequence: Sequence, asked: Asked) -> None:
-        """The answer, whole or stopped, becomes a message; the caches hold what they hold now."""
+    def _note_answer(self, sequence: Sequence, asked: Asked, messages: list[Message]) -> None:
+        """The question and its answer, whole or stopped, become messages; the caches hold what they hold now."""
         sequence.finish(FinishReason.CANCELLED)
         for role, view in sequence.views.items():
             # Stopped while it was read: the caches may still be those of the turn before, or cleared.
@@ -206,12 +205,12 @@ class Conversation:
                 n += spans.pop()[1]
             spans.append((author, n))
         content = (OPENING if asked.starts_thinking else "") + sequence.text
-        self.messages.append(Message("assistant", content, spans, str(sequence.finish_reason)))
+        self.messages = [*messages, Message("assistant", content, spans, str(sequence.finish_reason))]
         self.result = Result.of(asked, sequence, self.engine.shapes)
 
-    def _read(self, sequence: Sequence) -> Iterator[Reading]:
+    def _read(self, sequence: Sequence, messages: list[Message]) -> Iterator[Reading]:
         """Evaluate the prompt up to where the next turn will leave this one, and mark that place."""
-        probe = [*self.messages, Message("assistant", "."), Message("user", ".")]
+        probe = [*messages, Message("assistant", "."), Message("user", ".")]
         after = self.engine.encode(_as_dicts(probe), self.prompting).ids
         todo: list[tuple[Role, int]] = []
         for role, view in sequence.views.items():

@@ -37,7 +37,7 @@ def watching_interrupts(work: Interruptible) -> Iterator[None]:
         return
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
+    previous = -1
 
     def watch() -> None:
         while True:
@@ -55,21 +55,27 @@ def watching_interrupts(work: Interruptible) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal raised
         work.set()
-        if not work.busy and not raised:  # a second one must not stop what is done after the first
-            raised = True
+        if raised:  # a second one must not stop what is done after the first
+            return
+        raised = True
+        if not work.busy:
             signal.default_int_handler(number, frame)
 
     thread = threading.Thread(target=watch, name="interrupts", daemon=True)
-    thread.start()
     handler = signal.getsignal(signal.SIGINT)
-    if handler is signal.default_int_handler:  # a program's own handler stays
-        signal.signal(signal.SIGINT, handle)
+    own = handler is signal.default_int_handler  # a program's own handler stays
     try:
+        previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
+        thread.start()
+        if own:
+            signal.signal(signal.SIGINT, handle)
         yield
     finally:
-        if handler is signal.default_int_handler:
-            signal.signal(signal.SIGINT, handler)
+        raised = True  # what follows must not be interrupted
         signal.set_wakeup_fd(previous)
         ours.close()
-        thread.join(1.0)
+        if thread.ident is not None:
+            thread.join(1.0)
         theirs.close()
+        if own:
+            signal.signal(signal.SIGINT, handler)

@@ -122,6 +122,8 @@ class Chat:
                 raise SystemExit(128 + hung_up[0])
             view.end()
             self._close(time.perf_counter() - started, first, stopped)
+            if hung_up:  # meanwhile
+                raise SystemExit(128 + hung_up[0])
 
     def _close(self, seconds: float, first: float | None, stopped: bool) -> None:
         conversation, result = self.conversation, self.conversation.result
