@@ -211,6 +211,7 @@ class Engine:
         return run
 
     def _answers(self, source: Iterator[Prompt], job: _Job) -> Generator[Written | Result, None, None]:
+        self._require_open()
         if self._answering:
             raise UsageError("this engine is answering already: finish or close that iterator first")
         self._answering = True
@@ -344,6 +345,7 @@ class Engine:
 
     def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
         """A prompt's ids for each role, as `run` would use them."""
+        self._require_open()
         return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
 
     def _sequence(self, prompt: Prompt, job: _Job) -> tuple[Asked, Sequence]:
@@ -370,6 +372,10 @@ class Engine:
         return settings_hash(prompt.content, settings, prompting, self.fingerprints)
 
     # ---------------------------------------------------------------- closing
+    def _require_open(self) -> None:
+        if not self._weights:  # a vocabulary whose model is freed ends the process
+            raise UsageError("this engine is closed: use it inside its `with`")
+
     def close(self) -> None:
         """Ends what still runs, then frees everything."""
         for run in list(self._runs):

@@ -137,6 +137,16 @@ def test_one_run_at_a_time_and_closing_the_engine_ends_it(lanes: int, make: Pair
     assert list(second) == []
 
 
+def test_a_closed_engine_says_so(make: PairMaker) -> None:
+    """Guards a process that llama.cpp ends because a model's vocabulary is asked after the model was freed."""
+    with open_engine(make("llama")) as engine:
+        pass
+    with pytest.raises(UsageError, match="closed"):
+        engine.encode(" wait", RAW)
+    with pytest.raises(UsageError, match="closed"):
+        engine.generate([" wait"], settings(), RAW)
+
+
 def texts(engine: Engine) -> list[str]:
     results: list[Result] = engine.generate(PROMPTS, settings(), RAW)
     return [result.text for result in results]
