@@ -26,10 +26,6 @@ from foreal_local.errors import UsageError
 USUAL = Generation()
 
 
-def bug(what: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"a bug: {what}")
-
-
 # ---------------------------------------------------------------- names
 def test_every_command_is_there_and_in_the_help() -> None:
     """Guards a command that ends in an AttributeError, and one that nobody can find."""

@@ -19,6 +19,7 @@ from wcwidth import wcswidth
 
 from foreal_local.cli.chat_loop import Chat
 from foreal_local.cli.chat_screen import Screen, figures, gauge, totals
+from foreal_local.config import Generation
 from foreal_local.conversation import Message
 from foreal_local.ledger import Cost
 from foreal_local.results import Asked, Prompt, Result, Written
@@ -26,10 +27,6 @@ from foreal_local.sequence import FinishReason, Role, Token
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 LINES = 400
-
-
-def bug(what: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"a bug: {what}")
 
 
 class Terminal(io.StringIO):
@@ -467,3 +464,20 @@ def test_totals_leave_out_who_did_nothing() -> None:
     for words in ("leader", "3 tokens decoded", "4 prefilled", "5 calls", "0.25 s", "2 GFLOPs"):
         assert words in lines[1]
     assert list(totals({LEADER: Cost(), DRAFT: Cost()}, 0)) == ["0 answers"]
+
+
+def test_the_gauge_shows_what_the_next_prompt_takes(opened: Callable[..., Opened]) -> None:
+    """Guards a gauge that counts the reasoning of the last answer, which the next prompt leaves out."""
+
+    class Ended:
+        def read(self, prompt: str = "", default: str = "") -> str:
+            raise EOFError
+
+    screen, _ = opened()
+    engine = SimpleNamespace(ctx_size=1024)
+    conversation: Any = SimpleNamespace(
+        n_prompt=lambda: 41, n_held=234, engine=engine, messages=[1], settings=Generation(), think_budget=None
+    )
+    chat = Chat(conversation, screen, lambda *_: conversation, None, [])
+    assert chat.run(Ended()) == 0
+    assert "41/1024" in chat.toolbar()

@@ -35,10 +35,6 @@ BOXED = r"\\boxed\{\d+\}"
 CHAT = [sys.executable, "-m", "foreal_local", "chat"]
 
 
-def bug(what: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, reason=f"a bug: {what}")
-
-
 class Shared:
     """One chat with the bundled pair for many tests, started again where a test has left it elsewhere."""
 

@@ -159,7 +159,7 @@ class _Opener:
             self._engine, self._settings, self._prompting, None if budget is None else budget_of(str(budget))
         )
 
-    def reopen(self, ctx_size: int | None, _: Any) -> Conversation:
+    def reopen(self, ctx_size: int | None) -> Conversation:
         before = self._engine
         conversation = self.open(ctx_size)
         if before:

@@ -6,15 +6,12 @@ import contextlib
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..config import Mode
 from ..conversation import Conversation, Event, Message, Reading
 from ..errors import ContextFullError, ForealError, SessionError, UsageError
 from ..results import Written
@@ -24,15 +21,16 @@ from ..text import END_THINK, split_reasoning
 from .chat_commands import budget_of, changed, describe, help_lines, parse, thinking_of
 from .chat_input import LineEditor, Source, read_message
 from .chat_screen import Screen, count, ending_of, figures, gauge, totals
+from .chat_signals import hang_up, nothing, stoppable, without_echo
 
 _NEARLY_FULL = 0.85
-Reopen = Callable[[int | None, Mode], Conversation]
+Reopen = Callable[[int | None], Conversation]
 
 
 class Chat:
     """One chat: its conversation, its screen, and the session file that it keeps, if any.
 
-    `reopen` makes an empty conversation with another context size, or for a mode that needs other models.
+    `reopen` makes an empty conversation with another context size.
     """
 
     def __init__(
@@ -51,7 +49,7 @@ class Chat:
         code = 0
         if isinstance(source, LineEditor):
             # Ctrl-C clears the line (the editor sees to it) and stops answers; between the two it does nothing.
-            signal.signal(signal.SIGINT, _nothing)
+            signal.signal(signal.SIGINT, nothing)
         while not self._leaving:
             try:
                 self._n_used = self.conversation.n_prompt()
@@ -81,9 +79,8 @@ class Chat:
     def toolbar(self) -> str:
         """The line under the prompt: how full the context is, and what writes."""
         conversation = self.conversation
-        n_used = conversation.n_held if conversation.messages else 0
         parts = [
-            gauge(n_used, conversation.engine.ctx_size),
+            gauge(self._n_used, conversation.engine.ctx_size),
             describe(conversation.settings, conversation.think_budget),
         ]
         if self.session:
@@ -106,9 +103,9 @@ class Chat:
     def _show(self, answer: Iterator[Event]) -> None:
         view, started, first = self.screen.answer(), time.perf_counter(), None
         stopped = False
-        with _without_echo(), _hang_up() as hung_up:
+        with without_echo(), hang_up() as hung_up:
             try:
-                with _stoppable(), contextlib.closing(answer) as events:  # type: ignore[type-var]
+                with stoppable(), contextlib.closing(answer) as events:  # type: ignore[type-var]
                     for event in events:
                         if isinstance(event, Reading):
                             self.screen.status(f"reading {event.n_done} of {event.n_all} tokens")
@@ -171,16 +168,16 @@ class Chat:
         elif choice == "c":
             self.conversation.clear()
         elif choice.isdecimal():
-            self._move(int(choice), self.conversation.settings.mode)
+            self._move(int(choice))
         else:
             return False
         self._announced = False
         return True
 
-    def _move(self, ctx_size: int | None, mode: Mode) -> None:
+    def _move(self, ctx_size: int | None) -> None:
         """Go on in a new engine; the text is evaluated again there."""
         old = self.conversation
-        new = self._reopen(ctx_size, mode)
+        new = self._reopen(ctx_size)
         new.messages, new.settings, new.prompting, new.cost = old.messages, old.settings, old.prompting, old.cost
         new.think_budget = old.think_budget
         self.conversation = new
@@ -368,62 +365,6 @@ def editor_for(chat: Chat, history: Path) -> LineEditor:
     from .chat_commands import NAMES
 
     return LineEditor(history, lambda: {name: command.about for name, command in NAMES.items()}, chat.toolbar)
-
-
-@contextlib.contextmanager
-def _hang_up() -> Iterator[list[int]]:
-    """While an answer is written, a closed terminal (SIGHUP) or a SIGTERM stops it as Ctrl-C does; tells which came."""
-    came: list[int] = []
-
-    def stop(number: int, _: Any) -> None:
-        came.append(number)
-        sys.stdout = sys.stderr = open(os.devnull, "w")
-        signal.raise_signal(signal.SIGINT)
-
-    signals = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM") if hasattr(signal, name)]
-    before = {number: signal.signal(number, stop) for number in signals}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _nothing(_: int, __: Any) -> None:
-    """A handler of Python's own, so that evaluations are told; it stops nothing."""
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Where Ctrl-C is a KeyboardInterrupt."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _without_echo() -> Iterator[None]:
-    """What is typed while an answer is written is kept for the next prompt, and not shown in its midst."""
-    try:
-        import termios
-
-        keys = sys.stdin.fileno() if sys.stdin.isatty() else -1
-    except (ImportError, OSError, ValueError, AttributeError):  # Windows, or no terminal
-        keys = -1
-    if keys < 0:
-        yield
-        return
-    before = termios.tcgetattr(keys)
-    silent = termios.tcgetattr(keys)
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(keys, termios.TCSANOW, silent)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError, termios.error):
-            termios.tcsetattr(keys, termios.TCSANOW, before)
 
 
 def _file_and_rest(argument: str) -> tuple[Path, str]:
