@@ -38,18 +38,16 @@ class AttentionPlan:
     n_ubatch: int
 
 
-def plan_attention(settings: Runtime, gpu: bool, n_heads: int, head_size: int, n_cells: int) -> AttentionPlan:
-    """What "auto" means: llama.cpp's choice, but no flash attention for narrow heads on the CPU.
+def plan_attention(settings: Runtime, gpu: bool, n_heads: int, n_cells: int) -> AttentionPlan:
+    """What "auto" means: llama.cpp's choice, but no flash attention on the CPU.
 
-    There it takes 64 numbers of a head at a time: heads of 64, 128, ... are as fast with it or faster, batches
-    of them twice as fast, and narrower ones are slower (scripts/compare_llama.py and compare_parallel.py measure
-    it). Without it the scores take 4 bytes x n_heads x n_cells for each token of a graph, so that they bound the
+    There it is as fast on some processors and half as fast on others (scripts/compare_llama.py measures it).
+    Without it the scores take 4 bytes x n_heads x n_cells for each token of a graph, so that they bound the
     graph, and long contexts need it. A quantised V cache needs it too.
     """
     choice = AttentionPlan(settings.flash_attention, settings.batch_size)
     quantised = settings.kv_type_v not in ("auto", "f32", "f16", "bf16")
-    suits = head_size > 0 and head_size % 64 == 0
-    if settings.flash_attention != "auto" or gpu or quantised or suits:
+    if settings.flash_attention != "auto" or gpu or quantised:
         return choice
     n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_cells)
     if n_rows < min(_FEWEST_ROWS, settings.batch_size):

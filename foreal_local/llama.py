@@ -288,7 +288,7 @@ class Context:
         params.n_rs_seq = settings.rollback
         n_heads = int(llama_cpp.llama_model_n_head(weights.model))
         head_size, gpu = weights.shape.width // max(1, n_heads), supports_gpu_offload()
-        plan = plan_attention(settings, gpu, n_heads, head_size, n_ctx * n_slots)
+        plan = plan_attention(settings, gpu, n_heads, n_ctx * n_slots)
         params.flash_attn_type, params.n_ubatch = (
             _FLASH_ATTENTION[plan.flash_attention],
             max(plan.n_ubatch, n_sequences),

@@ -30,7 +30,7 @@ MODELS = ROOT / "models"
 WORK = ROOT / "build" / "pair"
 N_VOCAB = 544
 SHAPES = {
-    "leader": {"width": 192, "n_layers": 4, "n_heads": 6, "width_ff": 512},
+    "leader": {"width": 192, "n_layers": 3, "n_heads": 4, "width_ff": 1536},
     "draft": {"width": 128, "n_layers": 3, "n_heads": 4, "width_ff": 320},
 }
 
@@ -70,29 +70,27 @@ def never_seen() -> set[str]:
 @click.option("--minutes", default=60.0, show_default=True)
 @click.option("--threads", default=1, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-@click.option("--start", type=click.Path(path_type=Path), help="Go on from this GGUF of the role, with its tokenizer.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    help="Go on from this GGUF of the role, with its tokenizer, in today's shape.",
+)
 def train(role: str, minutes: float, threads: int, seed: int, start: Path | None) -> None:
     """Train one role; the newest checkpoint is in build/pair."""
     import torch
     from pair.export import read_gguf
     from pair.network import Shape
+    from pair.reshaping import reshaped
     from pair.tokens import read_tokenizer, train_tokenizer
-    from pair.training import RECIPES
+    from pair.training import RECIPES, examples
     from pair.training import train as run_training
 
     torch.set_num_threads(threads)
     WORK.mkdir(parents=True, exist_ok=True)
-    shape = Shape(N_VOCAB, **SHAPES[role])
-    run_training(
-        read_tokenizer(start) if start else train_tokenizer(N_VOCAB),
-        shape,
-        RECIPES[role],
-        minutes,
-        seed,
-        never_seen(),
-        WORK / f"{role}.pt",
-        read_gguf(start, shape) if start else None,
-    )
+    shape, recipe, held_out = Shape(N_VOCAB, **SHAPES[role]), RECIPES[role], never_seen()
+    tokenizer = read_tokenizer(start) if start else train_tokenizer(N_VOCAB)
+    network = reshaped(read_gguf(start), shape, examples(tokenizer, recipe, held_out)) if start else None
+    run_training(tokenizer, shape, recipe, minutes, seed, held_out, WORK / f"{role}.pt", network)
 
 
 @main.command()

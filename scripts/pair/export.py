@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from pair.network import Network, Shape, with_wider_heads
+from pair.network import Network, Shape
 from pair.tokens import CHAT_TEMPLATE, END_OF_TEXT, END_THINK, THINK, TURN_END
 
 
@@ -100,10 +99,10 @@ def _tensors(network: Network) -> list[tuple[str, np.ndarray]]:
     return tensors
 
 
-def read_gguf(path: Path, shape: Shape) -> Network:
-    """The network of a file that write_gguf wrote, as exact as half precision is; narrower heads are widened."""
+def read_gguf(path: Path) -> Network:
+    """The network of a file that write_gguf wrote, as exact as half precision is."""
     reader = gguf.GGUFReader(path)
-    wanted, shape = shape.width_head, replace(shape, width_head=_width_head(reader))
+    shape = _shape(reader)
     network = Network(shape)
     found = {tensor.name: gguf.dequantize(tensor.data, tensor.tensor_type) for tensor in reader.tensors}
 
@@ -126,8 +125,18 @@ def read_gguf(path: Path, shape: Shape) -> Network:
         ):
             weights[f"{here}{ours}.weight"] = found[f"{there}{name}.weight"]
     network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
-    return network if shape.width_head == wanted else with_wider_heads(network, wanted)
+    return network
 
 
-def _width_head(reader: gguf.GGUFReader) -> int:
-    return int(reader.fields["llama.rope.dimension_count"].contents())
+def _shape(reader: gguf.GGUFReader) -> Shape:
+    def number(name: str) -> int:
+        return int(reader.fields[f"llama.{name}"].contents())
+
+    return Shape(
+        number("vocab_size"),
+        number("embedding_length"),
+        number("block_count"),
+        number("attention.head_count"),
+        number("feed_forward_length"),
+        number("rope.dimension_count"),
+    )

@@ -8,7 +8,7 @@ every weight, and what is exported is an ordinary Llama.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -110,35 +110,6 @@ class Network(nn.Module):
         learned = targets != -100
         logits = self.hidden(tokens)[learned] @ self.embedding.weight.T
         return functional.cross_entropy(logits, targets[learned])
-
-
-@torch.no_grad()
-def with_wider_heads(network: Network, width_head: int) -> Network:
-    """The same function with heads of width_head, a multiple of theirs, and room to learn in them.
-
-    A rotary pair goes where its frequency is in the wider head, and queries make up for the other scale of the
-    scores. What is new: random queries and values, which keys and outputs of 0 leave without effect at first.
-    """
-    old = network.shape
-    times = width_head // old.width_head
-    shape = replace(old, width_head=width_head)
-    wider = Network(shape)
-    wider.load_state_dict(
-        {name: weight for name, weight in network.state_dict().items() if ".qkv." not in name and ".out." not in name},
-        strict=False,
-    )
-    pairs = torch.arange(old.width_head // 2) * times
-    dims = torch.cat((pairs, pairs + width_head // 2))
-    for block, narrow in zip(wider.blocks, network.blocks, strict=True):
-        q, k, v = narrow.qkv.weight.view(3, old.n_heads, old.width_head, old.width)
-        qkv = block.qkv.weight.view(3, shape.n_heads, width_head, shape.width)
-        qkv[0, :, dims], qkv[2, :, : old.width_head] = q * math.sqrt(times), v
-        qkv[1] = 0
-        qkv[1, :, dims] = k
-        out = block.out.weight.view(shape.width, shape.n_heads, width_head)
-        out.zero_()
-        out[..., : old.width_head] = narrow.out.weight.view(shape.width, old.n_heads, old.width_head)
-    return wider
 
 
 @torch.no_grad()
