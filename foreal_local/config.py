@@ -15,15 +15,23 @@ from .errors import UsageError
 
 
 class Mode(str, Enum):
-    """Who writes: both by the method, or one role alone."""
+    """Who writes: both by the method, or one role alone; and two to measure the method against.
+
+    cue: the draft, its led sentences begun with a fixed cue. speculative: the leader's own tokens, the same as
+    alone, which the draft has proposed where it could.
+    """
 
     FOREAL = "foreal"
     LEADER = "leader"
     DRAFT = "draft"
+    CUE = "cue"
+    SPECULATIVE = "speculative"
 
     def __str__(self) -> str:
         return self.value
 
+
+MODES = ", ".join(list(Mode)[:-1]) + f" or {list(Mode)[-1]}"
 
 HitsFrom = Literal["lead", "sentence"]
 Boundaries = Literal["robust", "simple"]
@@ -48,6 +56,8 @@ class Method:
     k: hits in a row before the draft takes over. `hits_from`: hits are counted after the first n tokens
     ("lead") or from the sentence's start. `boundaries`: what ends a sentence. `compare`: what is held
     against the draft's top-1, the leader's top-1 or the token it wrote ("sampled").
+
+    Of the other modes: `cue` is what begins a led sentence; `proposals`: tokens that the draft proposes at a time.
     """
 
     n: int = 15
@@ -56,6 +66,8 @@ class Method:
     hits_from: HitsFrom = "lead"
     boundaries: Boundaries = "robust"
     compare: Compare = "top1"
+    cue: str = "Wait,"
+    proposals: int = 5
 
     def __post_init__(self) -> None:
         _require(self.n >= 0, "n (lead tokens)", self.n, "0 or more")
@@ -64,6 +76,8 @@ class Method:
         _require(self.hits_from in HITS_FROM, "hits_from", self.hits_from, " or ".join(HITS_FROM))
         _require(self.boundaries in BOUNDARIES, "boundaries", self.boundaries, " or ".join(BOUNDARIES))
         _require(self.compare in COMPARE, "compare", self.compare, " or ".join(COMPARE))
+        _require(bool(self.cue.strip()), "cue", self.cue, "a text")
+        _require(1 <= self.proposals <= 64, "proposals", self.proposals, "between 1 and 64")
 
 
 @dataclass(frozen=True)

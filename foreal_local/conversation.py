@@ -22,9 +22,9 @@ from .model import Model, Row
 from .results import Asked, Prompt, Result, Written, roles_of, with_seed
 from .saved_sequence import settings_as_dict, settings_from_dict
 from .scheduler import Scheduler
-from .sequence import FinishReason, Role, Sequence
+from .sequence import FinishReason, Role, Sequence, n_common
 from .session import read_stored, write_stored
-from .text import END_THINK, THINK, Messages, n_common
+from .text import END_THINK, THINK, Messages
 
 KIND = "conversation"
 OPENING, CLOSING = f"{THINK}\n", f"\n{END_THINK}\n\n"
@@ -117,6 +117,11 @@ class Conversation:
         args = {**self.prompting.template_args, "enable_thinking": on}
         self.prompting = replace(self.prompting, template_args=args)
 
+    @property
+    def thinking(self) -> bool | None:
+        """What the chat template is asked for; None: its own default."""
+        return self.prompting.template_args.get("enable_thinking")
+
     def clear(self) -> None:
         self.messages.clear()
 
@@ -186,7 +191,7 @@ class Conversation:
     def _close_thinking(self, scheduler: Scheduler, sequence: Sequence) -> None:
         if not sequence.finished:
             scheduler.withdraw(sequence)
-            sequence.insert(self.engine.tokens_of(CLOSING, sequence))
+            sequence.close_with(self.engine.tokens_of(CLOSING, sequence))
             if not sequence.finished:
                 scheduler.add(sequence)
 

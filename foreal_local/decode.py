@@ -54,12 +54,36 @@ class Judge:
     n_tokens: int
 
 
-Request = OpenSentence | Write | Judge
+@dataclass(frozen=True)
+class WriteCue:
+    """The cue comes next, written by nobody; the answer is as for Write. No role is needed."""
+
+    role: ClassVar[None] = None
+
+
+@dataclass(frozen=True)
+class Propose:
+    """`role` proposes a token after the stream and its earlier proposals; the answer: may it propose another?"""
+
+    role: Role
+
+
+@dataclass(frozen=True)
+class Verify:
+    """`role` writes its own tokens: along the proposals as far as they are the same, then one more.
+
+    Sentences that end on the way are followed by others at once. The answer says nothing.
+    """
+
+    role: Role
+
+
+Request = OpenSentence | Write | Judge | WriteCue | Propose | Verify
 Answer = bool | Written | tuple[bool, ...]
 Flow = Generator[Request, "Answer | None", None]
 
 
-OPEN_SENTENCE = OpenSentence()
+OPEN_SENTENCE, WRITE_CUE = OpenSentence(), WriteCue()
 _WRITE = {role: Write(role) for role in Role}
 
 
@@ -68,6 +92,10 @@ def flow_for(settings: Generation) -> Flow:
     """The flow of a mode; it never returns, the scheduler closes it when the response ends."""
     if settings.mode is Mode.FOREAL:
         return foreal(settings.method)
+    if settings.mode is Mode.CUE:
+        return cued()
+    if settings.mode is Mode.SPECULATIVE:
+        return speculative(settings.method.proposals)
     return alone(Role.LEADER if settings.mode is Mode.LEADER else Role.DRAFT)
 
 
@@ -116,6 +144,34 @@ def alone(role: Role) -> Flow:
         yield OPEN_SENTENCE
         while not (yield from write(role)):
             pass
+
+
+def cued() -> Flow:
+    """The draft writes every sentence; where the gate is open, a fixed cue comes first."""
+    while True:
+        cue = yield OPEN_SENTENCE
+        ended = False
+        if cue:
+            answer = yield WRITE_CUE
+            assert isinstance(answer, Written)
+            ended = answer.ends_sentence
+        while not ended:
+            ended = yield from write(Role.DRAFT)
+
+
+def speculative(n_proposals: int) -> Flow:
+    """Lossless speculative decoding (arXiv 2211.17192), with the leader's own choice as the test of a proposal.
+
+    The leader draws its token at each place, with the same random number as alone: a proposal counts when it is
+    that token. So the text is the leader's alone, token for token, sampled or not.
+    """
+    yield OPEN_SENTENCE
+    propose, verify = Propose(Role.DRAFT), Verify(Role.LEADER)
+    while True:
+        for _ in range(n_proposals):
+            if not (yield propose):
+                break
+        yield verify
 
 
 def write(role: Role) -> Generator[Request, Answer | None, bool]:

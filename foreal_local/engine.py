@@ -17,25 +17,20 @@ from .checkpoints import Checkpoints
 from .config import Generation, ModelSettings, Pair, Prompting, Runtime
 from .errors import ForealError, SessionError, UsageError
 from .gguf_file import fingerprint, n_ctx_train, read_shape
-from .hardware import usable_cores
+from .hardware import plan_lanes, usable_cores
 from .interrupt import watching_interrupts
 from .lanes import side_by_side
 from .ledger import Cost
 from .model import Model
 from .results import Asked, Prompt, Result, Written, roles_of, settings_hash, with_seed
 from .scheduler import Scheduler
-from .sequence import Choice, FinishReason, Role, Sequence
+from .sequence import FinishReason, Role, Sequence, Spelled, n_common
+from .serving import spelled
 from .session import Identity
-from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt, n_common
+from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
 
 Progress = Callable[[Role, float], None]
 T = TypeVar("T")
-_SMALL, _LANES_PER_THREAD = 32 * 1024 * 1024, 2
-"""Bytes of weights below which lanes of one thread are faster than one lane with all: their graphs are too small
-for several threads to gain much. Two for each thread: one evaluates while another is in Python, and shares of
-different length even out (scripts/compare_parallel.py measures it)."""
-
-
 _N_AHEAD = 16  # prompts that are looked at for a shared prefix
 _SHORTEST_PREFIX = 32  # tokens; shorter ones cost less than their copies
 
@@ -108,15 +103,10 @@ class Engine:
         """A scheduler of one's own over `models`; `uninterrupted` is for its steps."""
         return Scheduler(self.models, self.tokens, self.shapes, **options)
 
-    def tokens_of(self, text: str, sequence: Sequence) -> list[tuple[Choice, bytes, dict[Role, tuple[int, ...]]]]:
-        """A text as tokens for Sequence.insert, in the ids of who wrote last."""
+    def tokens_of(self, text: str, sequence: Sequence) -> list[Spelled]:
+        """A text as tokens for Sequence.close_with, in the ids of who wrote last."""
         author = sequence.tokens[-1].author if sequence.tokens else next(iter(sequence.views))
-        at, tokens = len(sequence.views[author].ids), []
-        for token in self._vocabularies[author].encode(text):
-            ids = {reader: self.tokens.translate(author, token, reader) for reader in sequence.views}
-            tokens.append((Choice(author, at, token, token), self.tokens.piece(author, token) or b"", ids))
-            at += 1
-        return tokens
+        return spelled(text, author, sequence, self.tokens)
 
     def _settings(self, role: Role) -> ModelSettings:
         return self.pair.leader if role is Role.LEADER else self.pair.draft
@@ -160,10 +150,8 @@ class Engine:
 
     def _plan_lanes(self) -> list[int]:
         """The slots of each lane; n_slots together."""
-        n_lanes = self.runtime.lanes
-        if n_lanes is None:
-            small = sum(w.n_bytes for w in set(self._weights.values())) <= _SMALL and not llama.supports_gpu_offload()
-            n_lanes = _LANES_PER_THREAD * self.threads if small else 1
+        n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
+        n_lanes = self.runtime.lanes or plan_lanes(n_bytes, self.threads, llama.supports_gpu_offload())
         n_lanes = min(self.n_slots, n_lanes)
         return [len(range(lane, self.n_slots, n_lanes)) for lane in range(n_lanes)]
 

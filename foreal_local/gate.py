@@ -22,5 +22,6 @@ class Gate:
 
 
 def gate_for(settings: Generation) -> Gate:
-    """The gate of a mode: always the leader, always the draft, or by chance p."""
-    return Gate({Mode.LEADER: 1.0, Mode.DRAFT: 0.0, Mode.FOREAL: settings.method.p}[settings.mode])
+    """The gate of a mode: always open, always closed, or open by chance p."""
+    always = {Mode.LEADER: 1.0, Mode.SPECULATIVE: 1.0, Mode.DRAFT: 0.0}
+    return Gate(always.get(settings.mode, settings.method.p))

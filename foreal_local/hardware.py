@@ -25,6 +25,21 @@ def usable_cores() -> int:
     return len(cores) or 1
 
 
+# ---------------------------------------------------------------- lanes
+_SMALL = 32 * 1024 * 1024
+"""Bytes of weights below which lanes of one thread are faster than one lane with all: their graphs are too small
+for several threads to gain much."""
+
+
+def plan_lanes(n_bytes: int, threads: int, gpu: bool) -> int:
+    """How many contexts evaluate side by side, for models of n_bytes together.
+
+    Two for each thread where they are small: one evaluates while another is in Python, and shares of different
+    length even out (scripts/compare_parallel.py measures it).
+    """
+    return 2 * threads if n_bytes <= _SMALL and not gpu else 1
+
+
 # ---------------------------------------------------------------- attention and its cache
 _SCORE_BYTES = 24 * 1024 * 1024  # most that attention scores may take without flash attention
 _FEWEST_ROWS = 64  # tokens that then must fit one evaluation

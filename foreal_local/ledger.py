@@ -33,7 +33,8 @@ class Cost:
     """One model's work. decode: evaluated one at a time to write the next token; prefill: all the rest.
 
     `reused_tokens`: not evaluated, because a prefix shared with other sequences was copied. `calls`:
-    evaluations of the model that this work was part of; `seconds`: its share of their time.
+    evaluations of the model that this work was part of; `seconds`: its share of their time. `flops_prompt`: the
+    part of `flops` that went into the prompt, up to token n_prompt_done; only the first evaluation of each counts.
     """
 
     decode_tokens: int = 0
@@ -42,6 +43,8 @@ class Cost:
     seconds: float = 0.0
     flops: float = 0.0
     reused_tokens: int = 0
+    flops_prompt: float = 0.0
+    n_prompt_done: int = 0
 
     @property
     def tokens(self) -> int:
@@ -67,5 +70,6 @@ class Cost:
 
     def as_dict(self) -> dict[str, int | float]:
         values = asdict(self)
+        del values["flops_prompt"], values["n_prompt_done"]
         values["seconds"] = round(self.seconds, 6)
         return values

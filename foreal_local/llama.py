@@ -269,7 +269,7 @@ class Context:
         abort: Abort,
         spare: bool = False,
     ) -> None:
-        self._weights = weights
+        self._weights, self.needs_marks = weights, weights.needs_marks
         self._n_slots, self._n_ctx, self.has_spare = n_slots, n_ctx, spare
         n_sequences = n_slots + spare
         self._n_batch = max(settings.batch_size, n_sequences)  # llama.cpp reserves a row per sequence

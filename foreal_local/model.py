@@ -55,12 +55,14 @@ class Model(Protocol):
     """One model with a cache of `n_slots` prefixes of at most `n_ctx` tokens each.
 
     Slot n_slots is a spare one: it holds a prefix that many sequences share, where `has_spare`. n_calls:
-    evaluations so far, how often the library's decode was called; seconds: how long these took.
+    evaluations so far, how often the library's decode was called; seconds: how long these took. needs_marks: the
+    memory cannot take its end back, or not always, but to where `mark` was called.
     """
 
     n_calls: int
     seconds: float
     has_spare: bool
+    needs_marks: bool
 
     @property
     def n_slots(self) -> int: ...
@@ -102,6 +104,10 @@ class PairVocabulary(Protocol):
 
     def piece(self, role: Role, token: int) -> bytes | None:
         """The token's bytes; None for an end-of-generation token."""
+        ...
+
+    def encode(self, role: Role, text: str) -> list[int]:
+        """The role's ids of a text."""
         ...
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:

@@ -30,20 +30,33 @@ class Prompt:
     index: int | None = None
 
 
+_OF_ONE_MODE = {"cue": Mode.CUE, "proposals": Mode.SPECULATIVE}
+
+
 def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:
     """What a response follows from but its index: prompt, settings with the seed, models by fingerprint."""
+    own = asdict(settings)
+    for name, mode in _OF_ONE_MODE.items():
+        if settings.mode is not mode:
+            del own["method"][name]
     parts = [
         content,
-        asdict(settings),
+        own,
         asdict(prompting),
         {str(role): models[role] for role in roles_of(settings.mode)},
     ]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+def of_one_mode(settings: Generation) -> dict[str, Any]:
+    """The settings of the method that only their mode has, by name."""
+    return {name: getattr(settings.method, name) for name, mode in _OF_ONE_MODE.items() if settings.mode is mode}
+
+
 def roles_of(mode: Mode) -> list[Role]:
     """The models a mode needs."""
-    return {Mode.FOREAL: list(Role), Mode.LEADER: [Role.LEADER], Mode.DRAFT: [Role.DRAFT]}[mode]
+    alone = {Mode.LEADER: [Role.LEADER], Mode.DRAFT: [Role.DRAFT], Mode.CUE: [Role.DRAFT]}
+    return alone.get(mode, list(Role))
 
 
 def with_seed(settings: Generation) -> Generation:
@@ -66,8 +79,9 @@ class Flops:
     """FLOPs of one response, both ways of counting.
 
     total: everything both models evaluated; generation: each written token charged to its author, plus the
-    alignment checks. leader_only is what the leader alone would need for the same tokens, prompt included
-    (to hold against total), leader_only_generation without the prompt (against generation).
+    alignment checks (speculative: all that was evaluated after the prompts). leader_only is what the leader alone
+    would need for the same tokens, prompt included (to hold against total), leader_only_generation without the
+    prompt (against generation).
     """
 
     total: float
@@ -78,16 +92,20 @@ class Flops:
 
 def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
     generation = 0.0
+    total = sum(cost.flops for cost in sequence.cost.values())
     checker = sequence.views.get(Role.DRAFT)
     for i, token in enumerate(sequence.tokens):
-        generation += shapes[token.author].flops(1, sequence.views[token.author].starts[i] - 1)
+        if not token.given:
+            generation += shapes[token.author].flops(1, sequence.views[token.author].starts[i] - 1)
         if token.hit is not None and checker is not None:
             generation += shapes[Role.DRAFT].flops(1, checker.starts[i] - 1)
+    if sequence.settings.mode is Mode.SPECULATIVE:
+        generation = total - sum(cost.flops_prompt for cost in sequence.cost.values())
     leader, n_tokens = shapes[Role.LEADER], len(sequence.tokens)
     view = sequence.views.get(Role.LEADER) or sequence.views.get(Role.DRAFT)
     n_prompt = view.n_prompt if view else 0
     return Flops(
-        total=sum(cost.flops for cost in sequence.cost.values()),
+        total=total,
         generation=generation,
         leader_only=leader.flops(n_prompt + n_tokens - 1, 0) if n_tokens else 0.0,
         leader_only_generation=leader.flops(n_tokens, n_prompt - 1) if n_tokens else 0.0,
@@ -177,6 +195,7 @@ class Result:
             "hits_from": settings.method.hits_from,
             "boundaries": settings.method.boundaries,
             "compare": settings.method.compare,
+            **of_one_mode(settings),
             **asdict(settings.sampling),
             "max_tokens": settings.max_tokens,
             "stop": list(settings.stop),
@@ -187,6 +206,7 @@ class Result:
                 "completion_tokens": n_tokens,
                 "leader_tokens": sequence.n_written(Role.LEADER),
                 "draft_tokens": sequence.n_written(Role.DRAFT),
+                **({"given_tokens": sequence.n_given} if sequence.n_given else {}),
             },
             "sentences": {
                 "total": sequence.n_sentences,

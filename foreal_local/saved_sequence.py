@@ -52,6 +52,7 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
             "top1": _unless(written, [token.top1 for token in tokens]),
             "hit": "".join("?" if token.hit is None else "01"[token.hit] for token in tokens),
             "hits": [token.hits for token in tokens],
+            "given": "".join("01"[token.given] for token in tokens),
         },
         **{name: getattr(sequence, name) for name in _COUNTERS},
         **{name: getattr(sequence, name).bit_generator.state for name in _GENERATORS},
@@ -84,7 +85,8 @@ def from_dict(values: dict[str, Any]) -> Sequence:
         sequence.views[role] = View(ids, view.n_prompt, [view.n_prompt + at for at in starts])
     columns["top1"] = columns["id"] if columns["top1"] is None else columns["top1"]
     columns["author"] = [{"l": Role.LEADER, "d": Role.DRAFT}[letter] for letter in columns["author"]]
-    columns["led"] = [letter == "1" for letter in columns["led"]]
+    columns.setdefault("given", "0" * len(columns["id"]))  # files of before there were such tokens
+    columns |= {name: [letter == "1" for letter in columns[name]] for name in ("led", "given")}
     columns["hit"] = [{"?": None, "0": False, "1": True}[letter] for letter in columns["hit"]]
     rows = zip(*columns.values(), strict=True)
     sequence.tokens = [Token(**dict(zip(columns, row, strict=True))) for row in rows]

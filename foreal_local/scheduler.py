@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Judge
+from .decode import OPEN_SENTENCE, Judge, Propose, Verify, Written
 from .errors import SequenceError
 from .ledger import Cost, Shape
 from .model import Model, Output, PairVocabulary, Row, Snapshot
 from .sampling import top1
 from .sentences import Verdict
-from .sequence import FinishReason, Role, Sequence, Token
-from .serving import Fresh, Job, begin, resume
+from .sequence import FinishReason, Role, Sequence, Token, n_common
+from .serving import Fresh, Job, begin, resume, verify
 
 States = dict[Role, Snapshot]
 
@@ -108,6 +108,7 @@ class Scheduler:
         for job in self._jobs:
             if job.sequence is sequence:
                 job.note_time()
+                self._take_back_proposals(job)
                 return {role: m.save(job.slot) for role, m in self._models.items() if m.cached(job.slot)}
         return {}
 
@@ -195,6 +196,9 @@ class Scheduler:
         for job in self._jobs:
             if job.request is OPEN_SENTENCE:
                 self._untold.append(job.sequence)
+                if all(len(view.ids) > self._models[role].n_ctx for role, view in job.sequence.views.items()):
+                    job.sequence.finish(FinishReason.CONTEXT)  # cues go on without anyone who would notice
+                    continue
                 if self._marks:
                     for model in self._models.values():
                         model.mark(job.slot)
@@ -234,8 +238,13 @@ class Scheduler:
         if not rows:
             return
         n_calls, seconds = model.n_calls, model.seconds
-        for output in model.evaluate(rows):
-            self._receive(turns[output.row], role, output)
+        try:
+            for output in model.evaluate(rows):
+                self._receive(turns[output.row], role, output)
+        except BaseException:
+            for turn in turns:
+                self._take_back_proposals(turn.job)
+            raise
         self._account(role, turns, model.n_calls - n_calls, model.seconds - seconds)
 
     def _copy_prefix(self, job: Job, role: Role) -> None:
@@ -261,9 +270,13 @@ class Scheduler:
         """What `role` must evaluate to serve the request; None when its context is full."""
         sequence, model = job.sequence, self._models[role]
         view = sequence.views[role]
+        if isinstance(job.request, Propose):
+            return self._proposing_row(job, role)
         if len(view.ids) > model.n_ctx:
             sequence.finish(FinishReason.CONTEXT)
             return None
+        if isinstance(job.request, Verify):
+            return self._verifying_row(job, role)
         cached = model.cached(job.slot)
         if isinstance(job.request, Judge):
             first = view.starts[-job.request.n_tokens] - 1  # its logits predict the first judged token
@@ -280,6 +293,58 @@ class Scheduler:
         pending = view.ids[cached:]
         return Row(job.slot, pending, 1, decode=len(pending) == 1)
 
+    def _proposing_row(self, job: Job, role: Role) -> Row | None:
+        """None where a proposal has no room, or no use: the leader then writes without another."""
+        sequence, proposed = job.sequence, job.proposed
+        full = any(len(sequence.views[one].ids) + len(ids) >= self._models[one].n_ctx for one, ids in proposed.items())
+        most = sequence.settings.max_tokens
+        if full or (most is not None and len(sequence.tokens) + len(proposed[Role.LEADER]) + 1 >= most):
+            job.request = job.flow.send(False)
+            return None
+        return self._row_with_proposals(job, role, 1)
+
+    def _verifying_row(self, job: Job, role: Role) -> Row | None:
+        room = self._models[role].n_ctx - len(job.sequence.views[role].ids)
+        del job.proposed[role][room:]  # a token of the draft can be several of the leader's
+        return self._row_with_proposals(job, role, len(job.proposed[role]) + 1)
+
+    def _row_with_proposals(self, job: Job, role: Role, n_outputs: int) -> Row | None:
+        model, view, proposed = self._models[role], job.sequence.views[role], job.proposed[role]
+        ids = view.ids + proposed
+        cached = model.cached(job.slot)
+        if cached > len(ids) - n_outputs:
+            cached = model.truncate(job.slot, len(ids) - n_outputs)
+        if model.needs_marks and (n_outputs > 1 or not proposed):
+            # What is proposed may have to be taken back: to a mark right before the stream's last token.
+            if cached < len(view.ids) - 1 and not self._evaluate_alone(job, role, view.ids[cached:-1]):
+                return None
+            model.mark(job.slot)
+            cached = model.cached(job.slot)
+        return Row(job.slot, ids[cached:], n_outputs, decode=len(ids) == cached + 1)
+
+    def _evaluate_alone(self, job: Job, role: Role, tokens: list[int]) -> bool:
+        """Evaluate these of the job's tokens now; False when it has failed."""
+        model = self._models[role]
+        turn = Turn(job, Row(job.slot, tokens, 1), model.cached(job.slot))
+        n_calls, seconds = model.n_calls, model.seconds
+        failures = [output.failure for output in model.evaluate([turn.row]) if output.logits is None]
+        self._account(role, [turn], model.n_calls - n_calls, model.seconds - seconds)
+        for failure in failures:
+            job.sequence.finish(FinishReason.ERROR, str(failure))
+        return not failures
+
+    def _take_back_proposals(self, job: Job) -> None:
+        """Forget what is proposed; the caches keep what is part of the stream by now."""
+        for role, proposed in job.proposed.items():
+            if not proposed:
+                continue
+            model, base = self._models[role], job.base[role]
+            n_tokens = base + n_common(proposed, job.sequence.views[role].ids[base:])
+            if model.cached(job.slot) > n_tokens:
+                model.truncate(job.slot, n_tokens)
+            proposed.clear()
+        job.n_accepted = 0
+
     def _receive(self, turn: Turn, role: Role, output: Output) -> None:
         job, row, before = turn
         sequence = job.sequence
@@ -289,13 +354,21 @@ class Scheduler:
             sequence.finish(FinishReason.ERROR, str(output.failure))
             return
         best = top1(output.logits)
-        judging = isinstance(job.request, Judge)
+        fresh = Fresh(role, output.logits, best)
+        judging, verifying = isinstance(job.request, Judge), isinstance(job.request, Verify)
         if judging:
             job.judged[before + output.index] = best
+        elif verifying:
+            verify(job, fresh, self._vocabulary)
         if output.index < len(row.tokens) - 1:
             return
-        sequence.frontier_top1[role] = (before + len(row.tokens), best)
-        fresh = Fresh(role, output.logits, best)
+        if verifying:
+            self._take_back_proposals(job)
+            if not sequence.finished:
+                job.request = job.flow.send(Written(ends_sentence=False))
+            return
+        if not job.proposed[role]:
+            sequence.frontier_top1[role] = (before + len(row.tokens), best)
         if judging and sequence.verdict is Verdict.MAYBE:
             # The leader's next token may end the sentence before it, and the judge then be asked to write here.
             job.kept = fresh._replace(logits=output.logits.copy())
@@ -311,7 +384,12 @@ class Scheduler:
         for job, row, before in turns:
             n_tokens = len(row.tokens)
             flops = shape.flops(n_tokens, before)
-            job.sequence.cost[role].count(n_tokens, row.decode, n_calls, n_tokens * per_token, flops)
+            cost, n_prompt = job.sequence.cost[role], job.sequence.views[role].n_prompt - 1
+            first, last = max(before, cost.n_prompt_done), min(before + n_tokens, n_prompt)
+            if first < last:  # n_prompt leaves out the last token, which gives the response's first
+                cost.flops_prompt += shape.flops(last - first, first)
+                cost.n_prompt_done = last
+            cost.count(n_tokens, row.decode, n_calls, n_tokens * per_token, flops)
             total.count(n_tokens, row.decode, 0, n_tokens * per_token, flops)
         total.calls += n_calls
 
@@ -322,6 +400,8 @@ class Scheduler:
         finally:
             self._jobs.remove(job)
             job.note_time()
+            if self._keep:
+                self._take_back_proposals(job)
             for model in self._models.values() if not self._keep else ():
                 model.release(job.slot)
             self._free.append(job.slot)
@@ -345,7 +425,8 @@ class Scheduler:
             sequence = job.sequence
             assert not sequence.finished, "a finished sequence holds a slot"
             for role, view in sequence.views.items():
-                assert self._models[role].cached(job.slot) <= len(view.ids), "a cache is ahead of the stream"
+                n_ahead = len(job.proposed[role])
+                assert self._models[role].cached(job.slot) <= len(view.ids) + n_ahead, "a cache is ahead of the stream"
                 assert len(view.starts) == len(sequence.tokens), "a view misses a token"
             assert sequence.n_led <= sequence.n_sentences
             assert sequence.n_handoffs <= sequence.n_led

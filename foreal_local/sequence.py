@@ -48,7 +48,7 @@ class Token:
     """One token of the stream, in its author's ids. `text`: the characters it completed.
 
     `top1` is the author's most likely token there; `hit` and `hits` are the alignment check's flag (None:
-    not checked) and the hit counter after this token.
+    not checked) and the hit counter after this token. `given`: no model chose it, it only is in its author's ids.
     """
 
     id: int
@@ -59,6 +59,7 @@ class Token:
     top1: int
     hit: bool | None = None
     hits: int = 0
+    given: bool = False
 
 
 @dataclass(slots=True)
@@ -77,6 +78,14 @@ class Choice(NamedTuple):
     at: int
     token: int
     top1: int
+
+
+class Spelled(NamedTuple):
+    """A token of a text that no model chose, as `Sequence.append` takes it."""
+
+    choice: Choice
+    piece: bytes
+    ids: dict[Role, tuple[int, ...]]
 
 
 class Sequence:
@@ -129,7 +138,11 @@ class Sequence:
         return self.finish_reason is not None
 
     def n_written(self, role: Role) -> int:
-        return sum(token.author is role for token in self.tokens)
+        return sum(token.author is role and not token.given for token in self.tokens)
+
+    @property
+    def n_given(self) -> int:
+        return sum(token.given for token in self.tokens)
 
     def open_tokens(self) -> list[Token]:
         """The tokens of the sentence that has not ended."""
@@ -147,7 +160,7 @@ class Sequence:
         self._detector.start()
         self.opening = True  # counted with its first token: a full context may leave it without one
 
-    def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]]) -> None:
+    def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]], given: bool = False) -> None:
         """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""
         role, led = choice.role, self.led
         text = self._decode(piece)
@@ -160,7 +173,7 @@ class Sequence:
             previous = self.tokens[-1]
             hits = previous.hits
             self.n_handoffs += led and role is Role.DRAFT and previous.author is Role.LEADER
-        self.tokens.append(Token(choice.token, role, text, self.n_sentences - 1, led, choice.top1, None, hits))
+        self.tokens.append(Token(choice.token, role, text, self.n_sentences - 1, led, choice.top1, None, hits, given))
         for reader, view in self.views.items():
             view.starts.append(len(view.ids))
             view.ids.extend(ids[reader])
@@ -183,14 +196,18 @@ class Sequence:
         self.finish_reason = None
         self.finish(FinishReason.STOP)
 
-    def insert(self, tokens: list[tuple[Choice, bytes, dict[Role, tuple[int, ...]]]]) -> None:
-        """Add tokens that neither model chose, as the end of a sentence; no flow may be running."""
+    def insert(self, tokens: list[Spelled]) -> None:
+        """Add tokens that neither model chose to a sentence that is open."""
         self.peek = None
-        if self.verdict is Verdict.END:
-            self.open_sentence(led=False)
         for choice, piece, ids in tokens:
             if not self.finished:
-                self.append(choice, piece, ids)
+                self.append(choice, piece, ids, given=True)
+
+    def close_with(self, tokens: list[Spelled]) -> None:
+        """Add tokens that neither model chose, as the end of a sentence; no flow may be running."""
+        if self.verdict is Verdict.END:
+            self.open_sentence(led=False)
+        self.insert(tokens)
         self.verdict = Verdict.END
 
     def confirms_end(self, piece: bytes) -> bool:
@@ -245,7 +262,8 @@ class Sequence:
         self.n_shown = max(self.n_shown, ready)
         return taken
 
-    def _tail(self, n_characters: int) -> str:
+    def tail(self, n_characters: int) -> str:
+        """The text's last characters, at least that many where there are so many."""
         parts: list[str] = []
         for token in reversed(self.tokens):
             if n_characters <= 0:
@@ -255,14 +273,14 @@ class Sequence:
         return "".join(reversed(parts))
 
     def _held_characters(self) -> int:
-        tail = self._tail(self._hold)
+        tail = self.tail(self._hold)
         for length in range(min(self._hold - 1, len(tail)), 0, -1):
             if any(stop.startswith(tail[-length:]) for stop in self.settings.stop):
                 return length
         return 0
 
     def _cut_at_stop(self, n_new: int) -> None:
-        tail = self._tail(self._hold - 1 + n_new)
+        tail = self.tail(self._hold - 1 + n_new)
         found = [at for at in (tail.find(stop) for stop in self.settings.stop) if at >= 0]
         if not found:
             return
@@ -276,3 +294,11 @@ class Sequence:
         self._decoder.reset()
         self._half = False
         self.finish(FinishReason.STOP)
+
+
+def n_common(one: list[int], other: list[int]) -> int:
+    """How many ids two lists begin with alike."""
+    n = min(len(one), len(other))
+    if one[:n] == other[:n]:
+        return n
+    return next(i for i in range(n) if one[i] != other[i])

@@ -10,12 +10,12 @@ import time
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Answer, Flow, Judge, Request, Write, Written, flow_for
+from .decode import OPEN_SENTENCE, Answer, Flow, Judge, Propose, Request, Verify, Write, WriteCue, Written, flow_for
 from .gate import Gate, gate_for
 from .model import Logits, PairVocabulary
 from .sampling import choose
 from .sentences import Verdict
-from .sequence import Choice, Role, Sequence
+from .sequence import Choice, Role, Sequence, Spelled
 
 
 @dataclass(slots=True)
@@ -23,7 +23,9 @@ class Job:
     """A sequence in a slot. `request` is what its flow waits for; `served`: the turn that served it last.
 
     `judged`: the judging role's top-1 after each of its view's last positions. `kept`: a copy of its logits at
-    the end of its view, made only where it may have to write there later.
+    the end of its view, made only where it may have to write there later. `proposed`: what the draft proposes
+    after the stream, in each role's ids, and `base`: the length of its view then; `n_accepted`: how many of them
+    the leader has written itself so far, None once it wrote another token.
     """
 
     sequence: Sequence
@@ -35,6 +37,9 @@ class Job:
     started: float = field(default_factory=time.perf_counter)
     judged: dict[int, int] = field(default_factory=dict)
     kept: Fresh | None = None
+    proposed: dict[Role, list[int]] = field(default_factory=lambda: {role: [] for role in Role})
+    base: dict[Role, int] = field(default_factory=dict)
+    n_accepted: int | None = 0
 
     def note_time(self) -> None:
         """Add the time in the slot so far to the sequence's."""
@@ -66,6 +71,14 @@ def _follow(job: Job) -> None:
     job.request = job.flow.send(job.sequence.led)
     while True:
         request = job.request
+        if isinstance(request, (Propose, Verify)):
+            return
+        if isinstance(request, WriteCue):
+            if not tokens:
+                return
+            at += sum(token.given for token in tokens)
+            job.request = job.flow.send(Written(ends_sentence=False))
+            continue
         if isinstance(request, Judge):
             hits = tuple(token.hit for token in tokens[at - request.n_tokens : at])
             if None in hits:
@@ -97,6 +110,14 @@ def resume(job: Job, vocabulary: PairVocabulary, fresh: Fresh | None = None) -> 
             if fresh is None or fresh.role is not request.role:
                 return
             answer = _judge(job, request, vocabulary)
+        elif isinstance(request, WriteCue):
+            answer = _write_cue(sequence, vocabulary)
+        elif isinstance(request, Propose):
+            if fresh is None or fresh.role is not request.role:
+                return
+            answer, fresh = _propose(job, fresh, vocabulary), None
+        elif isinstance(request, Verify):
+            return  # token by token: `verify`
         else:
             answer = job.gate.opens(sequence.gate_rng)
             sequence.open_sentence(answer)
@@ -118,11 +139,17 @@ def _choice(job: Job, role: Role, fresh: Fresh | None) -> Choice | None:
     known = fresh or job.kept
     if known is None or known.role is not role or sequence.frontier_top1[role][0] != n_view:
         return None
+    return _chosen(sequence, known)
+
+
+def _chosen(sequence: Sequence, fresh: Fresh) -> Choice:
+    """The role's next token by the settings; uses a random number unless they are greedy."""
+    ids = sequence.views[fresh.role].ids
     settings = sequence.settings.sampling
     if settings.greedy and settings.repeat_penalty == 1.0:
-        return Choice(role, n_view, known.top1, known.top1)
+        return Choice(fresh.role, len(ids), fresh.top1, fresh.top1)
     recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
-    return Choice(role, n_view, choose(known.logits, settings, recent, sequence.token_rng), known.top1)
+    return Choice(fresh.role, len(ids), choose(fresh.logits, settings, recent, sequence.token_rng), fresh.top1)
 
 
 def _write(sequence: Sequence, choice: Choice, vocabulary: PairVocabulary) -> Written:
@@ -156,3 +183,51 @@ def _judge(job: Job, request: Judge, vocabulary: PairVocabulary) -> tuple[bool, 
         hits.append(wanted[:1] == (job.judged[start - 1],))
     sequence.judge(tuple(hits))
     return tuple(hits)
+
+
+# ---------------------------------------------------------------- the cue
+def spelled(text: str, author: Role, sequence: Sequence, vocabulary: PairVocabulary) -> list[Spelled]:
+    """A text as tokens for `Sequence.insert`, in the ids of `author`."""
+    at, tokens = len(sequence.views[author].ids), []
+    for token in vocabulary.encode(author, text):
+        ids = {reader: vocabulary.translate(author, token, reader) for reader in sequence.views}
+        tokens.append(Spelled(Choice(author, at, token, token), vocabulary.piece(author, token) or b"", ids))
+        at += 1
+    return tokens
+
+
+def _write_cue(sequence: Sequence, vocabulary: PairVocabulary) -> Written:
+    before, text = sequence.tail(1), sequence.settings.method.cue
+    if before and not before[-1].isspace():
+        text = " " + text
+    (author,) = sequence.views
+    sequence.insert(spelled(text, author, sequence, vocabulary))
+    return Written(ends_sentence=sequence.verdict is Verdict.END)
+
+
+# ---------------------------------------------------------------- proposals
+def _propose(job: Job, fresh: Fresh, vocabulary: PairVocabulary) -> bool:
+    """Note the draft's most likely token; False when it would end the response."""
+    if vocabulary.piece(fresh.role, fresh.top1) is None:
+        return False
+    for reader, ids in job.proposed.items():
+        if not ids:
+            job.base[reader] = len(job.sequence.views[reader].ids)
+        ids += vocabulary.translate(fresh.role, fresh.top1, reader)
+    return True
+
+
+def verify(job: Job, fresh: Fresh, vocabulary: PairVocabulary) -> None:
+    """Write the leader's token at the next place, if all proposals before it were its own."""
+    sequence = job.sequence
+    if job.n_accepted is None or sequence.finished:
+        return
+    choice = _chosen(sequence, fresh)
+    written = Written(ends_sentence=True, added=False)
+    while not written.added:
+        written = _write(sequence, choice, vocabulary)
+        if written.ends_sentence and not sequence.finished:
+            sequence.open_sentence(job.gate.opens(sequence.gate_rng))
+    proposed = job.proposed[fresh.role]
+    same = proposed[job.n_accepted : job.n_accepted + 1] == [choice.token]
+    job.n_accepted = job.n_accepted + 1 if same else None

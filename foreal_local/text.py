@@ -67,6 +67,9 @@ class PairTokens:
             pieces[token] = None if vocabulary.is_end(token) else vocabulary.piece(token)
         return pieces[token]
 
+    def encode(self, role: Role, text: str) -> list[int]:
+        return self._vocabularies[role].encode(text)
+
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
         if author is reader:
             return (token,)
@@ -76,14 +79,6 @@ class PairTokens:
     def n_different(self) -> int:
         """How many of the leader's tokens read differently in the draft."""
         return len(self._foreign.get(Role.LEADER, ()))
-
-
-def n_common(one: list[int], other: list[int]) -> int:
-    """How many ids two lists begin with alike."""
-    n = min(len(one), len(other))
-    if one[:n] == other[:n]:
-        return n
-    return next(i for i in range(n) if one[i] != other[i])
 
 
 def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:

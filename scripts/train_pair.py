@@ -30,7 +30,7 @@ MODELS = ROOT / "models"
 WORK = ROOT / "build" / "pair"
 N_VOCAB = 544
 SHAPES = {
-    "leader": {"width": 192, "n_layers": 3, "n_heads": 4, "width_ff": 1536},
+    "leader": {"width": 192, "n_layers": 3, "n_heads": 6, "width_ff": 1536},
     "draft": {"width": 128, "n_layers": 3, "n_heads": 4, "width_ff": 320},
 }
 

@@ -92,7 +92,7 @@ class FakeModel:
         self.role, self.agreement, self.truncation, self.pieces = role, agreement, truncation, pieces
         self._n_slots, self._n_ctx, self._n_batch = n_slots, n_ctx, n_batch
         self._n_calls = 0
-        self.has_spare = True
+        self.has_spare, self.needs_marks = True, False
         self._tokens: list[list[int]] = [[] for _ in range(n_slots + 1)]
         self._hashes: list[list[int]] = [[] for _ in range(n_slots + 1)]
         self._buffer = np.empty(N_VOCAB, np.float32)
@@ -262,6 +262,11 @@ class FakeVocabulary:
 
     def is_end(self, role: Role, token: int) -> bool:
         return token == END
+
+    def encode(self, role: Role, text: str) -> list[int]:
+        """The ids of a text; a space before a word that no piece has is left out."""
+        begins = text.encode()[:2]
+        return ids_of(text if any(piece.startswith(begins) for piece in ID) else text.removeprefix(" "))
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
         if token == SPECIAL and author is not reader and self._foreign:

@@ -1,4 +1,4 @@
-"""FoReaL-Decoding on the fakes, slowly: method.md line by line, for one response at a time.
+"""FoReaL-Decoding and its baselines on the fakes, slowly: method.md line by line, for one response at a time.
 
 Every token comes from its whole prefix, every alignment check is made singly. No cache, no batch, no flow,
 no catch-up. Shares with the product only the sentence detector and, by taking a fresh sequence's random
@@ -60,6 +60,7 @@ class Step:
     led: bool
     hit: bool | None = None
     hits: int = 0
+    given: bool = False
 
 
 @dataclass
@@ -99,9 +100,10 @@ class Reference:
         led = self._gate()
         self.detector.start()
         n_before = out.n_sentences
-        writer = LEADER if led else DRAFT
+        cued = self.settings.mode is Mode.CUE
+        writer = LEADER if led and not cued else DRAFT
         written = hits = 0  # lambda and h
-        verdict = Verdict.NO
+        verdict = self._cue() if led and cued else Verdict.NO
         while verdict is not Verdict.END and not out.finish_reason:
             if len(self.ids[writer]) > self.pair.n_ctx:
                 out.finish_reason = "context"
@@ -110,9 +112,6 @@ class Reference:
             if verdict is Verdict.MAYBE and self._confirms(writer, token):
                 self.peeked = (writer, token)
                 return
-            if out.n_sentences == n_before:  # a sentence counts from its first token on
-                out.n_sentences += 1
-                out.n_led += led
             step = Step(token, writer, n_before, led)
             checked = led and writer is LEADER and self.settings.mode is Mode.FOREAL
             if checked and (written >= method.n or method.hits_from == "sentence"):
@@ -124,8 +123,21 @@ class Reference:
             if checked and written > method.n and hits >= method.k:
                 writer = DRAFT
 
+    def _cue(self) -> Verdict:
+        """Give the cue, a space before it where none is; what the draft wanted to write there is of no more use."""
+        self.peeked = None
+        n_before, verdict, text = self.out.n_sentences, Verdict.NO, self.settings.method.cue
+        shown = codecs.getincrementaldecoder("utf-8")("replace").decode(self.out.data)
+        if shown and not shown[-1].isspace():
+            text = " " + text
+        for token in self.pair.vocabulary.encode(DRAFT, text):
+            if not self.out.finish_reason:
+                verdict = self._commit(Step(token, DRAFT, n_before, led=True, given=True))
+        return verdict
+
     def _gate(self) -> bool:
-        p = {Mode.LEADER: 1.0, Mode.DRAFT: 0.0, Mode.FOREAL: self.settings.method.p}[self.settings.mode]
+        always = {Mode.LEADER: 1.0, Mode.SPECULATIVE: 1.0, Mode.DRAFT: 0.0}
+        p = always.get(self.settings.mode, self.settings.method.p)
         return p == 1.0 or (p > 0.0 and bool(self.gate_rng.random() < p))
 
     def _next(self, role: Role) -> int:
@@ -153,6 +165,9 @@ class Reference:
 
     def _commit(self, step: Step) -> Verdict:
         out, vocabulary = self.out, self.pair.vocabulary
+        if out.n_sentences == step.sentence:  # a sentence counts from its first token on
+            out.n_sentences += 1
+            out.n_led += step.led
         out.steps.append(step)
         if vocabulary.is_end(step.author, step.id):
             out.finish_reason = "stop"

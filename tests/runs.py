@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from fakes import DRAFT, LEADER
+from fakes import LEADER
 
 from foreal_local.config import Generation, Method, Mode, Sampling
+from foreal_local.results import roles_of
 from foreal_local.scheduler import Event, Scheduler
 from foreal_local.sequence import Sequence
 
@@ -23,8 +24,11 @@ SETTINGS: list[dict[str, Any]] = [
     {"n": 2, "p": 0.3, "k": 1, "stop": ("sum of", "x?")},
     {"mode": Mode.LEADER, "temp": 0.6},
     {"mode": Mode.DRAFT},
+    {"mode": Mode.CUE, "p": 0.5, "temp": 0.6},
 ]
 """Settings for the laws: every option, greedy and sampled."""
+SPECULATIVE: dict[str, Any] = {"mode": Mode.SPECULATIVE, "proposals": 4, "temp": 0.6}
+"""Not among SETTINGS: here tokens are taken back, and sentences end inside a step."""
 
 
 def new_sequence(
@@ -45,8 +49,7 @@ def new_sequence(
     settings = Generation(mode, Method(**method), sampling or Sampling(temp), seed, max_tokens, stop)
     ids = prompt if prompt is not None else prompt_of(index)
     draft_ids = draft_prompt if draft_prompt is not None else ids
-    wanted = {Mode.FOREAL: (LEADER, DRAFT), Mode.LEADER: (LEADER,), Mode.DRAFT: (DRAFT,)}[mode]
-    return Sequence(str(index), index, settings, {r: ids if r is LEADER else draft_ids for r in wanted})
+    return Sequence(str(index), index, settings, {r: ids if r is LEADER else draft_ids for r in roles_of(mode)})
 
 
 def prompt_of(index: int) -> list[int]:
@@ -89,7 +92,7 @@ def collect(event: Event, shown: dict[str, str], finished: list[str]) -> None:
 def outcome(sequence: Sequence) -> dict[str, Any]:
     """All that a response is, to compare."""
     return {
-        "tokens": [(t.id, t.author, t.text, t.sentence, t.led, t.hit, t.hits) for t in sequence.tokens],
+        "tokens": [(t.id, t.author, t.text, t.sentence, t.led, t.hit, t.hits, t.given) for t in sequence.tokens],
         "views": {role: (view.ids, view.starts) for role, view in sequence.views.items()},
         "text": sequence.text,
         "finish": (sequence.finish_reason, sequence.error),

@@ -476,7 +476,13 @@ def test_the_gauge_shows_what_the_next_prompt_takes(opened: Callable[..., Opened
     screen, _ = opened()
     engine = SimpleNamespace(ctx_size=1024)
     conversation: Any = SimpleNamespace(
-        n_prompt=lambda: 41, n_held=234, engine=engine, messages=[1], settings=Generation(), think_budget=None
+        n_prompt=lambda: 41,
+        n_held=234,
+        engine=engine,
+        messages=[1],
+        settings=Generation(),
+        think_budget=None,
+        thinking=None,
     )
     chat = Chat(conversation, screen, lambda *_: conversation, None, [])
     assert chat.run(Ended()) == 0

@@ -38,6 +38,10 @@ def test_the_defaults_are_the_papers() -> None:
         (Method, {"hits_from": "start"}, "hits_from"),
         (Method, {"boundaries": "none"}, "boundaries"),
         (Method, {"compare": "text"}, "compare"),
+        (Method, {"cue": ""}, "cue"),
+        (Method, {"cue": " \n"}, "cue"),
+        (Method, {"proposals": 0}, "proposals"),
+        (Method, {"proposals": 65}, "proposals"),
         (Sampling, {"temp": -0.1}, "temp"),
         (Sampling, {"temp": NAN}, "temp"),
         (Sampling, {"temp": math.inf}, "temp"),
@@ -105,7 +109,7 @@ def test_greedy_is_temperature_zero() -> None:
 
 
 def test_modes_read_as_on_the_command_line() -> None:
-    assert [str(mode) for mode in Mode] == ["foreal", "leader", "draft"]
+    assert [str(mode) for mode in Mode] == ["foreal", "leader", "draft", "cue", "speculative"]
     assert f"{Mode('leader')}" == "leader"
 
 

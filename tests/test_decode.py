@@ -9,7 +9,21 @@ from collections.abc import Callable
 import pytest
 
 from foreal_local.config import Generation, Method, Mode
-from foreal_local.decode import Flow, Judge, OpenSentence, Write, Written, alone, flow_for, foreal
+from foreal_local.decode import (
+    Flow,
+    Judge,
+    OpenSentence,
+    Propose,
+    Verify,
+    Write,
+    WriteCue,
+    Written,
+    alone,
+    cued,
+    flow_for,
+    foreal,
+    speculative,
+)
 from foreal_local.sequence import Role
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
@@ -21,7 +35,7 @@ def always(_position: int) -> bool:
 
 
 class Player:
-    """Plays the scheduler's part for one flow; `log` has L and D for tokens, ("judge", m) and "open".
+    """Plays the scheduler's part for one flow; `log` has L and D for tokens, ("judge", m), "open" and "cue".
 
     `hit(i)`: whether the sentence's token i (from 1) is a hit; `ends`: lengths of the sentences to come, then
     none ends. Owns the count of the sentence's tokens.
@@ -56,7 +70,7 @@ class Player:
             self.request = self.flow.send(tuple(self.hit(i) for i in range(first, self.n_written + 1)))
             return 0
         self.n_written += 1
-        self.log.append("L" if request.role is LEADER else "D")
+        self.log.append("cue" if isinstance(request, WriteCue) else "L" if request.role is LEADER else "D")
         self.request = self.flow.send(Written(ends_sentence=self.n_written == self.end))
         return 1
 
@@ -186,9 +200,74 @@ def test_alone_writes_everything_and_asks_nobody(role: Role) -> None:
     assert log == ["open", letter, "open", letter, letter, "open", letter, letter, letter]
 
 
+# ---------------------------------------------------------------- the cue
+def test_a_cue_begins_a_led_sentence_and_the_draft_goes_on() -> None:
+    """Guards a cue in the middle of a sentence or twice in it, and a leader who is asked for anything."""
+    log = Player(cued(), ends=(3, 2, 4)).play(10)
+    assert log == ["open", "cue", *"DD", "open", "cue", "D", "open", "cue", *"DDD", "open", "cue"]
+
+
+def test_without_a_cue_the_sentence_is_the_drafts() -> None:
+    """Guards a cue for a gate that is closed."""
+    flow = cued()
+    player = Player(flow, led=False, ends=(2, 1))
+    assert player.play(3) == ["open", *"DD", "open", "D"]
+    player.led = True
+    assert player.play(2)[5:] == ["open", "cue", "D"]
+
+
+def test_a_cue_that_is_a_sentence_asks_the_gate_again() -> None:
+    """Guards a sentence of the draft's that follows a cue without a gate of its own."""
+    assert Player(cued(), ends=(1, 1, 2)).play(4) == ["open", "cue", "open", "cue", "open", "cue", "D"]
+
+
+def test_an_end_seen_at_the_token_after_the_cue_opens_a_sentence() -> None:
+    """Guards the peek (added = False) right after a cue such as "Wait."."""
+    flow = cued()
+    assert isinstance(next(flow), OpenSentence)
+    assert isinstance(flow.send(True), WriteCue)
+    assert flow.send(Written(ends_sentence=False)) == Write(DRAFT)
+    assert isinstance(flow.send(Written(ends_sentence=True, added=False)), OpenSentence)
+    assert flow.send(False) == Write(DRAFT)
+
+
+# ---------------------------------------------------------------- proposals
+@pytest.mark.parametrize("n_proposals", [1, 2, 7])
+def test_the_draft_proposes_so_many_tokens_and_then_the_leader_verifies(n_proposals: int) -> None:
+    """Guards a proposal too many or too few, also in the second round, and a gate that is asked for each sentence."""
+    flow = speculative(n_proposals)
+    assert isinstance(next(flow), OpenSentence)
+    request = flow.send(True)
+    for _ in range(3):
+        for _ in range(n_proposals):
+            assert request == Propose(DRAFT)
+            request = flow.send(True)
+        assert request == Verify(LEADER)
+        request = flow.send(Written(ends_sentence=False))
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 3])
+def test_a_draft_that_may_propose_no_more_is_not_asked_again_before_the_leader(n_before: int) -> None:
+    """Guards proposals after an end or beyond a full context, and a draft that is never asked again."""
+    flow = speculative(5)
+    next(flow)
+    request = flow.send(True)
+    for _ in range(2):
+        for _ in range(n_before):
+            assert request == Propose(DRAFT)
+            request = flow.send(True)
+        assert flow.send(False) == Verify(LEADER)
+        request = flow.send(Written(ends_sentence=False))
+    assert request == Propose(DRAFT)
+
+
 def test_the_mode_names_the_flow() -> None:
-    """Guards a mode that is taken for another."""
+    """Guards a mode that is taken for another, and numbers that do not reach their flow."""
     for mode, letters in ((Mode.LEADER, "L"), (Mode.DRAFT, "D"), (Mode.FOREAL, "LLD")):
         settings = Generation(mode=mode, method=Method(n=1, k=0))
         log = Player(flow_for(settings)).play(9)
         assert log == ["open", *(letters + letters[-1] * 9)[:9]]
+    assert Player(flow_for(Generation(mode=Mode.CUE))).play(3) == ["open", "cue", "D", "D"]
+    flow = flow_for(Generation(mode=Mode.SPECULATIVE, method=Method(proposals=2)))
+    next(flow)
+    assert [flow.send(True) for _ in range(3)] == [Propose(DRAFT), Propose(DRAFT), Verify(LEADER)]

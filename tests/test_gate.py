@@ -30,4 +30,5 @@ def test_an_uncertain_gate_uses_one_number_and_opens_with_chance_p(p: float) -> 
 def test_each_modes_gate() -> None:
     """Guards a p that changes what one role alone writes."""
     gates = {mode: gate_for(Generation(mode=mode, method=Method(p=0.3))).p for mode in Mode}
-    assert gates == {Mode.FOREAL: 0.3, Mode.LEADER: 1.0, Mode.DRAFT: 0.0}
+    always = {Mode.LEADER: 1.0, Mode.SPECULATIVE: 1.0, Mode.DRAFT: 0.0}
+    assert gates == {Mode.FOREAL: 0.3, Mode.CUE: 0.3, **always}

@@ -15,7 +15,8 @@ import pytest
 from foreal_local.errors import UsageError
 from foreal_local.evaluation import grading
 from foreal_local.evaluation.datasets import Problem
-from foreal_local.evaluation.grading import Grade, Verdict, Verifier, check_installed, grade, same_answer
+from foreal_local.evaluation.grading import Grade, Verdict, check_installed, grade, same_answer
+from foreal_local.evaluation.verifier import Verifier
 
 ROOT = Path(__file__).parent.parent
 
@@ -226,6 +227,20 @@ def test_a_solution_of_another_problem_is_not_right(shift: int) -> None:
         (r"\begin{bmatrix}1&2\\3&4\end{bmatrix}", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"),
         (r"(1,2), (3,4)", "(3,4),(1,2)"),
         (r"\pi{r}^{2}", r"\pi r^2"),
+        (r"\frac{5}{8}.", r"\frac58"),
+        (r"\frac{5}{8} cups", r"\frac58"),
+        (r"14\pi square inches", r"14\pi"),
+        (r"\frac{1}{6} abc", r"\frac{abc}{6}"),
+        (r"\mathbf{\frac{5}{8}}", "0.625"),
+        (r"\boldsymbol{x+1}", "1+x"),
+        (r"\cos{40^\circ}", r"\cos 40^{\circ}"),
+        (r"\frac{80^\circ}{2}", "40"),
+        (r"4 - 3\mathrm{i}", "4-3i"),
+        ("18 cm²", "18"),
+        (r"\frac{1,200}{\pi}", r"\frac{1200}{\pi}"),
+        (r"\text{(D) Cone}", r"\text{(D)}"),
+        (r"\textbf{(A)}\ 2(x + 1)", r"\text{(A)}"),
+        (r"\begin{bmatrix} \frac12 \\[4pt] 3 \end{bmatrix}", r"\begin{pmatrix} 1/2 \\ 3 \end{pmatrix}"),
     ],
 )
 def test_two_ways_to_write_it(found: str, right: str) -> None:
@@ -262,6 +277,9 @@ def test_two_ways_to_write_it(found: str, right: str) -> None:
         ("0", r"\frac{1}{2006!}"),
         (r"1 + \frac1e", r"1 - \frac1e"),
         ("banana", "12"),
+        (r"7\mathrm{i}", "7"),
+        (r"\{1,200\}", "1200"),
+        (r"\text{(A), (D)}", r"\text{(A)}"),
     ],
 )
 def test_something_else(found: str, right: str) -> None:
@@ -294,6 +312,9 @@ def test_what_cannot_be_read_is_told_apart(found: str) -> None:
         ("6 * 3 = <<6*3=18>>18 apples.\n#### 18", "18"),
         ("The final answer is therefore $12$ apples, since 3 * 4 = 12.", "$12$ apples"),
         ("The answer to the question is 1,234.5 km.", "1,234.5 km"),
+        ("Final Answer: The final answer is $42$. I hope it is correct.", "$42$"),
+        ("**Final answer**\n\nThe correct answer is: $42$.", "$42$"),
+        ("The answer is $x^9 - x^7 + x^5 - x^4 + x^3 - x + 6$.", "$x^9 - x^7 + x^5 - x^4 + x^3 - x + 6$"),
         ("**42**", "42"),
     ],
 )

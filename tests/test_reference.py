@@ -33,8 +33,8 @@ SAMPLINGS = {
 
 def assert_same(sequence: Sequence, expected: Response) -> None:
     """Tokens, authors, sentences, gates and text are the same, and so is every check that was made."""
-    assert [(t.id, t.author, t.sentence, t.led) for t in sequence.tokens] == [
-        (s.id, s.author, s.sentence, s.led) for s in expected.steps
+    assert [(t.id, t.author, t.sentence, t.led, t.given) for t in sequence.tokens] == [
+        (s.id, s.author, s.sentence, s.led, s.given) for s in expected.steps
     ]
     assert sequence.text == expected.text
     assert sequence.finish_reason == expected.finish_reason
@@ -74,10 +74,30 @@ def test_with_different_vocabularies_too(settings: dict[str, Any], sampling: str
     assert any(leader != draft for leader, draft in lengths)
 
 
-@pytest.mark.parametrize("mode", [Mode.LEADER, Mode.DRAFT])
+@pytest.mark.parametrize("mode", [Mode.LEADER, Mode.DRAFT, Mode.SPECULATIVE])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_one_role_alone(mode: Mode, sampling: str) -> None:
+    """Guards also proposals that change what the leader writes: it is what the leader alone wants at each place."""
     responses({"mode": mode}, sampling)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"p": 0.5},
+        {"p": 1.0, "cue": "So two?"},
+        {"p": 0.6, "cue": "Wait."},
+        {"p": 0.6, "cue": "Wait!\n"},
+        {"p": 0.4, "cue": "So", "boundaries": "simple"},
+    ],
+    ids=str,
+)
+def test_a_cue_is_followed_as_the_slow_decoder_follows_it(settings: dict[str, Any], sampling: str) -> None:
+    """Guards a peeked token that is written though a cue came before it, a cue that draws random numbers, and cues
+    that end their sentence or that the draft's next token shows to be its end."""
+    sequences = responses({"mode": Mode.CUE, **settings}, sampling)
+    assert sum(s.n_given for s in sequences) > 20
 
 
 def test_different_prompts_for_each_role() -> None:

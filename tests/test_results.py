@@ -18,6 +18,7 @@ KEYS = [
     "id", "index", "prompt", "text", "reasoning", "answer", "finish_reason", "error", "seed", "mode", "n", "p", "k",
     "usage", "sentences", "cost", "seconds", "tokens_per_second",
 ]  # fmt: skip
+OWN = {Mode.CUE: ("Wait,", None), Mode.SPECULATIVE: (None, 5)}  # the keys `cue` and `proposals`
 COST_KEYS = ["leader", "draft", "flops_total", "flops_generation", "flops_leader_only"]
 
 
@@ -30,10 +31,13 @@ def record(mode: Mode = Mode.FOREAL, **settings: Any) -> tuple[Sequence, dict[st
 @pytest.mark.parametrize("mode", list(Mode))
 def test_the_record_is_as_documented(mode: Mode) -> None:
     """Guards a key that is renamed or lost, and values that JSON does not know."""
-    _, values = record(mode)
+    sequence, values = record(mode)
     assert [key for key in values if key in KEYS] == KEYS
     assert [key for key in values["cost"] if key in COST_KEYS] == COST_KEYS
-    assert list(values["usage"]) == ["prompt_tokens", "completion_tokens", "leader_tokens", "draft_tokens"]
+    given = ["given_tokens"] if any(token.given for token in sequence.tokens) else []
+    assert list(values["usage"]) == ["prompt_tokens", "completion_tokens", "leader_tokens", "draft_tokens", *given]
+    assert bool(given) == (mode is Mode.CUE)
+    assert (values.get("cue"), values.get("proposals")) == OWN.get(mode, (None, None))
     assert list(values["sentences"]) == ["total", "led", "handoffs"]
     assert json.loads(json.dumps(values)) == values
 
@@ -43,8 +47,10 @@ def test_the_numbers_agree_with_the_response(mode: Mode) -> None:
     sequence, values = record(mode)
     usage = values["usage"]
     assert usage["prompt_tokens"] == next(iter(sequence.views.values())).n_prompt
-    assert usage["completion_tokens"] == len(sequence.tokens) == usage["leader_tokens"] + usage["draft_tokens"]
-    assert usage["draft_tokens"] == sum(token.author is DRAFT for token in sequence.tokens)
+    authors = [None if token.given else token.author for token in sequence.tokens]
+    assert usage["completion_tokens"] == len(authors)
+    assert (usage["leader_tokens"], usage["draft_tokens"]) == (authors.count(LEADER), authors.count(DRAFT))
+    assert usage.get("given_tokens", 0) == authors.count(None)
     assert values["sentences"]["total"] == len({token.sentence for token in sequence.tokens})
     assert values["sentences"]["led"] == len({t.sentence for t in sequence.tokens if t.led})
     assert values["text"] == values["answer"] == sequence.text

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, FakePair, ids_of
-from runs import SETTINGS, drawn_gates, new_sequence, run_all
+from runs import SETTINGS, SPECULATIVE, drawn_gates, new_sequence, run_all
 
 from foreal_local.config import Mode
 from foreal_local.results import count_flops
@@ -137,7 +137,7 @@ def flops_of(role: Role, before: int, n_tokens: int) -> float:
     return sum(2 * shape.n_weights + 4 * shape.n_layers * shape.width * (before + i + 1) for i in range(n_tokens))
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", [*SETTINGS, SPECULATIVE], ids=str)
 def test_costs_are_what_the_models_were_asked_to_evaluate(settings: dict[str, Any]) -> None:
     """Guards work that is not counted, counted twice, or charged to the wrong role, sequence or kind."""
     pair = FakePair(n_slots=3, n_batch=16, truncation="remove")

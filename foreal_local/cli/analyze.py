@@ -103,7 +103,7 @@ def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[
     return with_settings_of(entry, values, context), entry.leader, [entry.draft, *drafts]
 
 
-# The shared options, but: --draft any number of times, and no --mode, which is the leader's here.
+# The shared options, but --draft any number of times.
 main.params = [
     _Drafts(
         ["--draft", "-d"],
@@ -116,7 +116,6 @@ main.params = [
     if parameter.name == "draft"
     else parameter
     for parameter in main.params
-    if parameter.name != "mode"
 ]
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class Traced:
 
     id: str
     prompts: dict[Role, list[int]]
-    tokens: list[tuple[Role, int, str]] = field(default_factory=list)
+    tokens: list[tuple[Role | None, int, str]] = field(default_factory=list)
     finish_reason: str | None = None
 
     @property
@@ -145,7 +145,8 @@ def _take(kind: Any, line: dict[str, Any], found: dict[str, Traced]) -> None:
             raise ValueError(f"a second prompt {line['id']!r}")
         found[line["id"]] = Traced(line["id"], {role: _ids(line[f"{role}_tokens"]) for role in Role})
     elif kind == "token":
-        found[line["id"]].tokens.append((Role(line["author"]), _ids([line["token"]])[0], line["piece"]))
+        author = None if line["author"] is None else Role(line["author"])  # None: no model chose it
+        found[line["id"]].tokens.append((author, _ids([line["token"]])[0], line["piece"]))
     elif kind == "end":
         one = found[line["id"]]
         one.finish_reason = line["finish_reason"]

@@ -39,7 +39,9 @@ class Run:
         settings: Generation,
         prompts: list[Prompt],
         summary: bool = True,
+        name: str = "foreal-gen",
     ) -> None:
+        self._name = name
         if values["output"] == "-":  # standard output, as JSON lines unless told otherwise
             values = {**values, "output": None, "format": values["format"] or "jsonl"}
         self._values, self._settings, self._prompts = values, settings, prompts
@@ -282,7 +284,7 @@ class Run:
         return bool(self._values["quiet"])
 
     def _note(self, text: str) -> None:
-        click.echo(f"foreal-gen: {text}", err=True)
+        click.echo(f"{self._name}: {text}", err=True)
 
     def _dim(self, text: str) -> str:
         return click.style(text, dim=True) if sys.stderr.isatty() and self._color is not False else text

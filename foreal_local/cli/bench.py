@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..config import Mode
+from ..config import MODES, Mode
 from ..errors import UsageError
 from .options import (
     ForealCommand,
@@ -34,6 +34,7 @@ EPILOG = """\b
 Examples:
   foreal bench --limit 200 -o bench.jsonl
   foreal bench --grid 'n=5,15,25;p=0.2,0.6,1.0' -o grid.jsonl --recommend best.toml
+  foreal bench --modes leader,foreal,cue,speculative --grid 'proposals=3,5,8' -o peers.jsonl
   foreal bench --limit 50 -o bench.jsonl --report report    # report/report.html and figures
   foreal bench -l leader.gguf -d draft.gguf --problems MATH-500 --samples 4 -o math.jsonl
   foreal bench --problems MATH-500 --responses answers.jsonl      # grade what is there, without a model
@@ -45,12 +46,13 @@ Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 @option("--problems", default="heldout", metavar="SET", help="heldout, a JSONL file, MATH-500, AIME24, AMC23, ...")
 @option("--limit", type=int, metavar="N", help="The first N problems.  [default: all]")
 @option("--samples", type=int, default=1, metavar="N", help="Responses to each problem, with seeds of their own.")
-@option("--modes", default="leader,draft,foreal", metavar="LIST", help="What is compared.")
-@option("--grid", metavar="TEXT", help="foreal at each point of a grid: 'n=5,15;p=0.6,1.0;k=5'.", envvar=None)
+@option("--modes", default="leader,draft,foreal", metavar="LIST", help="What is compared; also cue and speculative.")
+@option("--grid", metavar="TEXT", help="Each point of a grid: 'n=5,15;p=0.6,1.0;k=5;proposals=3,8'.", envvar=None)
 @option(
     "--responses", metavar="FILE", help="Grade and measure these JSON lines (id, text); no model runs.", envvar=None
 )
 @option("--output", "-o", metavar="FILE", help="Every response, as JSON lines; a stopped run goes on from it.")
+@option("--trace", metavar="FILE", help="Write every token and decision there, as foreal-gen does.", envvar=None)
 @option("--json", "figures", metavar="FILE", help="The figures of the table, as JSON.", envvar=None)
 @option("--recommend", metavar="FILE", help="Write the fastest good setting as a file for --config.", envvar=None)
 @option("--report", metavar="DIR", help="Write a page and figures there; needs matplotlib.", envvar=None)
@@ -108,10 +110,10 @@ def _answered(values: dict[str, Any], entry: PairEntry | None, problems: list[Pr
     settings = settings_for(base, _modes(values["modes"]), values["grid"])
     with tempfile.TemporaryDirectory() as scratch:
         output = values["output"] or str(Path(scratch) / "responses.jsonl")
-        rest = {"file": None, "output": output, "format": "jsonl", "resume": True, "trace": None, "checkpoint": None}
+        rest = {"file": None, "output": output, "format": "jsonl", "resume": True, "checkpoint": None}
         rest |= {"checkpoint_every": 1, "reasoning": "hide", "color": "never"}
         prompts = prompts_for(problems, settings, values["samples"])
-        code = Run(values | rest, entry, base, prompts, summary=False).execute()
+        code = Run(values | rest, entry, base, prompts, summary=False, name="foreal bench").execute()
         wanted = {prompt.id for prompt in prompts}
         records = [record for record in _lines(Path(output)) if record.get("id") in wanted]
     by_id = {problem.id: problem for problem in problems}
@@ -171,7 +173,7 @@ def _modes(text: str) -> list[Mode]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in list(Mode)]
     if unknown or not names:
-        raise UsageError(f"--modes is {text!r}, but must be of leader, draft and foreal, with commas")
+        raise UsageError(f"--modes is {text!r}, but must be of {MODES}, with commas")
     return [Mode(name) for name in names]
 
 
@@ -229,9 +231,14 @@ def table(measures: list[Measures]) -> list[str]:
     for m in compared:
         lost = m.accuracy_difference
         assert lost is not None
-        text = f"{m.setting:{width + 20}}  {m.ratios['accuracy'].value:8.2f}  {-100 * lost.value:5.1f}"
-        text += f" ({-100 * lost.high:.1f} to {-100 * lost.low:.1f})"
+        text = f"{m.setting:{width + 20}}  {m.ratios['accuracy'].value:8.2f}  {_lost(lost.value):>5}"
+        text += f" ({_lost(lost.high)} to {_lost(lost.low)})"
         for key, wide in (("length", 9), ("flops_generation", 9), ("flops_total", 7), ("seconds", 6)):
             text += f" {m.ratios[key].value:{wide}.2f}" if key in m.ratios else ""
         lines.append(text)
     return lines
+
+
+def _lost(difference: float) -> str:
+    """Percentage points lost; no minus before 0.0."""
+    return f"{round(-100 * difference, 1) + 0.0:.1f}"

@@ -18,6 +18,7 @@ from .options import (
     ForealCommand,
     generation_of,
     method_options,
+    mode_option,
     model_options,
     option,
     prompting_of,
@@ -52,6 +53,7 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="The leader's words in colour.")
 @option("--quiet", "-q", is_flag=True, help="No progress while loading, and no opening lines.")
 @model_options
+@mode_option
 @method_options
 @sampling_options
 @prompting_options
@@ -67,6 +69,8 @@ def main(context: click.Context, /, **values: Any) -> None:
         return
     from .loading import named_pair
 
+    if values["raw"]:
+        raise UsageError("a chat needs a chat template: leave out --raw (FOREAL_RAW)")
     values = typed_models(values, context)
     entry = named_pair(values)
     if entry:
@@ -171,10 +175,10 @@ class _Opener:
         from .chat_commands import describe
 
         engine = conversation.engine
+        settings = describe(conversation.settings, conversation.think_budget, conversation.thinking)
         return [
             " · ".join(f"{role} {engine.describe(role)}" for role in Role),
-            f"context {engine.ctx_size} · {describe(conversation.settings, conversation.think_budget)} · "
-            "/help for commands, Ctrl-D to leave",
+            f"context {engine.ctx_size} · {settings} · /help for commands, Ctrl-D to leave",
         ]
 
 
@@ -189,7 +193,7 @@ def _apply_typed(conversation: Conversation, context: click.Context, values: dic
     default = click.core.ParameterSource.DEFAULT
     typed = {name for name in values if context.get_parameter_source(name) is not default}
     own, asked = conversation.settings, generation_of(values)
-    method_names = typed & {*_FIELDS, "hits_from", "boundaries", "compare"}
+    method_names = typed & {*_FIELDS, "hits_from", "boundaries", "compare", "cue", "proposals"}
     method = {_FIELDS.get(n, n): getattr(asked.method, _FIELDS.get(n, n)) for n in method_names}
     sampling = {name: getattr(asked.sampling, name) for name in typed & {*_SAMPLING}}
     rest = {name: getattr(asked, name) for name in typed & {"mode", "seed", "max_tokens", "stop"}}
@@ -200,8 +204,6 @@ def _apply_typed(conversation: Conversation, context: click.Context, values: dic
     if "system" in typed:
         conversation.set_system(values["system"])
     prompting = conversation.prompting
-    if "raw" in typed:
-        prompting = replace(prompting, raw=values["raw"])
     if typed & {"template_arg", "thinking"}:
         prompting = replace(prompting, template_args={**prompting.template_args, **_prompting(values).template_args})
     conversation.prompting = prompting

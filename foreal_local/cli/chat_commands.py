@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import Generation, Mode
+from ..config import MODES, Generation, Mode
 from ..errors import UsageError
 
 
@@ -25,7 +25,7 @@ COMMANDS = (
     SlashCommand("help", "", "these commands"),
     SlashCommand("set", "NAME VALUE", "change a setting; their names stand below"),
     SlashCommand("show", "", "models and settings"),
-    SlashCommand("mode", "foreal|leader|draft", "who writes"),
+    SlashCommand("mode", "NAME", f"who writes: {', '.join(Mode)}"),
     SlashCommand("system", "[TEXT]", "set the system message; without a text, remove it"),
     SlashCommand("regen", "", "write the last answer again, with a new seed"),
     SlashCommand("undo", "", "take back the last question and its answer"),
@@ -96,7 +96,7 @@ def changed(settings: Generation, name: str, text: str) -> Generation:
         return replace(settings, seed=number) if name == "seed" else replace(settings, max_tokens=number)
     if name == "mode":
         if text not in list(Mode):
-            raise UsageError(f"mode is {text!r}, but must be foreal, leader or draft")
+            raise UsageError(f"mode is {text!r}, but must be {MODES}")
         return replace(settings, mode=Mode(text))
     near = difflib.get_close_matches(name, SETTINGS, 1)
     raise UsageError(f"no setting {name!r}" + (f": did you mean {near[0]}?" if near else f": {', '.join(SETTINGS)}"))
@@ -117,15 +117,20 @@ def budget_of(text: str) -> int | None:
     return budget
 
 
-def describe(settings: Generation, think_budget: int | None) -> str:
-    """The settings in a line."""
+def describe(settings: Generation, think_budget: int | None, thinking: bool | None = None) -> str:
+    """The settings in a line; `thinking`: what the template was asked for."""
     method, sampling = settings.method, settings.sampling
     parts = [str(settings.mode)]
     if settings.mode is Mode.FOREAL:
         parts[0] += f" n={method.n} p={method.p:g} k={method.k}"
+    elif settings.mode is Mode.CUE:
+        parts[0] += f" {method.cue!r} p={method.p:g}"
+    elif settings.mode is Mode.SPECULATIVE:
+        parts[0] += f" proposals={method.proposals}"
     parts.append("greedy" if sampling.greedy else f"temp {sampling.temp:g}, top-p {sampling.top_p:g}")
     parts += [f"top-k {sampling.top_k}"] * bool(sampling.top_k) + [f"min-p {sampling.min_p:g}"] * bool(sampling.min_p)
     parts += [f"seed {settings.seed}"] * (settings.seed is not None)
     parts += [f"at most {settings.max_tokens} tokens"] * (settings.max_tokens is not None)
     parts += [f"at most {think_budget} tokens of thinking"] * (think_budget is not None)
+    parts += [f"thinking {'on' if thinking else 'off'}"] * (thinking is not None)
     return ", ".join(parts)

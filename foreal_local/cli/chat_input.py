@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -82,7 +84,24 @@ class LineEditor:
         )
 
     def read(self, prompt: str = ">>> ", default: str = "") -> str:
-        return self._session.prompt(prompt, default=default)
+        """Ctrl-C is a signal while the terminal is not in the editor's hands: there is no line yet, or no more."""
+        before = signal.signal(signal.SIGINT, self._on_signal)
+        try:
+            return self._session.prompt(prompt, default=default, handle_sigint=False)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _on_signal(self, _number: int, _frame: Any) -> None:
+        """As the key, when the editor runs; an exception in its midst would be its crash."""
+        editor = self._session.app
+        if editor.loop is not None and editor.is_running:
+            with contextlib.suppress(RuntimeError):  # the loop has just ended
+                editor.loop.call_soon_threadsafe(self._clear_line)
+
+    def _clear_line(self) -> None:
+        editor = self._session.app
+        if editor.is_running and not editor.is_done:
+            editor.exit(exception=KeyboardInterrupt, style="class:aborting")
 
 
 def _completions(text: str, commands: dict[str, str]) -> Iterator[Completion]:

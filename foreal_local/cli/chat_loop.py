@@ -81,11 +81,15 @@ class Chat:
         conversation = self.conversation
         parts = [
             gauge(self._n_used, conversation.engine.ctx_size),
-            describe(conversation.settings, conversation.think_budget),
+            self._settings(),
         ]
         if self.session:
             parts.append(self.session.stem)
         return f" {' · '.join(parts)}"
+
+    def _settings(self) -> str:
+        conversation = self.conversation
+        return describe(conversation.settings, conversation.think_budget, conversation.thinking)
 
     # ---------------------------------------------------------------- answers
     def _ask(self, text: str) -> bool:
@@ -143,7 +147,8 @@ class Chat:
 
     def _warn_when_nearly_full(self) -> None:
         n_used, n_all = self.conversation.n_prompt(), self.conversation.engine.ctx_size
-        if n_used > _NEARLY_FULL * n_all and not self._announced:
+        asks = isinstance(self._source, LineEditor)
+        if asks and n_used > _NEARLY_FULL * n_all and not self._announced:
             self._announced = True
             self.screen.note(
                 f"the context is nearly full ({n_used} of {n_all} tokens): soon you will be asked what to drop"
@@ -211,18 +216,17 @@ class Chat:
             self.conversation.set_thinking(thinking_of(value.strip()))
         else:
             self.conversation.settings = changed(self.conversation.settings, name, value.strip())
-        self.screen.note(describe(self.conversation.settings, self.conversation.think_budget))
+        self.screen.note(self._settings())
 
     def do_mode(self, argument: str) -> None:
-        settings = changed(self.conversation.settings, "mode", argument)
-        self.conversation.settings = settings
-        self.screen.note(describe(settings, self.conversation.think_budget))
+        self.conversation.settings = changed(self.conversation.settings, "mode", argument)
+        self.screen.note(self._settings())
 
     def do_show(self, _: str) -> None:
         conversation = self.conversation
         for line in self._about:
             self.screen.line(line)
-        self.screen.line(f"settings  {describe(conversation.settings, conversation.think_budget)}")
+        self.screen.line(f"settings  {self._settings()}")
         self.screen.line(f"system    {conversation.prompting.system or 'none'}")
         self.screen.line(f"context   {gauge(conversation.n_prompt(), conversation.engine.ctx_size)} tokens")
         self.screen.line(f"session   {self.session or 'none (--session NAME keeps one)'}")

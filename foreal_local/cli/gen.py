@@ -13,6 +13,7 @@ from .options import (
     ForealCommand,
     generation_of,
     method_options,
+    mode_option,
     model_options,
     option,
     prompting_options,
@@ -59,6 +60,7 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 )
 @option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @model_options
+@mode_option
 @method_options
 @sampling_options
 @prompting_options

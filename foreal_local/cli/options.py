@@ -145,8 +145,11 @@ model_options = _all(
     option("--verbose", "-v", is_flag=True, help="llama.cpp's own log on stderr."),
 )
 
+mode_option = option(
+    "--mode", type=click.Choice([str(m) for m in Mode]), default=str(_GENERATION.mode), help="Who writes."
+)
+
 method_options = _all(
-    option("--mode", type=click.Choice([str(m) for m in Mode]), default=str(_GENERATION.mode), help="Who writes."),
     option("--lead-tokens", "-n", type=int, default=_METHOD.n, help="The leader's first tokens of a sentence."),
     option("--lead-prob", "-p", type=float, default=_METHOD.p, help="Chance that the leader leads a sentence."),
     option("--hits", "-k", type=int, default=_METHOD.k, help="Hits in a row before the draft takes over."),
@@ -162,6 +165,10 @@ method_options = _all(
         type=click.Choice(COMPARE),
         default=_METHOD.compare,
         help="What is held against the draft.",
+    ),
+    option("--cue", default=_METHOD.cue, metavar="TEXT", help="Begins the led sentences of --mode cue."),
+    option(
+        "--proposals", type=int, default=_METHOD.proposals, metavar="N", help="Proposed at a time, --mode speculative."
     ),
 )
 
@@ -197,6 +204,8 @@ def method_of(values: dict[str, Any]) -> Method:
         hits_from=values["hits_from"],
         boundaries=values["boundaries"],
         compare=values["compare"],
+        cue=values["cue"],
+        proposals=values["proposals"],
     )
 
 
@@ -204,7 +213,7 @@ def generation_of(values: dict[str, Any]) -> Generation:
     """The Generation of the method and sampling options."""
     names = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
     return Generation(
-        mode=Mode(values["mode"]),
+        mode=Mode(values.get("mode", _GENERATION.mode)),
         method=method_of(values),
         sampling=Sampling(**{name: values[name] for name in names}),
         seed=values["seed"],

@@ -11,7 +11,7 @@ import click
 
 from ..config import Generation, Mode
 from ..ledger import Cost
-from ..results import Result
+from ..results import Result, of_one_mode
 from ..sequence import FinishReason, Role, Token
 from ..text import ReasoningSplitter
 
@@ -29,7 +29,7 @@ def trace_header(settings: Generation, leader: str, draft: str) -> str:
     header = {"type": "header", "version": TRACE_VERSION, "mode": str(settings.mode)}
     header |= {"n": method.n, "p": method.p, "k": method.k, "hits_from": method.hits_from}
     header |= {"temp": settings.sampling.temp, "leader": leader, "draft": draft, "seed": settings.seed}
-    return to_line(header | {"boundaries": method.boundaries, "compare": method.compare})
+    return to_line(header | {"boundaries": method.boundaries, "compare": method.compare} | of_one_mode(settings))
 
 
 def trace_lines(result: Result) -> str:
@@ -41,11 +41,11 @@ def trace_lines(result: Result) -> str:
         view = sequence.views.get(role)
         prompt[f"{role}_tokens"] = view.ids[: view.n_prompt] if view else []
     prompt |= {"mode": str(settings.mode), "n": method.n, "p": method.p, "k": method.k}
-    prompt |= {"temp": settings.sampling.temp, "seed": settings.seed, "index": result.index}
+    prompt |= {"temp": settings.sampling.temp, "seed": settings.seed, "index": result.index} | of_one_mode(settings)
     lines = [to_line(prompt)]
     for i, token in enumerate(sequence.tokens):
         line = {"type": "token", "id": id, "i": i, "token": token.id, "piece": token.text}
-        line |= {"author": str(token.author), "sentence": token.sentence, "led": token.led}
+        line |= {"author": None if token.given else str(token.author), "sentence": token.sentence, "led": token.led}
         lines.append(to_line(line | {"hit": token.hit, "hits": token.hits}))
     end = {"type": "end", "id": id, "finish_reason": str(result.finish_reason)}
     lines.append(to_line(end | ({"error": result.error} if result.error else {})))
@@ -185,5 +185,9 @@ def _settings(settings: Generation) -> str:
     text = str(settings.mode)
     if settings.mode is Mode.FOREAL:
         text += f" n={method.n} p={method.p:g} k={method.k}"
+    elif settings.mode is Mode.CUE:
+        text += f" {method.cue!r} p={method.p:g}"
+    elif settings.mode is Mode.SPECULATIVE:
+        text += f" proposals={method.proposals}"
     text += ", greedy" if sampling.greedy else f", temp {sampling.temp:g}, top-p {sampling.top_p:g}"
     return f"{text}, seed {settings.seed}"

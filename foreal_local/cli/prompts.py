@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import Generation, Mode
+from ..config import MODES, Generation, Mode
 from ..errors import UsageError
 from ..results import Prompt
 
@@ -105,7 +105,7 @@ def _override(settings: Generation, record: dict[str, Any]) -> Generation | None
     values: dict[str, Any] = {key: _number(key, record[key]) for key in _NUMBERS if record.get(key) is not None}
     if record.get("mode") is not None:
         if record["mode"] not in list(Mode):
-            raise UsageError(f"mode is {record['mode']!r}, but must be foreal, leader or draft")
+            raise UsageError(f"mode is {record['mode']!r}, but must be {MODES}")
         values["mode"] = Mode(record["mode"])
     if not values:
         return None

@@ -16,7 +16,7 @@ from .. import __version__
 from ..config import Generation, Method, Mode, Pair, Sampling
 from ..evaluation.report import Example, Picture, Report, Table, write_report
 from ..gguf_file import fingerprint
-from ..results import Prompt, Result
+from ..results import Prompt, Result, roles_of
 from ..sequence import Role
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def report_bench(
         notes.append("The responses came from a file: no model ran, and there is no example by author.")
     else:
         modes = {record["mode"] for r in responses if (record := r.record)}
-        roles = set(Role) if "foreal" in modes else {Role(mode) for mode in modes}
+        roles = {role for mode in modes for role in roles_of(Mode(mode))}
         pair = pair_of(values, entry, roles)
         models = {str(role): path for role, path in zip(Role, (pair.leader.path, pair.draft.path), strict=True)}
         models = {name: path for name, path in models.items() if Role(name) in roles}

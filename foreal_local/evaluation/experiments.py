@@ -25,32 +25,44 @@ class Setting:
     generation: Generation
 
 
+_AXES: dict[Mode, tuple[str, ...]] = {Mode.FOREAL: ("n", "p", "k"), Mode.CUE: ("p",), Mode.SPECULATIVE: ("proposals",)}
+"""What a grid varies of each mode; the modes of one model have nothing to vary."""
+
+_ORDER = (Mode.LEADER, Mode.DRAFT, Mode.CUE, Mode.SPECULATIVE, Mode.FOREAL)
+
+
 def settings_for(base: Generation, modes: Iterable[Mode], grid: str | None = None) -> list[Setting]:
-    """The modes' settings, leader first; with a grid ("n=5,15;p=0.6,1;k=5") foreal at each of its points."""
+    """The modes' settings, leader first; with a grid ("n=5,15;p=0.6,1;k=5") each at all its own points of it."""
+    points, wanted = _points(grid), set(modes)
+    unused = set(points) - {axis for mode in wanted for axis in _AXES.get(mode, ())}
+    if unused:
+        raise UsageError(f"--grid varies {sorted(unused)[0]}, which none of --modes has: leave it out, or add the mode")
     found = []
-    for mode in sorted(set(modes), key=list(Mode).index, reverse=False):
-        if mode is not Mode.FOREAL:
-            found.append(Setting(str(mode), replace(base, mode=mode)))
-            continue
-        for point in _points(grid):
-            method = replace(base.method, **point)  # type: ignore[arg-type]
-            name = f"foreal n={method.n} p={method.p:g} k={method.k}"
-            found.append(Setting(name, replace(base, mode=mode, method=method)))
-    return sorted(found, key=lambda setting: setting.generation.mode is Mode.FOREAL)
+    for mode in sorted(wanted, key=_ORDER.index):
+        names = _AXES.get(mode, ())
+        values = [points.get(name, [getattr(base.method, name)]) for name in names]
+        for point in itertools.product(*values):
+            own = dict(zip(names, point, strict=True))
+            name = " ".join([str(mode), *(f"{axis}={value:g}" for axis, value in own.items())])
+            found.append(Setting(name, replace(base, mode=mode, method=replace(base.method, **own))))
+    return found
 
 
-def _points(grid: str | None) -> list[dict[str, int | float]]:
+def _points(grid: str | None) -> dict[str, list[int | float]]:
+    """The values of each axis that a grid names."""
     axes: dict[str, list[int | float]] = {}
+    known = {axis for names in _AXES.values() for axis in names}
     for part in filter(None, (grid or "").split(";")):
         name, equals, values = part.partition("=")
         name = name.strip()
-        if name not in ("n", "p", "k") or not equals or name in axes:
-            raise UsageError(f"--grid has {part.strip()!r}: write it as n=5,15,25;p=0.2,0.6,1.0;k=5")
+        if name not in known or not equals or name in axes:
+            raise UsageError(f"--grid has {part.strip()!r}: write it as n=5,15,25;p=0.2,0.6,1.0;k=5;proposals=3,8")
         try:
-            axes[name] = [float(value) if name == "p" else int(value) for value in values.split(",")]
+            found = [float(value) if name == "p" else int(value) for value in values.split(",")]
         except ValueError:
             raise UsageError(f"--grid has {values!r} for {name}, but must have numbers between commas") from None
-    return [dict(zip(axes, point, strict=True)) for point in itertools.product(*axes.values())]
+        axes[name] = list(dict.fromkeys(found))
+    return axes
 
 
 def prompts_for(problems: list[Problem], settings: list[Setting], n_samples: int) -> list[Prompt]:

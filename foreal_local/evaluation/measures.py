@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
+
 from .grading import Verdict
 from .statistics import Estimate, bootstrap_mean, paired_bootstrap, wilson
 
@@ -148,14 +150,21 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
     )
 
 
+_FEWEST_RECORDS = 20
+
+
 def _prices(records: list[Record]) -> str:
-    """What reading a token costs the leader against writing one: the catch-up is paid with it."""
+    """What reading a token costs the leader against writing one: the catch-up is paid with it.
+
+    Least squares over the responses: seconds = a x decoded + b x prefilled tokens. They tell a from b because the
+    leader alone reads little and with a draft reads much.
+    """
     costs = [record["cost"]["leader"] for record in records if record]
-    written = [c["seconds"] / c["decode_tokens"] for c in costs if c["prefill_tokens"] * 4 < c["decode_tokens"]]
-    mixed = [(c["seconds"], c["decode_tokens"], c["prefill_tokens"]) for c in costs if c["prefill_tokens"]]
-    if not written or not mixed:
+    costs = [cost for cost in costs if cost["decode_tokens"] + cost["prefill_tokens"]]
+    if len(costs) < _FEWEST_RECORDS:
         return ""
-    decode = sum(written) / len(written)
-    spent = sum(seconds - decode * n_decode for seconds, n_decode, _ in mixed)
-    prefill = max(0.0, spent) / sum(n for _, _, n in mixed)
-    return f"; here the leader reads a token in about {prefill / decode:.2f} of the time that it takes to write one"
+    evaluated = np.array([[cost["decode_tokens"], cost["prefill_tokens"]] for cost in costs], float)
+    (write, read), _, rank, _ = np.linalg.lstsq(evaluated, np.array([cost["seconds"] for cost in costs]), rcond=None)
+    if rank < 2 or write <= 0 or read <= 0:
+        return ""
+    return f"; here the leader reads a token in about {read / write:.2f} of the time that it takes to write one"

@@ -10,8 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 from .. import llama
 from ..config import Runtime
-from ..engine import _SMALL as SMALL
-from ..hardware import usable_cores
+from ..hardware import plan_lanes, usable_cores
 from ..lanes import side_by_side
 from ..sequence import View
 from .judging import Opinions, opinions
@@ -57,8 +56,8 @@ def _contexts(
 ) -> Iterator[list[llama.Context]]:
     """One for each lane, `n_slots` slots together, by the engine's rule for small models."""
     threads = runtime.threads or usable_cores()
-    small = weights.n_bytes <= SMALL and not llama.supports_gpu_offload()
-    n_lanes = min(n_slots, runtime.lanes or (threads if small else 1))
+    n_lanes = runtime.lanes or min(threads, plan_lanes(weights.n_bytes, threads, llama.supports_gpu_offload()))
+    n_lanes = min(n_slots, n_lanes)
     with ExitStack() as stack:
         contexts = []
         for lane in range(n_lanes):

@@ -175,8 +175,9 @@ class Step:
     draft: Opinion
 
     @property
-    def author(self) -> str:
-        return str(self.line["author"])
+    def author(self) -> str | None:
+        """None: the token was given (a cue)."""
+        return self.line["author"]
 
     @property
     def aligned(self) -> bool:
@@ -236,7 +237,7 @@ class Judge:
     def check_choice(self, step: Step) -> None:
         """Greedy: the token is its author's top-1. Sampled tokens are not judged."""
         token, opinion = step.line["token"], step.leader if step.author == "leader" else step.draft
-        if self.header["temp"] != 0 or token == opinion.best:
+        if self.header["temp"] != 0 or step.author is None or token == opinion.best:
             return
         if token in opinion.near:
             self.report.n_near_ties += 1
@@ -267,11 +268,18 @@ class Judge:
     def check_authors(self, sentence: list[Step]) -> None:
         """Who writes what: the gate decides, then the leader until the handoff is due, then the draft."""
         authors, led, p = [step.author for step in sentence], sentence[0].line["led"], self.header["p"]
-        if self.header["mode"] != "foreal":
-            self.expect_author(sentence, self.header["mode"])
+        mode = self.header["mode"]
+        if mode not in ("foreal", "cue"):
+            self.expect_author(sentence, "leader" if mode == "speculative" else mode)
             return
         if p in (0, 1) and led != bool(p):
             self.object_to(sentence[0], f"led is {led} although p is {p}")
+        if mode == "cue":
+            n_given = sum(1 for _ in itertools.takewhile(lambda author: author is None, authors))
+            if bool(n_given) != led:
+                self.object_to(sentence[0], f"led is {led}, and the sentence begins with {n_given} given tokens")
+            self.expect_author(sentence[n_given:], "draft")
+            return
         n_led = authors.index("draft") if led and "draft" in authors else len(authors) * led
         self.expect_author(sentence[n_led:], "draft")
         if led:
@@ -309,7 +317,8 @@ class Judge:
             self.object_to(None, "no end line")
             return
         reason = self.answer.end["finish_reason"]
-        ending = [step for step in self.steps if models[step.author].ends_generation(step.line["token"])]
+        written = [step for step in self.steps if step.author is not None]
+        ending = [step for step in written if models[str(step.author)].ends_generation(step.line["token"])]
         for step in ending:
             if step is not self.steps[-1]:
                 self.object_to(step, "an end-of-generation token, and the answer goes on")

@@ -23,11 +23,11 @@ from foreal_local.cli.chat_input import LineEditor
 from foreal_local.cli.chat_loop import Chat
 from foreal_local.cli.chat_screen import AnswerView, Screen
 from foreal_local.config import Mode, Pair, Prompting
-from foreal_local.conversation import Conversation, Message, Reading, n_common
+from foreal_local.conversation import Conversation, Message, Reading
 from foreal_local.engine import Engine
 from foreal_local.errors import ContextFullError, SessionError, UsageError
 from foreal_local.results import Prompt, Result, Written
-from foreal_local.sequence import FinishReason, Role
+from foreal_local.sequence import FinishReason, Role, n_common
 from foreal_local.session import Identity, write_stored
 
 from . import tiny_gguf

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from foreal_local.cli.analyze_sources import read_trace
 from foreal_local.cli.gen import main
+from foreal_local.errors import UsageError
 
 from . import replay
 from .engines import PairMaker, read_lines
@@ -89,6 +91,85 @@ def test_a_trace_of_the_command_line_follows_the_method(
     assert sum(report.n_near_ties for report in reports.values()) <= 0.05 * n_tokens
     assert sum(report.n_compared for report in reports.values()) >= 20
     assert sum(report.n_handoffs for report in reports.values()) >= 5
+
+
+def baseline(mode: str, pair: Any, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Path]:
+    """The trace and the records of a greedy run in a mode; the trace's path."""
+    trace, out = folder / f"{mode}.trace.jsonl", folder / f"{mode}.jsonl"
+    command = ["--mode", mode, "-p", "0.6", "--cue", "wait,", "--proposals", "3", "--temp", "0", "--seed", "3", "--raw"]
+    command += ["--max-tokens", "60", "--trace", str(trace), "-o", str(out), "-P", "2", "-q"]
+    command += [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    command += ["-l", str(pair.leader.path), "-d", str(pair.draft.path), "-c", "512", "-t", "1"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    return read_lines(trace), sorted(read_lines(out), key=lambda record: record["index"]), trace
+
+
+def with_both_prompts(lines: list[dict[str, Any]], path: Path) -> Path:
+    """The trace for the replay, which asks the leader too: raw prompts are the same for both."""
+    for line in lines:
+        if line["type"] == "prompt":
+            line |= {f"{role}_tokens": line["draft_tokens"] for role in ("leader", "draft")}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def test_a_cue_is_traced_as_nobodys(make: PairMaker, tmp_path: Path) -> None:
+    """Guards given tokens that are traced, counted or replayed as the draft's, and a leader who works for nothing."""
+    pair = make("llama", "plain")
+    lines, records, _ = baseline("cue", pair, tmp_path)
+    report = replay.examine(with_both_prompts(lines, tmp_path / "both.jsonl"), pair.leader.path, pair.draft.path)
+    assert (report.violations, report.n_answers) == ([], len(PROMPTS))
+    n_cues = 0
+    for record in records:
+        tokens = [line for line in lines if line["type"] == "token" and line["id"] == record["id"]]
+        assert "".join(line["piece"] for line in tokens) == record["text"]
+        authors, usage = [line["author"] for line in tokens], record["usage"]
+        assert (usage["leader_tokens"], usage["draft_tokens"]) == (0, authors.count("draft"))
+        assert usage.get("given_tokens", 0) == authors.count(None)
+        assert usage["completion_tokens"] == len(tokens)
+        assert (record["mode"], record["cue"], "proposals" in record) == ("cue", "wait,", False)
+        assert record["cost"]["leader"]["calls"] == 0
+        led = {line["sentence"] for line in tokens if line["author"] is None}
+        assert record["sentences"]["led"] == len(led)
+        for sentence in led - {tokens[-1]["sentence"]}:
+            given = [line["piece"] for line in tokens if line["author"] is None and line["sentence"] == sentence]
+            before = "".join(line["piece"] for line in tokens if line["sentence"] < sentence)
+            assert "".join(given) == ("wait," if before[-1:].isspace() or not before else " wait,")
+            n_cues += 1
+    assert n_cues >= 3
+    for line in lines:
+        if line.get("author", "") is None:
+            line["author"] = "draft"
+    report = replay.examine(with_both_prompts(lines, tmp_path / "both.jsonl"), pair.leader.path, pair.draft.path)
+    assert any("begins with 0 given" in violation for violation in report.violations)
+
+
+def test_the_trace_of_a_cue_run_is_refused_for_what_it_lacks(make: PairMaker, tmp_path: Path) -> None:
+    """Guards `foreal analyze --trace` that calls a whole trace broken: it only has no leader's prompt."""
+    _, _, path = baseline("cue", make("llama", "plain"), tmp_path)
+    with pytest.raises(UsageError, match="no prompt of the leader"):
+        read_trace(str(path))
+
+
+@pytest.mark.parametrize("name", ["llama", "lfm2+llama"])
+def test_speculation_is_traced_as_the_leaders_own(name: str, make: PairMaker, tmp_path: Path) -> None:
+    """Guards proposals in the trace, tokens of the draft's among the counts, and a text that is not the leader's."""
+    pair = make(name, "plain")
+    lines, records, trace = baseline("speculative", pair, tmp_path)
+    report = replay.examine(trace, pair.leader.path, pair.draft.path)
+    assert (report.violations, report.n_answers, report.n_compared) == ([], len(PROMPTS), 0)
+    _, leaders, _ = baseline("leader", pair, tmp_path)
+    assert report.n_near_ties or [record["text"] for record in records] == [record["text"] for record in leaders]
+    for record in records:
+        tokens = [line for line in lines if line["type"] == "token" and line["id"] == record["id"]]
+        assert "".join(line["piece"] for line in tokens) == record["text"]
+        assert {(line["author"], line["led"], line["hit"]) for line in tokens} == {("leader", True, None)}
+        usage = {"completion_tokens": len(tokens), "leader_tokens": len(tokens), "draft_tokens": 0}
+        assert {key: value for key, value in record["usage"].items() if key != "prompt_tokens"} == usage
+        assert (record["mode"], record["proposals"], "cue" in record) == ("speculative", 3, False)
+        assert record["cost"]["draft"]["calls"] > record["cost"]["leader"]["calls"] / 2
+    assert len(read_trace(str(trace)).responses) == len(PROMPTS)
 
 
 def test_the_header_holds_for_all_answers_without_settings_of_their_own(make: PairMaker, tmp_path: Path) -> None:

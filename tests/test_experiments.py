@@ -1,0 +1,158 @@
+"""What a benchmark runs and what its responses amount to, without a model: settings, prompts, figures, advice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from foreal_local.config import Generation, Method, Mode, Sampling
+from foreal_local.errors import UsageError
+from foreal_local.evaluation.datasets import Problem
+from foreal_local.evaluation.experiments import parts_of, prompts_for, settings_for
+from foreal_local.evaluation.grading import Verdict
+from foreal_local.evaluation.measures import Response, measure, recommend
+
+BASE = Generation(method=Method(n=9, p=0.5, k=3), sampling=Sampling(temp=0), seed=7)
+
+
+# ---------------------------------------------------------------- settings
+def test_each_mode_varies_what_it_has() -> None:
+    """Guards a grid that runs a mode twice, or leaves a point out, and the leader not being first."""
+    found = settings_for(BASE, list(Mode), "n=5,15;p=0.2,1;proposals=3,8")
+    assert [setting.name for setting in found] == [
+        "leader",
+        "draft",
+        "cue p=0.2",
+        "cue p=1",
+        "speculative proposals=3",
+        "speculative proposals=8",
+        "foreal n=5 p=0.2 k=3",
+        "foreal n=5 p=1 k=3",
+        "foreal n=15 p=0.2 k=3",
+        "foreal n=15 p=1 k=3",
+    ]
+    methods = {setting.name: setting.generation.method for setting in found}
+    assert methods["foreal n=15 p=0.2 k=3"] == Method(n=15, p=0.2, k=3)
+    assert methods["speculative proposals=8"] == Method(n=9, p=0.5, k=3, proposals=8)
+    assert {setting.generation.mode for setting in found} == set(Mode)
+
+
+def test_without_a_grid_each_mode_is_tried_once_with_the_options() -> None:
+    names = [setting.name for setting in settings_for(BASE, ["speculative", "foreal", "leader"])]  # type: ignore[list-item]
+    assert names == ["leader", "speculative proposals=5", "foreal n=9 p=0.5 k=3"]
+    assert [s.name for s in settings_for(BASE, [Mode.FOREAL, Mode.FOREAL], "k=2,2")] == ["foreal n=9 p=0.5 k=2"]
+
+
+@pytest.mark.parametrize(
+    ("modes", "grid", "told"),
+    [
+        ([Mode.FOREAL], "q=1", "q=1"),
+        ([Mode.FOREAL], "n", "n=5,15"),
+        ([Mode.FOREAL], "n=1;n=2", "n=2"),
+        ([Mode.FOREAL], "n=a", "'a'"),
+        ([Mode.FOREAL], "n=1.5", "'1.5'"),
+        ([Mode.FOREAL], "p=1.5", "1.5"),
+        ([Mode.FOREAL], "proposals=3", "proposals"),
+        ([Mode.LEADER, Mode.SPECULATIVE], "k=3", "varies k"),
+    ],
+)
+def test_a_wrong_grid_is_refused_with_what_is_wrong(modes: list[Mode], grid: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        settings_for(BASE, modes, grid)
+
+
+def test_all_settings_answer_each_problem_in_turn() -> None:
+    """Guards a setting that always comes first, seeds that are shared by samples, and ids that cannot be read back."""
+    problems = [Problem(f"a|b-{i}", f"question {i}", str(i)) for i in range(3)]
+    settings = settings_for(BASE, [Mode.LEADER, Mode.FOREAL], "n=1,2")
+    prompts = prompts_for(problems, settings, 2)
+    assert len(prompts) == 3 * 3 * 2
+    found = [parts_of(prompt.id or "") for prompt in prompts]
+    assert sorted(found) == sorted((p.id, s.name, i) for p in problems for s in settings for i in range(2))
+    assert [problem for problem, _, _ in found] == sorted(problem for problem, _, _ in found)
+    assert len({found[i][1] for i in (0, 6, 12)}) == 3
+    for prompt, (_, name, sample) in zip(prompts, found, strict=True):
+        assert prompt.settings is not None
+        assert prompt.settings.seed == 7 + sample
+        assert name.startswith(str(prompt.settings.mode))
+
+
+# ---------------------------------------------------------------- figures
+def response(
+    setting: str, problem: int, right: bool, *, tokens: int = 10, seconds: float = 1.0, cost: Any = None
+) -> Response:
+    work = {"decode_tokens": tokens, "prefill_tokens": 4, "seconds": seconds}
+    record = {
+        "usage": {"completion_tokens": tokens, "leader_tokens": tokens // 2},
+        "cost": {"leader": cost or work, "draft": work, "flops_generation": 2.0 * tokens, "flops_total": 3.0 * tokens},
+        "seconds": seconds,
+        "seed": 0,
+        "mode": setting.split()[0],
+    }
+    return Response(str(problem), setting, 0, Verdict.CORRECT if right else Verdict.WRONG, "", record)
+
+
+def test_figures_are_means_and_ratios_of_the_same_problems() -> None:
+    """Guards a ratio of all problems where the other setting has answered some, and a mean of the wrong quantity."""
+    leader = [response("leader", i, i != 3, tokens=10 * (i + 1), seconds=2.0) for i in range(4)]
+    foreal = [response("foreal n=1 p=1 k=1", i, i != 1, tokens=5 * (i + 1), seconds=1.0) for i in range(2)]
+    one, other = measure(leader + foreal)
+    assert (one.setting, one.n, one.accuracy.value, one.verdicts) == ("leader", 4, 0.75, {"correct": 3, "wrong": 1})
+    assert one.means["length"] == 25
+    assert one.means["decode_tokens"] == 50
+    assert one.tokens_per_second == 12.5
+    assert one.ratios == {}
+    assert one.accuracy_difference is None
+    assert other.ratios["length"].value == other.ratios["flops_total"].value == 0.5
+    assert other.ratios["seconds"].value == 0.5
+    assert other.accuracy_difference is not None
+    assert other.accuracy_difference.value == other.ratios["accuracy"].value - 1 == -0.5
+
+
+def test_texts_without_costs_are_graded_only() -> None:
+    plain = [Response(str(i), "responses", 0, Verdict.MISSING, "") for i in range(3)]
+    (found,) = measure(plain)
+    assert (found.accuracy.value, found.means, found.tokens_per_second) == (0.0, {}, 0.0)
+
+
+# ---------------------------------------------------------------- advice
+def trial(right: float, seconds: float, n: int = 15) -> list[Response]:
+    return [response(f"foreal n={n} p=0.6 k=5", i, i < 40 * right, seconds=seconds) for i in range(40)]
+
+
+LEADER = [response("leader", i, i < 36, seconds=2.0) for i in range(40)]
+
+
+def advice(responses: list[Response], loss: float = 0.05) -> Any:
+    return recommend(measure(responses), loss, [r.record for r in responses])
+
+
+def test_the_fastest_setting_that_is_good_enough_is_recommended() -> None:
+    """Guards the fastest of all, the best of all, and a setting that loses more than allowed."""
+    tried = [*LEADER, *trial(0.9, 1.8, n=25), *trial(0.875, 1.5, n=15), *trial(0.7, 0.5, n=5)]
+    found = advice(tried)
+    assert found.setting == "foreal n=15 p=0.6 k=5"
+    assert "0.75 of the time" in found.reason
+    assert advice(tried, loss=0.5).setting == "foreal n=5 p=0.6 k=5"
+    assert advice(tried, loss=0.0).setting == "foreal n=25 p=0.6 k=5"
+
+
+def test_where_it_does_not_pay_the_reason_is_said() -> None:
+    lossy, slow = advice([*LEADER, *trial(0.5, 1.0)]), advice([*LEADER, *trial(0.9, 3.0)])
+    assert lossy.setting is slow.setting is None
+    assert "50.0%" in lossy.reason
+    assert "1.50 of the time" in slow.reason
+    assert advice(LEADER).setting is None
+
+
+def test_the_price_of_a_read_token_comes_out_of_the_times() -> None:
+    """Guards a price that counts the prompt as written, and one that a few responses decide."""
+    costs = [
+        {"decode_tokens": n, "prefill_tokens": m, "seconds": 0.002 * n + 0.0005 * m}
+        for n, m in [(300, 50), (310, 40), (290, 60), (100, 200), (120, 190), (90, 230)] * 5
+    ]
+    tried = [response("leader", i, True, seconds=2.0, cost=costs[i]) for i in range(15)]
+    tried += [response("foreal n=15 p=0.6 k=5", i, True, cost=costs[15 + i]) for i in range(15)]
+    assert "about 0.25 of the time" in advice(tried).reason
+    assert "reads a token" not in advice(tried[10:20]).reason
