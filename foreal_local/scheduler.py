@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Judge, Propose, Verify, Written
+from .decode import OPEN_SENTENCE, Judge, Verify, Written
 from .errors import SequenceError
 from .ledger import Cost, Shape
 from .model import Model, Output, PairVocabulary, Row, Snapshot
+from .rows import before_mark, row_for, take_back_proposals
 from .sampling import top1
 from .sentences import Verdict
-from .sequence import FinishReason, Role, Sequence, Token, n_common
+from .sequence import FinishReason, Role, Sequence, Token
 from .serving import Fresh, Job, begin, resume, verify
 
 States = dict[Role, Snapshot]
@@ -108,7 +109,7 @@ class Scheduler:
         for job in self._jobs:
             if job.sequence is sequence:
                 job.note_time()
-                self._take_back_proposals(job)
+                take_back_proposals(job, self._models)
                 return {role: m.save(job.slot) for role, m in self._models.items() if m.cached(job.slot)}
         return {}
 
@@ -231,7 +232,7 @@ class Scheduler:
             job.served = self._n_turns
             if role in self._prefixes:
                 self._copy_prefix(job, role)
-            row = self._row(job, role)
+            row = row_for(job, role, self._models) if self._mark_before_proposals(job, role) else None
             if row is not None:
                 turns.append(Turn(job, row, model.cached(row.slot)))
                 rows.append(row)
@@ -243,7 +244,7 @@ class Scheduler:
                 self._receive(turns[output.row], role, output)
         except BaseException:
             for turn in turns:
-                self._take_back_proposals(turn.job)
+                take_back_proposals(turn.job, self._models)
             raise
         self._account(role, turns, model.n_calls - n_calls, model.seconds - seconds)
 
@@ -266,84 +267,21 @@ class Scheduler:
                 return
         model.copy(spare, job.slot)
 
-    def _row(self, job: Job, role: Role) -> Row | None:
-        """What `role` must evaluate to serve the request; None when its context is full."""
-        sequence, model = job.sequence, self._models[role]
-        view = sequence.views[role]
-        if isinstance(job.request, Propose):
-            return self._proposing_row(job, role)
-        if len(view.ids) > model.n_ctx:
-            sequence.finish(FinishReason.CONTEXT)
-            return None
-        if isinstance(job.request, Verify):
-            return self._verifying_row(job, role)
-        cached = model.cached(job.slot)
-        if isinstance(job.request, Judge):
-            first = view.starts[-job.request.n_tokens] - 1  # its logits predict the first judged token
-            job.judged.clear()
-            if first < cached:
-                at, token = sequence.frontier_top1.get(role, (-1, -1))
-                if at == cached == first + 1:
-                    job.judged[first] = token
-                else:
-                    cached = model.truncate(job.slot, first)
-            return Row(job.slot, view.ids[cached:], len(view.ids) - max(first, cached))
-        if cached == len(view.ids):
-            cached = model.truncate(job.slot, cached - 1)
-        pending = view.ids[cached:]
-        return Row(job.slot, pending, 1, decode=len(pending) == 1)
-
-    def _proposing_row(self, job: Job, role: Role) -> Row | None:
-        """None where a proposal has no room, or no use: the leader then writes without another."""
-        sequence, proposed = job.sequence, job.proposed
-        full = any(len(sequence.views[one].ids) + len(ids) >= self._models[one].n_ctx for one, ids in proposed.items())
-        most = sequence.settings.max_tokens
-        if full or (most is not None and len(sequence.tokens) + len(proposed[Role.LEADER]) + 1 >= most):
-            job.request = job.flow.send(False)
-            return None
-        return self._row_with_proposals(job, role, 1)
-
-    def _verifying_row(self, job: Job, role: Role) -> Row | None:
-        room = self._models[role].n_ctx - len(job.sequence.views[role].ids)
-        del job.proposed[role][room:]  # a token of the draft can be several of the leader's
-        return self._row_with_proposals(job, role, len(job.proposed[role]) + 1)
-
-    def _row_with_proposals(self, job: Job, role: Role, n_outputs: int) -> Row | None:
-        model, view, proposed = self._models[role], job.sequence.views[role], job.proposed[role]
-        ids = view.ids + proposed
-        cached = model.cached(job.slot)
-        if cached > len(ids) - n_outputs:
-            cached = model.truncate(job.slot, len(ids) - n_outputs)
-        if model.needs_marks and (n_outputs > 1 or not proposed):
-            # What is proposed may have to be taken back: to a mark right before the stream's last token.
-            if cached < len(view.ids) - 1 and not self._evaluate_alone(job, role, view.ids[cached:-1]):
-                return None
-            model.mark(job.slot)
-            cached = model.cached(job.slot)
-        return Row(job.slot, ids[cached:], n_outputs, decode=len(ids) == cached + 1)
-
-    def _evaluate_alone(self, job: Job, role: Role, tokens: list[int]) -> bool:
-        """Evaluate these of the job's tokens now; False when it has failed."""
-        model = self._models[role]
-        turn = Turn(job, Row(job.slot, tokens, 1), model.cached(job.slot))
-        n_calls, seconds = model.n_calls, model.seconds
-        failures = [output.failure for output in model.evaluate([turn.row]) if output.logits is None]
-        self._account(role, [turn], model.n_calls - n_calls, model.seconds - seconds)
-        for failure in failures:
-            job.sequence.finish(FinishReason.ERROR, str(failure))
-        return not failures
-
-    def _take_back_proposals(self, job: Job) -> None:
-        """Forget what is proposed; the caches keep what is part of the stream by now."""
-        for role, proposed in job.proposed.items():
-            if not proposed:
-                continue
-            model, base = self._models[role], job.base[role]
-            n_tokens = base + n_common(proposed, job.sequence.views[role].ids[base:])
-            if model.cached(job.slot) > n_tokens:
-                model.truncate(job.slot, n_tokens)
-            proposed.clear()
-        job.n_accepted = 0
+    def _mark_before_proposals(self, job: Job, role: Role) -> bool:
+        """Where a memory needs it to take proposals back; False when the sequence has failed on the way."""
+        model, tokens = self._models[role], before_mark(job, role, self._models[role])
+        if tokens is None:
+            return True
+        if tokens:
+            turn = Turn(job, Row(job.slot, tokens, 1), model.cached(job.slot))
+            n_calls, seconds = model.n_calls, model.seconds
+            failures = [output.failure for output in model.evaluate([turn.row]) if output.logits is None]
+            self._account(role, [turn], model.n_calls - n_calls, model.seconds - seconds)
+            if failures:
+                job.sequence.finish(FinishReason.ERROR, str(failures[0]))
+                return False
+        model.mark(job.slot)
+        return True
 
     def _receive(self, turn: Turn, role: Role, output: Output) -> None:
         job, row, before = turn
@@ -363,7 +301,7 @@ class Scheduler:
         if output.index < len(row.tokens) - 1:
             return
         if verifying:
-            self._take_back_proposals(job)
+            take_back_proposals(job, self._models)
             if not sequence.finished:
                 job.request = job.flow.send(Written(ends_sentence=False))
             return
@@ -401,7 +339,7 @@ class Scheduler:
             self._jobs.remove(job)
             job.note_time()
             if self._keep:
-                self._take_back_proposals(job)
+                take_back_proposals(job, self._models)
             for model in self._models.values() if not self._keep else ():
                 model.release(job.slot)
             self._free.append(job.slot)

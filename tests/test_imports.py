@@ -17,7 +17,7 @@ LAYERS = (
     {"errors", "config", "sentences", "ledger"},
     {"sequence", "sampling", "model", "gate"},
     {"decode"},
-    {"serving", "scheduler"},
+    {"serving", "rows", "scheduler"},
     {"gguf_file", "hardware", "interrupt", "lanes"},
     {"llama", "text", "saved_sequence"},
     {"results", "hub", "session"},
