@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
@@ -14,22 +13,17 @@ from weakref import WeakSet
 
 from . import llama
 from .checkpoints import Checkpoints
-from .config import Generation, ModelSettings, Pair, Prompting, Runtime
+from .config import Generation, Pair, Prompting, Runtime
 from .errors import ForealError, SessionError, UsageError
-from .gguf_file import fingerprint, n_ctx_train, read_shape
-from .hardware import plan_lanes, usable_cores
 from .interrupt import watching_interrupts
 from .lanes import side_by_side
 from .ledger import Cost
+from .loaded import LoadedPair, Progress
 from .model import Model
 from .results import Asked, Prompt, Result, Written, roles_of, settings_hash, with_seed
 from .scheduler import Scheduler
-from .sequence import FinishReason, Role, Sequence, Spelled, n_common
-from .serving import spelled
-from .session import Identity
-from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
+from .sequence import FinishReason, Role, Sequence, n_common
 
-Progress = Callable[[Role, float], None]
 T = TypeVar("T")
 _N_AHEAD = 16  # prompts that are looked at for a shared prefix
 _SHORTEST_PREFIX = 32  # tokens; shorter ones cost less than their copies
@@ -49,13 +43,11 @@ class _Running(NamedTuple):
     sequence: Sequence
 
 
-class Engine:
-    """A pair of loaded models with at most `n_slots` sequences at a time. Use it as a context manager.
+class Engine(LoadedPair):
+    """A loaded pair that answers, at most `n_slots` sequences at a time. Use it as a context manager.
 
-    Owns the weights, the lanes (a context for each role, driven by one thread) and the abort flag; closes
-    contexts before weights. `warnings` are lines for the user; `cost` is the work of all runs so far.
-    `shared_prefix`: what the first prompts of a run all begin with (a system message, examples) is evaluated
-    once and copied into the slots; a run then reads up to 16 prompts ahead.
+    `cost` is the work of all runs so far. `shared_prefix`: what the first prompts of a run all begin with (a system
+    message, examples) is evaluated once and copied into the slots; a run then reads up to 16 prompts ahead.
     """
 
     def __init__(
@@ -68,114 +60,23 @@ class Engine:
         shared_prefix: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
-        if n_slots < 1:
-            raise UsageError(f"the number of parallel sequences is {n_slots}, but must be 1 or more")
-        self.pair, self.runtime, self.n_slots = pair, runtime or Runtime(), n_slots
+        super().__init__(
+            pair, runtime=runtime, n_slots=n_slots, roles=roles, spare=shared_prefix, on_progress=on_progress
+        )
         self._shares_prefix = shared_prefix
-        self.roles = [role for role in Role if role in set(roles)]
-        self.warnings: list[str] = []
         self.cost = {role: Cost() for role in Role}
-        self.abort = llama.Abort()
-        self._weights: dict[Role, llama.Weights] = {}
-        self._lanes: list[dict[Role, llama.Context]] = []
         self._counting = threading.Lock()
         self._answering = False
         self._runs: WeakSet[Generator[Written | Result, None, None]] = WeakSet()
-        try:
-            with watching_interrupts(self.abort):
-                self._open(on_progress)
-        except BaseException:
-            self.close()
-            raise
 
     @classmethod
     def load(cls, pair: Pair, **options: object) -> Engine:
         """Engine(pair, ...): the same as the constructor, named for what it does."""
         return cls(pair, **options)  # type: ignore[arg-type]
 
-    @property
-    def models(self) -> dict[Role, Model]:
-        """The contexts of an engine with one lane."""
-        (lane,) = self._lanes
-        return dict(lane)
-
     def scheduler(self, **options: Any) -> Scheduler:
         """A scheduler of one's own over `models`; `uninterrupted` is for its steps."""
         return Scheduler(self.models, self.tokens, self.shapes, **options)
-
-    def tokens_of(self, text: str, sequence: Sequence) -> list[Spelled]:
-        """A text as tokens for Sequence.close_with, in the ids of who wrote last."""
-        author = sequence.tokens[-1].author if sequence.tokens else next(iter(sequence.views))
-        return spelled(text, author, sequence, self.tokens)
-
-    def _settings(self, role: Role) -> ModelSettings:
-        return self.pair.leader if role is Role.LEADER else self.pair.draft
-
-    def _open(self, on_progress: Progress | None) -> None:
-        self.shapes = {role: read_shape(self._settings(role).path) for role in Role}
-        self.fingerprints = {role: fingerprint(self._settings(role).path) for role in Role}
-        for role in self.roles:
-            settings = self._settings(role)
-            shared = self._weights.get(role.other)
-            if shared and settings.path.samefile(shared.path) and settings.gpu_layers == self.pair.leader.gpu_layers:
-                self._weights[role] = shared
-                continue
-            report = (lambda done, role=role: on_progress(role, done)) if on_progress else None
-            self._weights[role] = llama.Weights(
-                settings.path, settings.gpu_layers, self.runtime.verbose, report, self.abort
-            )
-        vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
-        self._vocabularies = vocabularies
-        self.tokens = PairTokens(vocabularies)
-        self._templates = {role: w.chat_template for role, w in self._weights.items()}
-        self.ctx_size = ctx_size_of(self.pair, self.runtime)
-        self.threads = self.runtime.threads or usable_cores()
-        slots = self._plan_lanes()
-        for n_slots in slots:
-            lane: dict[Role, llama.Context] = {}
-            self._lanes.append(lane)
-            for role in self.roles:
-                lane[role] = llama.Context(
-                    self._weights[role],
-                    n_slots,
-                    self.ctx_size,
-                    max(1, self.threads // len(slots)),
-                    self.runtime,
-                    self.abort,
-                    self._shares_prefix,
-                )
-        formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
-        self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)
-        self._warn()
-
-    def _plan_lanes(self) -> list[int]:
-        """The slots of each lane; n_slots together."""
-        n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
-        n_lanes = self.runtime.lanes or plan_lanes(n_bytes, self.threads, llama.supports_gpu_offload())
-        n_lanes = min(self.n_slots, n_lanes)
-        return [len(range(lane, self.n_slots, n_lanes)) for lane in range(n_lanes)]
-
-    def _warn(self) -> None:
-        trained = min(w.n_ctx_train for w in self._weights.values())
-        if self.ctx_size > trained:
-            self.warnings.append(f"--ctx-size {self.ctx_size} is more than the models were trained for ({trained})")
-        n_processors = os.cpu_count() or 1
-        if self.threads > n_processors:
-            self.warnings.append(
-                f"--threads {self.threads} is more than this machine's {n_processors} processors: "
-                "threads that wait for each other make this very slow"
-            )
-        wanted = [role for role in self.roles if self._settings(role).gpu_layers > 0]
-        if wanted and not llama.supports_gpu_offload():
-            self.warnings.append(
-                "layers are to be offloaded, but this build of llama-cpp-python has no GPU support: "
-                "everything runs on the CPU (README, Install, says how to get a CUDA or Metal build)"
-            )
-        if self.tokens.n_different:
-            self.warnings.append(
-                f"{self.tokens.n_different} special tokens differ between leader and draft: "
-                "each reads the other's as text"
-            )
 
     # ---------------------------------------------------------------- generating
     def run(
@@ -331,11 +232,6 @@ class Engine:
         """One prompt's tokens as they are written, then its Result."""
         return self.run([prompt if isinstance(prompt, Prompt) else Prompt(prompt)], settings, prompting)
 
-    def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
-        """A prompt's ids for each role, as `run` would use them."""
-        self._require_open()
-        return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
-
     def _sequence(self, prompt: Prompt, job: _Job) -> tuple[Asked, Sequence]:
         settings = with_seed(prompt.settings or job.settings)
         assert prompt.index is not None
@@ -360,21 +256,11 @@ class Engine:
         return settings_hash(prompt.content, settings, prompting, self.fingerprints)
 
     # ---------------------------------------------------------------- closing
-    def _require_open(self) -> None:
-        if not self._weights:  # a vocabulary whose model is freed ends the process
-            raise UsageError("this engine is closed: use it inside its `with`")
-
     def close(self) -> None:
         """Ends what still runs, then frees everything."""
         for run in list(self._runs):
             run.close()
-        for lane in self._lanes:
-            for context in lane.values():
-                context.close()
-        self._lanes.clear()
-        for weights in set(self._weights.values()):
-            weights.close()
-        self._weights.clear()
+        self._free()
 
     def __enter__(self) -> Engine:
         return self
@@ -383,20 +269,6 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def describe(self, role: Role) -> str:
-        """Model, size and where it runs, in a few words."""
-        weights = self._weights[role]
-        where = "GPU" if llama.supports_gpu_offload() and self._settings(role).gpu_layers != 0 else "CPU"
-        return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
-
-
-def ctx_size_of(pair: Pair, runtime: Runtime) -> int:
-    """Tokens of one sequence's context: as asked for, or what both models were trained for, within reason."""
-    if runtime.ctx_size is not None:
-        return runtime.ctx_size
-    trained = min(n_ctx_train(settings.path) for settings in (pair.leader, pair.draft))
-    return max(2, min(trained, Runtime.MAX_DEFAULT_CTX_SIZE))
 
 
 def _dealt(source: Iterator[Prompt], n_slots: int, n_lanes: int) -> list[list[Prompt]]:

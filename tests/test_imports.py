@@ -21,7 +21,7 @@ LAYERS = (
     {"gguf_file", "hardware", "interrupt", "lanes"},
     {"llama", "text", "saved_sequence"},
     {"results", "hub", "session"},
-    {"checkpoints"},
+    {"checkpoints", "loaded"},
     {"engine", "loops"},
     {"conversation"},
 )

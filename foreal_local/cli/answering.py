@@ -14,9 +14,10 @@ import click
 
 from ..checkpoints import Checkpoints
 from ..config import Generation
-from ..engine import Engine, ctx_size_of
+from ..engine import Engine
 from ..errors import UsageError
 from ..gguf_file import fingerprint
+from ..loaded import ctx_size_of
 from ..results import Prompt, Result, Written, roles_of, settings_hash, with_seed
 from ..sequence import FinishReason, Role
 from .files import LineFile, OutputError, check_writable, locked
