@@ -18,6 +18,7 @@ from runs import new_sequence, run_all
 from wcwidth import wcswidth
 
 from foreal_local.cli.chat_loop import Chat
+from foreal_local.cli.chat_past import show_loaded
 from foreal_local.cli.chat_screen import Screen, figures, gauge, totals
 from foreal_local.config import Generation
 from foreal_local.conversation import Message
@@ -352,7 +353,7 @@ def test_a_status_that_was_interrupted_is_erased(
 def shown_again(message: Message, opened: Callable[..., Opened]) -> list[str]:
     screen, out = opened()
     conversation: Any = SimpleNamespace(notes=["a note"], messages=[Message("user", "How many?"), message])
-    Chat(conversation, screen, lambda *_: conversation, None, []).show_loaded()
+    show_loaded(conversation, screen)
     assert conversation.notes == []
     assert out.rows[:3] == ["a note", "a conversation of 1 question; the last:", ">>> How many?"]
     return out.rows[3:]
@@ -380,7 +381,7 @@ def test_the_last_answer_comes_back_in_its_styles(opened: Callable[..., Opened])
     screen, out = opened(color=True)
     message = Message("assistant", "<think>\nso\n</think>\n\nIt is 5.", [("draft", 5), ("leader", 16), ("draft", 2)])
     conversation: Any = SimpleNamespace(notes=[], messages=[Message("user", "How many?"), message])
-    Chat(conversation, screen, lambda *_: conversation, None, []).show_loaded()
+    show_loaded(conversation, screen)
     (y,) = [y for y, row in enumerate(out.rows) if row == "It is 5."]
     assert [cell.bold for cell in out.cells(y)[:8] if cell.data != " "] == [True] * 4 + [False] * 2
 

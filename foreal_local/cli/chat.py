@@ -103,6 +103,7 @@ def _list() -> None:
 def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | None) -> int:
     from .chat_input import PipedLines
     from .chat_loop import Chat, editor_for
+    from .chat_past import show_loaded
     from .chat_screen import Screen
     from .files import locked
     from .loading import color_of
@@ -124,7 +125,7 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
         if session and session.exists():
             conversation.load(session)
             _apply_typed(conversation, context, values)
-            chat.show_loaded()
+            show_loaded(conversation, screen)
         interactive = sys.stdin.isatty() and screen.is_terminal
         return chat.run(editor_for(chat, data_dir() / "history") if interactive else PipedLines())
 

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import click
 
-from ..conversation import Conversation, Event, Message, Reading
+from ..conversation import Conversation, Event, Reading
 from ..errors import ContextFullError, ForealError, SessionError, UsageError
 from ..results import Written
-from ..sequence import FinishReason, Role
+from ..sequence import FinishReason
 from ..session import write_beside
-from ..text import END_THINK, split_reasoning
+from ..text import split_reasoning
 from .chat_commands import budget_of, changed, describe, help_lines, parse, thinking_of
 from .chat_input import LineEditor, Source, read_message
+from .chat_past import markdown, short, show_loaded
 from .chat_screen import Screen, count, ending_of, figures, gauge, totals
 from .chat_signals import hang_up, nothing, stoppable, without_echo
 
@@ -240,7 +241,7 @@ class Chat:
 
     def do_undo(self, _: str) -> None:
         text = self.conversation.undo()
-        self.screen.note(f"taken back: {_short(text)}" if text else "there is nothing to take back")
+        self.screen.note(f"taken back: {short(text)}" if text else "there is nothing to take back")
         self._keep()
 
     def do_edit(self, _: str) -> None:
@@ -305,13 +306,13 @@ class Chat:
 
     def do_load(self, argument: str) -> None:
         self.conversation.load(Path(argument).expanduser())
-        self.show_loaded()
+        show_loaded(self.conversation, self.screen)
         self._keep()
 
     def do_export(self, argument: str) -> None:
         path = Path(argument).expanduser()
         try:
-            write_beside(path, ["".join(_markdown(self.conversation.messages)).encode("utf-8", "replace")])
+            write_beside(path, ["".join(markdown(self.conversation.messages)).encode("utf-8", "replace")])
         except OSError as error:
             raise SessionError(f"cannot write {path}: {error.strerror or error}") from None
         self.screen.note(f"written to {path}")
@@ -324,44 +325,6 @@ class Chat:
 
     def do_exit(self, _: str) -> None:
         self._leaving = True
-
-    # ---------------------------------------------------------------- what is shown of the past
-    def show_loaded(self) -> None:
-        """Say what was loaded, and show its last question and answer."""
-        conversation = self.conversation
-        for note in conversation.notes:
-            self.screen.note(note)
-        conversation.notes.clear()
-        if not conversation.messages:
-            return
-        n = sum(message.role == "user" for message in conversation.messages)
-        self.screen.note(f"a conversation of {n} question{'' if n == 1 else 's'}; the last:")
-        last = (
-            conversation.messages[-2:] if conversation.messages[-1].role == "assistant" else conversation.messages[-1:]
-        )
-        for message in last:
-            if message.role == "user":
-                self.screen.paragraph(f">>> {message.content}")
-            else:
-                self._show_again(message)
-
-    def _show_again(self, message: Message) -> None:
-        visible = split_reasoning(message.content, False)[1].rstrip()
-        spans, end = [], len(message.content)
-        for author, n in reversed(message.spans):
-            spans.append((Role(author), message.content[max(0, end - n) : end]))
-            end -= n
-        n_surplus = len(message.content) - len(message.content.rstrip())
-        keep = len(visible) + n_surplus
-        shown: list[tuple[Role, str]] = []
-        for role, text in spans:
-            shown.append((role, text[-keep:] if keep < len(text) else text))
-            keep -= len(text)
-            if keep <= 0:
-                break
-        for role, text in reversed(shown if visible else []):
-            self.screen.words(text, role, thinking=False)
-        self.screen.end_line()
 
 
 def editor_for(chat: Chat, history: Path) -> LineEditor:
@@ -379,20 +342,3 @@ def _file_and_rest(argument: str) -> tuple[Path, str]:
         if path.is_file():
             return path, " ".join(words[n:])
     return Path(words[0]).expanduser(), " ".join(words[1:])
-
-
-def _short(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 60 else f"{line[:57]}..."
-
-
-def _markdown(messages: list[Message]) -> Iterator[str]:
-    for message in messages:
-        if message.role == "user":
-            yield f"## {_short(message.content)}\n\n{message.content}\n\n"
-            continue
-        reasoning, answer = split_reasoning(message.content, False)
-        if reasoning:
-            yield f"<details><summary>Reasoning</summary>\n\n{reasoning}\n\n</details>\n\n"
-        closed = END_THINK in message.content or not reasoning
-        yield f"{answer if closed else ''}\n\n" + ("*(stopped)*\n\n" if message.finish_reason == "cancelled" else "")
