@@ -22,9 +22,9 @@ from .model import Model, Row
 from .results import Asked, Prompt, Result, Written, roles_of, with_seed
 from .saved_sequence import settings_as_dict, settings_from_dict
 from .scheduler import Scheduler
-from .sequence import FinishReason, Role, Sequence, n_common
+from .sequence import END_THINK, THINK, FinishReason, Role, Sequence, n_common
 from .session import read_stored, write_stored
-from .text import END_THINK, THINK, Messages
+from .text import Messages
 
 KIND = "conversation"
 OPENING, CLOSING = f"{THINK}\n", f"\n{END_THINK}\n\n"

@@ -129,7 +129,7 @@ class Engine(LoadedPair):
             ahead = list(islice(source, _N_AHEAD))
             prefixes, source = self._shared_prefixes(ahead, job.prompting), chain(ahead, source)
         scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes)
-        running: dict[int, _Running] = {}
+        running: dict[int, _Running] = {}  # by the sequence's identity: prompts may share an index
         checkpoints = job.checkpoints
         try:
             while True:
@@ -139,7 +139,7 @@ class Engine(LoadedPair):
                 n_finished = 0
                 while not n_finished:
                     for sequence, tokens, finished in self.uninterrupted(scheduler.step):
-                        one = running[sequence.index]
+                        one = running[id(sequence)]
                         asked = one.asked
                         if tokens:
                             yield Written(sequence.index, sequence.id, tokens, asked.starts_thinking)
@@ -147,7 +147,7 @@ class Engine(LoadedPair):
                             self._save(scheduler, one, checkpoints)  # a result may never reach its reader
                         if finished:
                             n_finished += 1
-                            del running[sequence.index]
+                            del running[id(sequence)]
                             yield Result.of(asked, sequence, self.shapes)
         except BaseException as error:
             if checkpoints and not isinstance(error, SessionError):
@@ -193,7 +193,7 @@ class Engine(LoadedPair):
             if sequence.finished:
                 yield Result.of(asked, sequence, self.shapes)
                 continue
-            running[sequence.index] = _Running(asked, sequence)
+            running[id(sequence)] = _Running(asked, sequence)
             scheduler.add(sequence, states)
 
     def _shared_prefixes(self, prompts: list[Prompt], prompting: Prompting) -> dict[Role, list[int]]:

@@ -25,6 +25,29 @@ def usable_cores() -> int:
     return len(cores) or 1
 
 
+# ---------------------------------------------------------------- builds that crash
+_GCC = re.compile(rb"GCC: \([^)]*\) (\d+)\.(\d+)")
+_MENDED = {11: 5, 12: 4, 13: 3}  # from GCC 14 on all are
+
+
+def amx_crashes(system_info: str, library: Path) -> bool:
+    """Whether a build of llama.cpp ends the process when it multiplies quantised weights on AMX.
+
+    GCC before 11.5, 12.4 and 13.3 leaves out what fills the tile configuration (GCC PR 114098). `system_info` is
+    llama.cpp's, `library` the file with its CPU kernels, in which the compiler has left its version.
+    """
+    if "AMX_INT8 = 1" not in system_info:
+        return False
+    try:
+        found = _GCC.search(library.read_bytes())
+    except OSError:
+        return False
+    if not found:
+        return False
+    major, minor = int(found[1]), int(found[2])
+    return major < 14 and minor < _MENDED.get(major, 99)
+
+
 # ---------------------------------------------------------------- lanes
 _SMALL = 32 * 1024 * 1024
 """Bytes of weights below which lanes of one thread are faster than one lane with all: their graphs are too small

@@ -25,7 +25,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from .config import Runtime
 from .errors import EvaluationError, ModelFileError, SequenceError, UsageError
 from .gguf_file import read_shape, split_parts
-from .hardware import auto_cache_type, plan_attention
+from .hardware import amx_crashes, auto_cache_type, plan_attention
 from .model import Logits, Output, Row, Snapshot
 
 _LOG_ERROR, _LOG_CONTINUED = 4, 5
@@ -72,6 +72,14 @@ def library() -> NativeLog:
 
 def supports_gpu_offload() -> bool:
     return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+@functools.cache
+def without_amx() -> bool:
+    """Whether this build would crash on AMX, so that it is left alone (with the repacked kernels)."""
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    info = (llama_cpp.llama_print_system_info() or b"").decode()
+    return any(amx_crashes(info, library) for library in folder.glob("*ggml-cpu*"))
 
 
 class Abort:
@@ -130,6 +138,7 @@ class Weights:
         self.n_bytes = sum(part.stat().st_size for part in split_parts(path))
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
+        params.use_extra_bufts = not without_amx()
 
         def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
             if on_progress is not None:
@@ -153,6 +162,10 @@ class Weights:
     def chat_template(self) -> str | None:
         template = llama_cpp.llama_model_chat_template(self.model, None)
         return template.decode("utf-8", "replace") if template else None
+
+    @property
+    def is_quantised(self) -> bool:
+        return not any(name in self.describe() for name in (" F16", " F32", " BF16"))
 
     def describe(self) -> str:
         buffer = ctypes.create_string_buffer(256)

@@ -21,7 +21,8 @@ from .text import Messages, split_reasoning
 class Prompt:
     """One thing to answer: a text (one user message) or a list of messages.
 
-    `settings` None: the run's. `index` None: its place among the run's prompts; `id` None: its index.
+    `settings` None: the run's. `index` None: its place among the run's prompts; its random numbers come from the seed
+    and the index, so prompts that share both share them. `id` None: its index.
     """
 
     content: str | Messages

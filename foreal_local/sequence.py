@@ -17,6 +17,8 @@ from .config import Generation
 from .ledger import Cost
 from .sentences import SentenceDetector, Verdict
 
+THINK, END_THINK = "<think>", "</think>"  # what reasoning stands in
+
 
 class Role(str, Enum):
     LEADER = "leader"

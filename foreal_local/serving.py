@@ -15,7 +15,7 @@ from .gate import Gate, gate_for
 from .model import Logits, PairVocabulary
 from .sampling import choose
 from .sentences import Verdict
-from .sequence import Choice, Role, Sequence, Spelled
+from .sequence import END_THINK, Choice, Role, Sequence, Spelled
 
 
 @dataclass(slots=True)
@@ -197,6 +197,8 @@ def spelled(text: str, author: Role, sequence: Sequence, vocabulary: PairVocabul
 
 
 def _write_cue(sequence: Sequence, vocabulary: PairVocabulary) -> Written:
+    if END_THINK in sequence.text:  # the answer is not to be thought about again
+        return Written(ends_sentence=False)
     before, text = sequence.tail(1), sequence.settings.method.cue
     if before and not before[-1].isspace():
         text = " " + text

@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 from .config import Prompting
 from .errors import UsageError, VocabularyError
-from .sequence import Role
+from .sequence import END_THINK, THINK, Role
 
-THINK, END_THINK = "<think>", "</think>"
 _MAX_SIZE_DIFFERENCE = 128  # padding of one family's models; llama.cpp allows the same
 _FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well
 

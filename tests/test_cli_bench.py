@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,13 @@ def test_the_table_has_a_line_for_each_setting(ran: Path) -> None:
     lines = (ran / "table.txt").read_text("utf-8").splitlines()
     settings = ["leader", "draft", "cue p=0.6", "cue p=1", "speculative proposals=5"]
     settings += ["foreal n=15 p=0.6 k=5", "foreal n=15 p=1 k=5"]
-    alone, against = lines[1:8], lines[10:16]
+    answers, work, against = lines[1:8], lines[10:17], lines[19:25]
     for setting in settings:
-        assert sum(line.startswith(f"{setting} ") for line in alone) == 1, setting
+        assert sum(line.startswith(f"{setting} ") for line in answers) == 1, setting
+        assert sum(line.startswith(f"{setting} ") for line in work) == 1, setting
         assert sum(line.startswith(f"{setting} ") for line in against) == (setting != "leader"), setting
     assert not any("-0.0" in line for line in lines)
+    assert max(map(len, lines)) <= 100
 
 
 # ---------------------------------------------------------------- going on
@@ -132,8 +135,8 @@ def test_samples_have_seeds_of_their_own(bundled: dict[str, str], tmp_path: Path
 def test_a_recommendation_is_a_file_for_foreal_gen(bundled: dict[str, str], tmp_path: Path) -> None:
     """Guards a file that --config does not take, and advice that is written where nothing pays."""
     best, output = tmp_path / "best.toml", tmp_path / "out.jsonl"
-    words = ["--limit", "3", "--temp", "0", "--modes", "leader,foreal", "--grid", "n=2;p=0.3;k=1"]
-    done = bench(*words, "--loss", "100", "--recommend", best, "-o", output, env=bundled)
+    words = ["--limit", "10", "--temp", "0", "--modes", "leader,foreal", "--grid", "n=2;p=0.3;k=1"]
+    done = bench(*words, "--boundaries", "simple", "--loss", "100", "--recommend", best, "-o", output, env=bundled)
     assert done.returncode == 0, done.stderr
     if "does not pay" in done.stdout:  # a machine on which the draft is no faster
         assert not best.exists()
@@ -145,6 +148,7 @@ def test_a_recommendation_is_a_file_for_foreal_gen(bundled: dict[str, str], tmp_
     )
     (record,) = records(done.stdout)
     assert (record["n"], record["p"], record["k"]) == (2, 0.3, 1)
+    assert (record["temp"], record["boundaries"]) == (0.0, "simple")
 
 
 # ---------------------------------------------------------------- what is there already
@@ -183,3 +187,134 @@ def test_what_is_wrong_is_said_before_anything_runs(words: list[str], told: str,
     done = bench(*words, env=bundled)
     assert done.returncode == 2
     assert told in error_line(done)
+
+
+# ---------------------------------------------------------------- what a new user tried
+def test_speculation_at_a_high_temperature_loses_nothing(bundled: dict[str, str], tmp_path: Path) -> None:
+    """Guards settings of a problem that have other random numbers: a lossless mode would seem to lose."""
+    output = tmp_path / "out.jsonl"
+    words = ["--limit", "3", "--temp", "1.3", "--top-p", "1", "--seed", "3", "--modes", "leader,speculative"]
+    assert bench(*words, "-o", output, env=bundled).returncode == 0
+    texts = {record["id"]: record["text"] for record in records(output.read_text("utf-8"))}
+    for i in range(3):
+        assert texts[f"heldout-{i}|leader|0"] == texts[f"heldout-{i}|speculative proposals=5|0"]
+
+
+def test_a_settings_figures_do_not_depend_on_the_others(bundled: dict[str, str], ran: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out.jsonl"
+    assert bench("--limit", "2", "--temp", "0", "--modes", "foreal", "-o", output, env=bundled).returncode == 0
+    texts = {record["id"]: record["text"] for record in records((ran / "out.jsonl").read_text("utf-8"))}
+    for record in records(output.read_text("utf-8")):
+        assert record["text"] == texts[record["id"]]
+
+
+def test_line_separators_of_unicode_are_no_ends_of_lines(bundled: dict[str, str], tmp_path: Path) -> None:
+    """Guards a run that is finished and can never be graded."""
+    problems, output = tmp_path / "problems.jsonl", tmp_path / "out.jsonl"
+    problems.write_text(jsonl({"id": "a", "problem": "Tom has 3 apples.\u2028How many?", "answer": "3"}), "utf-8")
+    words = ["--problems", problems, "--modes", "draft", "--max-tokens", "5", "-o", output]
+    for _ in range(2):
+        done = bench(*words, env=bundled)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_problem_that_does_not_fit_is_told_apart(bundled: dict[str, str], tmp_path: Path) -> None:
+    problems, figures = tmp_path / "problems.jsonl", tmp_path / "figures.json"
+    lines = [{"problem": "One and one?", "answer": "2"}, {"problem": "Count " * 900, "answer": "3"}]
+    problems.write_text(jsonl(*lines), "utf-8")
+    words = ["--problems", problems, "--modes", "draft", "--max-tokens", "20", "--json", figures]
+    done = bench(*words, env=bundled)
+    assert done.returncode == 1
+    (found,) = json.loads(figures.read_text("utf-8"))["settings"]
+    assert found["verdicts"]["failed"] == 1
+    assert found["means"]["length"] == 20
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (
+            '{"id": "a", "problem": "?", "answer": "1"}\n{"id": "a", "problem": "!", "answer": "2"}',
+            "both have the id 'a'",
+        ),
+        ('{"problem": "?", "answer": 1e400}', "has no answer"),
+        ('{"problem": "?", "answer": NaN}', "has no answer"),
+        ('{"Question": "a"}', "has no 'Correct Answer'"),
+    ],
+)
+def test_problems_that_cannot_be_graded_are_refused(
+    line: str, told: str, bundled: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "problems.jsonl").write_text(line)
+    done = bench("--problems", tmp_path / "problems.jsonl", env=bundled)
+    assert done.returncode == 2
+    assert told in error_line(done)
+
+
+def test_responses_of_any_tool_are_read(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards blank lines, a byte order mark, ids with bars, foreign keys and a setting of null."""
+    lines = [
+        {"id": "heldout-0", "text": "\\boxed{1}", "usage": {}, "cost": {}, "seconds": 1, "setting": None},
+        {"id": "heldout-1", "text": "\\boxed{\\infty}"},
+        {"id": "heldout-7|a|b|c", "text": "1"},
+    ]
+    (tmp_path / "r.jsonl").write_text("\ufeff" + jsonl(*lines[:2]) + "\n\n", "utf-8")
+    figures = tmp_path / "f.json"
+    done = bench("--responses", tmp_path / "r.jsonl", "--json", figures, env=env)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads(figures.read_text("utf-8"))["settings"]
+    assert (found["setting"], found["verdicts"]) == ("responses", {"wrong": 2})
+    (tmp_path / "r.jsonl").write_text(jsonl(lines[2]))
+    assert "heldout-7|a|b|c" in error_line(bench("--responses", tmp_path / "r.jsonl", env=env))
+    (tmp_path / "r.jsonl").write_text("")
+    assert "no responses" in error_line(bench("--responses", tmp_path / "r.jsonl", env=env))
+
+
+@pytest.mark.parametrize("option", ["--json", "--recommend", "--trace", "-o"])
+def test_a_file_that_cannot_be_written_is_said_first(option: str, bundled: dict[str, str], tmp_path: Path) -> None:
+    """Guards a traceback after hours of work."""
+    assert "cannot write" in error_line(bench(option, tmp_path / "no" / "x", env=bundled))
+    assert "cannot write" in error_line(bench(option, tmp_path, env=bundled))
+
+
+def test_no_file_is_two_things(bundled: dict[str, str], tmp_path: Path) -> None:
+    """Guards problems and responses that are overwritten by the figures."""
+    file = tmp_path / "x.jsonl"
+    file.write_text(jsonl({"problem": "?", "answer": "1"}))
+    before = file.read_bytes()
+    for words in (
+        ["--problems", file, "--json", file],
+        ["--problems", file, "--trace", file],
+        ["-o", file, "--json", file],
+        ["--responses", file, "--recommend", file],
+    ):
+        assert "the same file" in error_line(bench(*words, env=bundled))
+    assert file.read_bytes() == before
+
+
+def test_a_reader_that_leaves_loses_no_file(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards figures that are not written because the table was cut by head."""
+    (tmp_path / "r.jsonl").write_text(jsonl({"id": "heldout-0", "text": "\\boxed{1}"}))
+    command = [*BENCH, "--responses", str(tmp_path / "r.jsonl"), "--json", str(tmp_path / "f.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env, cwd=ROOT) as process:
+        assert process.stdout
+        process.stdout.close()
+        process.wait(60)
+    assert (tmp_path / "f.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"), [("n = 1.5", "whole number"), ("limit = true", "whole number"), ("jsonn = 'x'", "no option")]
+)
+def test_a_settings_file_is_checked(line: str, told: str, bundled: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(line)
+    assert told in error_line(bench("--config", tmp_path / "s.toml", env=bundled))
+
+
+def test_a_settings_file_may_name_any_option(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards options whose value has another name inside, and one text where several are possible."""
+    (tmp_path / "r.jsonl").write_text(jsonl({"id": "heldout-0", "text": "\\boxed{1}"}))
+    (tmp_path / "s.toml").write_text(f'json = "{tmp_path}/f.json"\nstop = "ab"\nlead-tokens = 3\n')
+    done = bench("--config", tmp_path / "s.toml", "--responses", tmp_path / "r.jsonl", env=env)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "f.json").exists()

@@ -156,3 +156,19 @@ def test_cues_alone_fill_the_context_too() -> None:
         scheduler.step()
     assert sequence.finish_reason is FinishReason.CONTEXT
     assert len(sequence.views[DRAFT].ids) < 20 + 2 * len(ids_of("Wait!\n"))
+
+
+def test_no_cue_after_the_reasoning() -> None:
+    """Guards an answer that begins to think again: it would never end."""
+    pair = FakePair()
+    sequence = new_sequence(mode=Mode.CUE, p=1.0, max_tokens=60)
+    scheduler = pair.scheduler()
+    scheduler.add(sequence)
+    while sequence.n_sentences < 3 and not sequence.finished:
+        scheduler.step()
+    assert sequence.n_given > 0
+    sequence.tokens[-1].text += "</think>"
+    before = sequence.n_given
+    while not scheduler.idle:
+        scheduler.step()
+    assert sequence.n_given == before

@@ -203,7 +203,9 @@ def test_choices_are_shuffled_by_seed_and_place(tmp_path: Path) -> None:
 def test_a_file_of_other_columns(tmp_path: Path) -> None:
     """Guards a KeyError for a csv file that is none of GPQA's."""
     (tmp_path / "x.csv").write_text("Question,Answer\nWhy?,B\n")
-    with pytest.raises(UsageError, match="row 1 has no 'Correct Answer': the file of GPQA has Question, Correct"):
+    with pytest.raises(
+        UsageError, match="row 1 has no 'Correct Answer': multiple choice has the columns Question, Correct"
+    ):
         load_problems(tmp_path / "x.csv")
 
 

@@ -11,7 +11,7 @@ from foreal_local.errors import UsageError
 from foreal_local.evaluation.datasets import Problem
 from foreal_local.evaluation.experiments import parts_of, prompts_for, settings_for
 from foreal_local.evaluation.grading import Verdict
-from foreal_local.evaluation.measures import Response, measure, recommend
+from foreal_local.evaluation.measures import Response, can_be_measured, measure, recommend
 
 BASE = Generation(method=Method(n=9, p=0.5, k=3), sampling=Sampling(temp=0), seed=7)
 
@@ -68,7 +68,7 @@ def test_all_settings_answer_each_problem_in_turn() -> None:
     settings = settings_for(BASE, [Mode.LEADER, Mode.FOREAL], "n=1,2")
     prompts = prompts_for(problems, settings, 2)
     assert len(prompts) == 3 * 3 * 2
-    found = [parts_of(prompt.id or "") for prompt in prompts]
+    found = [parts_of(prompt.id or "") or ("", "", 0) for prompt in prompts]
     assert sorted(found) == sorted((p.id, s.name, i) for p in problems for s in settings for i in range(2))
     assert [problem for problem, _, _ in found] == sorted(problem for problem, _, _ in found)
     assert len({found[i][1] for i in (0, 6, 12)}) == 3
@@ -76,6 +76,16 @@ def test_all_settings_answer_each_problem_in_turn() -> None:
         assert prompt.settings is not None
         assert prompt.settings.seed == 7 + sample
         assert name.startswith(str(prompt.settings.mode))
+    # What a problem's random numbers come from does not depend on the setting, nor on which others there are.
+    drawn = {(problem, sample): {prompt.index} for prompt, (problem, _, sample) in zip(prompts, found, strict=True)}
+    assert len(drawn) == len({index for indices in drawn.values() for index in indices}) == 6
+    alone = prompts_for(problems, settings[:1], 2)
+    assert {prompt.index for prompt in alone} == {prompt.index for prompt in prompts}
+
+
+def test_ids_that_were_not_made_here_have_no_parts() -> None:
+    """Guards a traceback for the responses of another tool."""
+    assert parts_of("q1") is parts_of("a|b|c|d") is parts_of("q|foreal n=1|x") is None
 
 
 # ---------------------------------------------------------------- figures
@@ -84,7 +94,7 @@ def response(
 ) -> Response:
     work = {"decode_tokens": tokens, "prefill_tokens": 4, "seconds": seconds}
     record = {
-        "usage": {"completion_tokens": tokens, "leader_tokens": tokens // 2},
+        "usage": {"completion_tokens": tokens, "leader_tokens": tokens // 2, "draft_tokens": tokens - tokens // 2},
         "cost": {"leader": cost or work, "draft": work, "flops_generation": 2.0 * tokens, "flops_total": 3.0 * tokens},
         "seconds": seconds,
         "seed": 0,
@@ -156,3 +166,48 @@ def test_the_price_of_a_read_token_comes_out_of_the_times() -> None:
     tried += [response("foreal n=15 p=0.6 k=5", i, True, cost=costs[15 + i]) for i in range(15)]
     assert "about 0.25 of the time" in advice(tried).reason
     assert "reads a token" not in advice(tried[10:20]).reason
+
+
+# ---------------------------------------------------------------- what is not known
+def test_a_failed_response_is_no_short_one() -> None:
+    """Guards means that count a response of no tokens in no time, where there was none."""
+    tried = [response("leader", 0, True, tokens=300, seconds=2.0), response("leader", 1, True, tokens=0, seconds=0.0)]
+    tried[1] = Response("1", "leader", 0, Verdict.FAILED, "", tried[1].record)
+    (found,) = measure(tried)
+    assert (found.means["length"], found.means["seconds"]) == (300, 2.0)
+    assert (found.accuracy.value, found.verdicts) == (0.5, {"correct": 1, "failed": 1})
+
+
+def test_problems_that_are_all_alike_are_no_certainty() -> None:
+    """Guards an interval from 100 % to 100 % for three problems, and one of nothing for what was lost."""
+
+    def tries(setting: str, right: bool) -> list[Response]:
+        return [Response(str(i), setting, sample, _verdict(right), "") for i in range(3) for sample in range(3)]
+
+    leader, draft = measure([*tries("leader", True), *tries("draft", False)])
+    assert (leader.accuracy.value, leader.accuracy.high) == (1.0, 1.0)
+    assert leader.accuracy.low == pytest.approx(0.4385, abs=1e-3)  # Wilson's, of three problems
+    assert draft.accuracy_difference is not None
+    assert (draft.accuracy_difference.value, draft.accuracy_difference.high) == (-1.0, 0.0)
+
+
+def _verdict(right: bool) -> Verdict:
+    return Verdict.CORRECT if right else Verdict.WRONG
+
+
+def test_nothing_is_recommended_from_next_to_nothing() -> None:
+    few = [r for r in [*LEADER, *trial(0.9, 1.0)] if int(r.problem) < 9]
+    none = [Response(r.problem, r.setting, 0, Verdict.WRONG, "", r.record) for r in [*LEADER, *trial(0.9, 1.0)]]
+    for tried in (few, none):
+        assert advice(tried).setting is None
+        assert "too little" in advice(tried).reason
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{}, {"usage": {}, "cost": {}, "seconds": 1}, {"usage": None, "cost": 3, "seconds": "1"}],
+)
+def test_records_of_other_tools_have_no_costs(record: dict[str, Any]) -> None:
+    """Guards a KeyError in the midst of the figures."""
+    assert not can_be_measured(record)
+    assert can_be_measured(response("leader", 0, True).record)

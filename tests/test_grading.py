@@ -470,3 +470,13 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "correct set()\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(r"\infty", "4"), ("4", r"\infty"), (r"-\infty", r"\infty"), (r"\frac{1}{0}", "7"), ("10^{400}", r"\infty")],
+)
+def test_what_is_infinite_is_no_number(ours: str, theirs: str) -> None:
+    """Guards a difference of infinity that is within any share of infinity."""
+    assert not same_answer(ours, theirs)
+    assert same_answer(r"\infty", r"\infty")

@@ -90,7 +90,11 @@ def response(problem: int, setting: str, right: bool, seconds: float = 1.0, **me
     record = {
         "mode": mode,
         **{"n": 15, "p": 0.6, "k": 5} | method,
-        "usage": {"completion_tokens": 100, "leader_tokens": 100 if mode == "leader" else 40},
+        "usage": {
+            "completion_tokens": 100,
+            "leader_tokens": 100 if mode == "leader" else 40,
+            "draft_tokens": 0 if mode == "leader" else 60,
+        },
         "sentences": {"handoffs": 3},
         "cost": {"leader": cost, "draft": cost, "flops_generation": 1e12 * seconds, "flops_total": 2e12 * seconds},
         "seconds": seconds,

@@ -6,8 +6,6 @@ at hand (analyze_run.py).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from ..errors import UsageError
 from ..results import Prompt
 from ..sequence import Role
 from ..text import Messages
+from .json_lines import objects
 from .output import TRACE_VERSION
 from .prompts import read_prompts, with_unique_ids
 
@@ -90,7 +89,7 @@ def _greedy(own: Generation, settings: Generation) -> Generation:
 def read_records(path: str) -> list[Record]:
     """The responses of foreal-gen's records, or of any JSON lines with `prompt` (or `messages`) and `text`."""
     records = []
-    for index, (where, line) in enumerate(_objects(path)):
+    for index, (where, line) in enumerate(objects(path)):
         content: Any = line.get("prompt", line.get("messages"))
         if not _is_content(content):
             raise UsageError(f"{where}: a response needs the `prompt` (or `messages`) it answers")
@@ -118,7 +117,7 @@ def read_trace(path: str) -> Trace:
     """The responses of a trace that foreal-gen has written."""
     draft: str | None = None
     found: dict[str, Traced] = {}
-    for where, line in _objects(path):
+    for where, line in objects(path):
         kind = line.get("type")
         if kind == "header":
             if line.get("version") != TRACE_VERSION:
@@ -160,25 +159,3 @@ def _ids(values: list[Any]) -> list[int]:
     if not all(isinstance(value, int) and value >= 0 for value in values):
         raise ValueError("a token is not a number")
     return values
-
-
-# ---------------------------------------------------------------- JSON lines
-def _objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line's object, and the words for where it stands."""
-    try:
-        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text ({error.reason}): convert the file") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{where}: not JSON ({error}): one object per line is expected") from None
-        if not isinstance(record, dict):
-            raise UsageError(f"{where}: not a JSON object but {line.strip()[:40]!r}")
-        yield where, record

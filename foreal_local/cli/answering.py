@@ -20,7 +20,7 @@ from ..gguf_file import fingerprint
 from ..loaded import ctx_size_of
 from ..results import Prompt, Result, Written, roles_of, settings_hash, with_seed
 from ..sequence import FinishReason, Role
-from .files import LineFile, OutputError, check_writable, locked
+from .files import LineFile, OutputError, check_writable, locked, same_file
 from .loading import color_of, loading_bar, pair_of
 from .options import prompting_of, runtime_of
 from .output import AnswerPrinter, Totals, to_line, trace_header, trace_lines
@@ -28,6 +28,9 @@ from .resume import Plan, keep_whole_traces, plan_for, read_earlier
 
 if TYPE_CHECKING:
     from ..hub import PairEntry
+
+
+_GEN = "foreal-gen"
 
 
 class Run:
@@ -40,7 +43,7 @@ class Run:
         settings: Generation,
         prompts: list[Prompt],
         summary: bool = True,
-        name: str = "foreal-gen",
+        name: str = _GEN,
     ) -> None:
         self._name = name
         if values["output"] == "-":  # standard output, as JSON lines unless told otherwise
@@ -76,7 +79,7 @@ class Run:
         named |= {"the leader": self._pair.leader.path, "the draft": self._pair.draft.path}
         for option in ("--output", "--trace"):
             for other, path in named.items():
-                if path and other != option and named[option] and _same_file(named[option], path):
+                if path and other != option and named[option] and same_file(named[option], path):
                     raise UsageError(f"{option} and {other} are the same file: {path}")
 
     def execute(self) -> int:
@@ -123,7 +126,10 @@ class Run:
     def _settle(self) -> Plan | None:
         """Settle the seed, and so what each prompt is answered with; with --resume, what stands of the output."""
         earlier = read_earlier(Path(self._values["output"])) if self._values["resume"] else None
-        named = [replace(p, id=str(i) if p.id is None else p.id, index=i) for i, p in enumerate(self._prompts)]
+        named = [
+            replace(p, id=str(i) if p.id is None else p.id, index=i if p.index is None else p.index)
+            for i, p in enumerate(self._prompts)
+        ]
         if self._settings.seed is None and earlier:
             unseeded = (str(p.id) for p in named if p.settings is None or p.settings.seed is None)
             self._settings = replace(self._settings, seed=earlier.seed(unseeded))
@@ -274,6 +280,8 @@ class Run:
         inside = " inside the reasoning" if result.reasoning and not result.answer else ""
         if reason is FinishReason.ERROR:
             self._note(f"{name} failed: {result.error}")
+        elif self._name != _GEN:  # a benchmark has thousands
+            return
         elif reason is FinishReason.CONTEXT:
             self._note(f"{name}: the context is full after {len(result.tokens)} tokens{inside}: raise --ctx-size")
         elif reason is FinishReason.LENGTH and not self._quiet:
@@ -329,10 +337,3 @@ class Run:
                 bar.update(task, advance=int(finished), speed=speed)
 
             yield advance
-
-
-def _same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two names, also links, are of one file that holds something (no device)."""
-    if Path(one).is_file() and Path(other).is_file():
-        return Path(one).samefile(other)
-    return Path(one).resolve() == Path(other).resolve() and not Path(one).exists()

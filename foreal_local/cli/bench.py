@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +16,9 @@ import click
 from .. import __version__
 from ..config import MODES, Mode
 from ..errors import UsageError
+from ..evaluation.experiments import parts_of
+from .files import OutputError, check_writable, same_file
+from .json_lines import objects
 from .options import (
     ForealCommand,
     generation_of,
@@ -27,8 +33,10 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..evaluation.datasets import Problem
-    from ..evaluation.measures import Measures, Response
+    from ..evaluation.measures import Measures, Recommendation, Response
     from ..hub import PairEntry
+
+_WRITTEN = {"output": "output", "trace": "trace", "json": "figures", "recommend": "recommend"}
 
 EPILOG = """\b
 Examples:
@@ -74,6 +82,9 @@ def main(context: click.Context, /, **values: Any) -> None:
     from ..evaluation.datasets import load_problems
     from .loading import named_pair
 
+    _check_files(values)
+    if not 0 <= values["loss"] <= 100:
+        raise UsageError(f"--loss is {values['loss']}, but must be between 0 and 100 points")
     if values["report"]:
         from ..evaluation.report import check_folder
 
@@ -82,14 +93,14 @@ def main(context: click.Context, /, **values: Any) -> None:
         values["problems"], limit=values["limit"], seed=values["seed"] or 0, offline=values["offline"]
     )
     if values["responses"]:
-        entry, (responses, code) = None, (_given(Path(values["responses"]), problems), 0)
+        entry, (responses, code) = None, (_given(Path(values["responses"]), problems, values["limit"]), 0)
     else:
         values = typed_models(values, context)
         entry = named_pair(values)
         if entry:
             values = with_settings_of(entry, values, context)
         responses, code = _answered(values, entry, problems)
-    _tell(responses, values | ({"report": None} if code == 130 else {}), entry)
+    _tell(responses, values, entry, whole=code != 130)
     sys.exit(code)
 
 
@@ -98,7 +109,7 @@ def _answered(values: dict[str, Any], entry: PairEntry | None, problems: list[Pr
     """Run what is not in the output yet, and grade all of it."""
     from dataclasses import replace
 
-    from ..evaluation.experiments import parts_of, prompts_for, settings_for
+    from ..evaluation.experiments import prompts_for, settings_for
     from ..evaluation.grading import check_installed
     from .answering import Run
 
@@ -115,58 +126,47 @@ def _answered(values: dict[str, Any], entry: PairEntry | None, problems: list[Pr
         prompts = prompts_for(problems, settings, values["samples"])
         code = Run(values | rest, entry, base, prompts, summary=False, name="foreal bench").execute()
         wanted = {prompt.id for prompt in prompts}
-        records = [record for record in _lines(Path(output)) if record.get("id") in wanted]
+        found = objects(output) if Path(output).exists() else iter(())
+        records = [record for _, record in found if record.get("id") in wanted]
     by_id = {problem.id: problem for problem in problems}
     order = {setting.name: i for i, setting in enumerate(settings)}
     responses = []
     for record in records:
-        name, setting, sample = parts_of(record["id"])
+        name, setting, sample = parts_of(record["id"]) or (record["id"], "", 0)
         responses.append(_graded(by_id[name], setting, sample, record))
     return sorted(responses, key=lambda response: order[response.setting]), code
 
 
-def _given(path: Path, problems: list[Problem]) -> list[Response]:
-    """Responses of any origin, by their problems' ids; those of a benchmark keep their settings."""
-    from ..evaluation.experiments import parts_of
+def _given(path: Path, problems: list[Problem], limit: int | None) -> list[Response]:
+    """Responses of any origin, by their problems' ids; those of a benchmark keep their settings.
 
+    Under a limit, those of other problems are left out.
+    """
     by_id = {problem.id: problem for problem in problems}
     responses = []
-    for number, record in enumerate(_lines(path), 1):
+    for where, record in objects(str(path)):
         id, text = str(record.get("id")), record.get("text")
         if not isinstance(text, str):
-            raise UsageError(f"{path}:{number}: a response needs `id` and `text`")
-        name, setting, sample = (id, str(record.get("setting", "responses")), 0)
-        if name not in by_id and id.count("|") >= 2:
-            name, setting, sample = parts_of(id)
+            raise UsageError(f"{where}: a response needs `id` (its problem's) and `text`")
+        name, setting, sample = id, str(record.get("setting") or "responses"), 0
         if name not in by_id:
-            raise UsageError(f"{path}:{number}: no problem has the id {name!r}: --problems names the set it is of")
-        responses.append(_graded(by_id[name], setting, sample, record))
+            name, setting, sample = parts_of(id) or (name, setting, sample)
+        if name in by_id:
+            responses.append(_graded(by_id[name], setting, sample, record))
+        elif limit is None:
+            raise UsageError(f"{where}: no problem has the id {name!r}: --problems names the set it is of")
+    if not responses:
+        raise UsageError(f"{path} has no responses to these problems: one JSON object on each line is expected")
     return responses
 
 
 def _graded(problem: Problem, setting: str, sample: int, record: dict[str, Any]) -> Response:
-    from ..evaluation.grading import grade
-    from ..evaluation.measures import Response
+    from ..evaluation.grading import Verdict, grade
+    from ..evaluation.measures import Response, can_be_measured
 
-    measured = record if {"usage", "cost", "seconds"} <= record.keys() else {}
-    return Response(problem.id, setting, sample, grade(record["text"], problem).verdict, record["text"], measured)
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UsageError(f"{path}:{number} is not JSON: one object on each line is wanted") from None
-        if not isinstance(record, dict):
-            raise UsageError(f"{path}:{number} is no object: one with `id` and `text` is wanted")
-        records.append(record)
-    return records
+    verdict = Verdict.FAILED if record.get("error") else grade(record["text"], problem).verdict
+    measured = record if can_be_measured(record) else {}
+    return Response(problem.id, setting, sample, verdict, record["text"], measured)
 
 
 def _modes(text: str) -> list[Mode]:
@@ -177,65 +177,118 @@ def _modes(text: str) -> list[Mode]:
     return [Mode(name) for name in names]
 
 
+def _check_files(values: dict[str, Any]) -> None:
+    """What is written must be writable, and not what is read, or written twice."""
+    if values["output"] == "-":
+        raise UsageError("--output is -, but must be a file: a run that was stopped goes on from it")
+    written = {f"--{name}": values[key] for name, key in _WRITTEN.items() if values[key]}
+    read = {f"--{name}": values[name] for name in ("problems", "responses") if values[name]}
+    for path in written.values():
+        check_writable(path)
+    for name, path in written.items():
+        for other, another in (read | written).items():
+            if other != name and same_file(path, another):
+                raise UsageError(f"{name} and {other} are the same file: {path}")
+
+
 # ---------------------------------------------------------------- what is told
-def _tell(responses: list[Response], values: dict[str, Any], entry: PairEntry | None) -> None:
+def _tell(responses: list[Response], values: dict[str, Any], entry: PairEntry | None, whole: bool) -> None:
+    """Write the files, then print: a reader that leaves early loses nothing. An interrupted run writes none."""
     from ..evaluation.measures import measure, recommend
-    from ..session import write_beside
 
     if not responses:
         return
     measures = measure(responses)
-    for line in table(measures):
-        click.echo(line)
-    if values["figures"]:
-        content = {"problems": values["problems"], "settings": [m.as_dict() for m in measures]}
-        write_beside(Path(values["figures"]), [json.dumps(content, indent=1).encode()])
-    found = recommend(measures, values["loss"] / 100, [response.record for response in responses])
+    found = recommend(measures, values["loss"] / 100, [r.record for r in responses if r.measured])
+    lines = table(measures)
     if values["recommend"] or any(m.setting.startswith("foreal") for m in measures):
-        click.echo(f"\n{found.reason}")
-    if values["recommend"] and found.setting:
-        settings = dict(part.split("=") for part in found.setting.split()[1:])
-        lines = [f"# {found.reason}", *(f"{name} = {value}" for name, value in settings.items())]
-        write_beside(Path(values["recommend"]), ["".join(f"{line}\n" for line in lines).encode()])
-        click.echo(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
-    if values["report"]:
+        lines += ["", *textwrap.wrap(found.reason, shutil.get_terminal_size((100, 0)).columns)]
+    wanted = [f"--{name}" for name in ("json", "recommend", "report") if values[_WRITTEN.get(name, name)]]
+    if not whole and wanted:
+        lines += ["", f"interrupted: {' and '.join(wanted)} are written once all is done; this command goes on"]
+    if whole and values["figures"]:
+        content = {"problems": values["problems"], "settings": [m.as_dict() for m in measures]}
+        _write(values["figures"], json.dumps(_finite(content), indent=1))
+    if whole and values["recommend"] and found.setting:
+        _write(values["recommend"], _config_of(found, responses, values))
+        lines.append(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
+    if whole and values["report"]:
         from .reports import report_bench
 
-        click.echo(f"\nreport: {report_bench(values, entry, responses, measures, found)}")
+        lines += ["", f"report: {report_bench(values, entry, responses, measures, found)}"]
+    for line in lines:
+        click.echo(line)
+
+
+def _write(path: str, text: str) -> None:
+    from ..session import write_beside
+
+    try:
+        write_beside(Path(path), [text.encode()])
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def _finite(value: Any) -> Any:
+    """Without what JSON has no words for: null for nan and infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_MEASURED: tuple[str, ...] = ("n", "p", "k", "hits_from", "boundaries", "compare")
+_MEASURED += ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n", "max_tokens", "stop")
+_ASKED = ("pair", "leader", "draft", "ctx_size", "system", "template_arg")
+
+
+def _config_of(found: Recommendation, responses: list[Response], values: dict[str, Any]) -> str:
+    """The recommended setting as it was measured, as a file for --config: models and prompting too."""
+    record = next(r.record for r in responses if r.setting == found.setting and r.measured)
+    settings = {name: record[name] for name in _MEASURED if record[name] not in (None, [])}
+    settings |= {name: values[name] for name in _ASKED if values[name] not in (None, [], ())}
+    lines = [f"{name.replace('_', '-')} = {json.dumps(_plain(value))}" for name, value in settings.items()]
+    return "".join(f"{line}\n" for line in [f"# {found.reason}", *lines])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def table(measures: list[Measures]) -> list[str]:
-    """The lines of the two tables: each setting by itself, and against the leader alone."""
+    """The lines of three tables: answers, work, and both against the leader alone."""
+    from ..evaluation.measures import BAD
+
     width = max(len(m.setting) for m in measures)
-    lines = [
-        f"{'':{width}}  accuracy  95 % interval   wrong/missing/unread   tokens  leader   GFLOPs: written  all   "
-        "decoded  prefilled  seconds  tokens/s"
-    ]
+    lines = [f"{'':{width}}  accuracy   95 % interval   wrong/missing/unread/failed   tokens  leader"]
     for m in measures:
-        bad = "/".join(str(m.verdicts.get(v, 0)) for v in ("wrong", "missing", "unparsable"))
+        bad = "/".join(str(m.verdicts.get(v, 0)) for v in BAD)
         line = (
-            f"{m.setting:{width}}  {m.accuracy.value:7.1%}  {m.accuracy.low:6.1%} - {m.accuracy.high:6.1%}  {bad:>20}"
+            f"{m.setting:{width}}  {m.accuracy.value:8.1%}  {m.accuracy.low:6.1%} - {m.accuracy.high:6.1%}  {bad:>27}"
         )
-        if m.means:
-            mean = m.means
-            line += f" {mean['length']:8.1f} {mean['leader_share']:7.0%} {mean['flops_generation'] / 1e9:17.3f}"
-            line += f" {mean['flops_total'] / 1e9:6.3f} {mean['decode_tokens']:8.0f} {mean['prefill_tokens']:10.0f}"
-            line += f" {mean['seconds']:8.3f} {m.tokens_per_second:9.0f}"
-        lines.append(line)
-    compared = [m for m in measures if m.ratios]
+        lines.append(line + (f" {m.means['length']:8.1f} {m.means['leader_share']:7.0%}" if m.means else ""))
+    measured = [m for m in measures if m.means]
+    if measured:
+        lines += ["", f"{'':{width}}  GFLOPs written      all   decoded  prefilled   seconds  tokens/s"]
+    for m in measured:
+        mean = m.means
+        line = f"{m.setting:{width}} {mean['flops_generation'] / 1e9:15.3f} {mean['flops_total'] / 1e9:8.3f}"
+        line += f" {mean['decode_tokens']:9.0f} {mean['prefill_tokens']:10.0f}"
+        lines.append(line + f" {mean['seconds']:9.3f} {m.tokens_per_second:9.0f}")
+    compared = [m for m in measures if m.accuracy_difference]
     if compared:
-        lines += [
-            "",
-            f"{'against the leader':{width + 20}}  accuracy     points lost        length   written     all   time",
-        ]
+        head = "against the leader"
+        width = max(width, len(head))
+        lines += ["", f"{head:{width}}  accuracy  points lost              length  written    all   time"]
     for m in compared:
         lost = m.accuracy_difference
         assert lost is not None
-        text = f"{m.setting:{width + 20}}  {m.ratios['accuracy'].value:8.2f}  {_lost(lost.value):>5}"
-        text += f" ({_lost(lost.high)} to {_lost(lost.low)})"
-        for key, wide in (("length", 9), ("flops_generation", 9), ("flops_total", 7), ("seconds", 6)):
-            text += f" {m.ratios[key].value:{wide}.2f}" if key in m.ratios else ""
-        lines.append(text)
+        points = f"{_lost(lost.value):>5} ({_lost(lost.high)} to {_lost(lost.low)})"
+        line = f"{m.setting:{width}}  {m.ratios['accuracy'].value:8.2f}  {points:<23}"
+        for key, wide in (("length", 7), ("flops_generation", 8), ("flops_total", 6), ("seconds", 6)):
+            line += f" {m.ratios[key].value:{wide}.2f}" if key in m.ratios else ""
+        lines.append(line)
     return lines
 
 

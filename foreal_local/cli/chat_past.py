@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..conversation import Conversation, Message
-from ..sequence import Role
-from ..text import END_THINK, split_reasoning
+from ..sequence import END_THINK, Role
+from ..text import split_reasoning
 from .chat_screen import Screen
 
 

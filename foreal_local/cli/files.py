@@ -32,6 +32,13 @@ def check_writable(path: str) -> None:
         raise OutputError(f"cannot write {path}: {os.strerror(problem)}")
 
 
+def same_file(one: str | Path, other: str | Path) -> bool:
+    """Whether two names, also links, are of one file that holds something (no device)."""
+    if Path(one).is_file() and Path(other).is_file():
+        return Path(one).samefile(other)
+    return Path(one).resolve() == Path(other).resolve() and not Path(one).exists()
+
+
 @contextlib.contextmanager
 def locked(path: Path, name: str) -> Iterator[None]:
     """Keep other runs off a file or folder; UsageError where one has it. A device is nobody's."""

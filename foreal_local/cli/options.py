@@ -100,12 +100,21 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         raise CliError(UsageError(f"cannot read {path}: {error.strerror or error}")) from None
     except ValueError as error:
         raise CliError(UsageError(f"{path} is not TOML: {error}")) from None
-    known = {parameter.name for parameter in context.command.params}
-    values = {_LONG_NAMES.get(name, name).replace("-", "_"): value for name, value in settings.items()}
-    unknown = [name for name in values if name not in known or name == "config"]
-    if unknown:
-        raise CliError(UsageError(f"{path} sets {unknown[0]!r}: no option of {context.command_path}"))
+    known = {name: parameter for parameter in context.command.params for name in _names_of(parameter)}
+    values: dict[str, Any] = {}
+    for name, value in settings.items():
+        parameter = known.get(_LONG_NAMES.get(name, name).replace("-", "_"))
+        if parameter is None or parameter.name in (None, "config"):
+            raise CliError(UsageError(f"{path} sets {name!r}: no option of {context.command_path}"))
+        if parameter.type is click.INT and (isinstance(value, bool) or not isinstance(value, (int, str))):
+            raise CliError(UsageError(f"{path} sets {name} to {value!r}, but it must be a whole number"))
+        values[str(parameter.name)] = [value] if parameter.multiple and isinstance(value, str) else value
     context.default_map = {**(context.default_map or {}), **values}
+
+
+def _names_of(parameter: click.Parameter) -> set[str]:
+    """What a file may call an option: its long names, as typed or with _ for -."""
+    return {str(parameter.name)} | {name.lstrip("-").replace("-", "_") for name in parameter.opts}
 
 
 _LONG_NAMES = {"n": "lead_tokens", "p": "lead_prob", "k": "hits"}

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .measures import QUANTITIES, Measures, Record, Response
+from .measures import BAD, QUANTITIES, Measures, Record, Response
 from .plots import Point, Sweep, Written, accuracy_against, k_sweep, lengths, scale_of
 from .report import Example, Picture, Report, Table
 from .statistics import Estimate, bootstrap_mean
@@ -55,13 +55,13 @@ def bench_report(responses: Sequence[Response], measures: Sequence[Measures], to
 def spread_of(responses: Sequence[Response]) -> dict[str, Estimate]:
     """Each quantity's mean with its interval over problems; and handoffs'. Nothing of responses that are only texts."""
     values = QUANTITIES | {"handoffs": lambda record: record["sentences"]["handoffs"]}
-    return {key: _mean(responses, value) for key, value in values.items()} if any(r.record for r in responses) else {}
+    return {key: _mean(responses, value) for key, value in values.items()} if any(r.measured for r in responses) else {}
 
 
 def _mean(responses: Sequence[Response], value: Callable[[Record], float]) -> Estimate:
     by_problem: dict[str, list[float]] = {}
     for response in responses:
-        if response.record:
+        if response.measured:
             by_problem.setdefault(response.problem, []).append(float(value(response.record)))
     return bootstrap_mean(list(by_problem.values()), n=_N_DRAWS)
 
@@ -71,11 +71,11 @@ def _by_setting(
     measures: Sequence[Measures], spreads: Mapping[str, dict[str, Estimate]], scale: tuple[float, str]
 ) -> Table:
     factor, unit = scale
-    columns = ["setting", "responses", "accuracy, %", "wrong / missing / unread", "tokens", "by the leader, %"]
+    columns = ["setting", "responses", "accuracy, %", "wrong / missing / unread / failed", "tokens", "by the leader, %"]
     columns += [f"{unit}, generation", f"{unit}, all", "decoded", "prefilled", "seconds", "tokens/s"]
     rows = []
     for m in measures:
-        bad = " / ".join(str(m.verdicts.get(verdict, 0)) for verdict in ("wrong", "missing", "unparsable"))
+        bad = " / ".join(str(m.verdicts.get(verdict, 0)) for verdict in BAD)
         row = [m.setting, str(m.n), told_in(m.accuracy, ".1f", 100), bad]
         spread = spreads[m.setting]
         if spread:
@@ -86,7 +86,8 @@ def _by_setting(
         rows.append(row + ["-"] * (len(columns) - len(row)))
     notes = [
         "Means of a response; in brackets 95 % intervals over problems. Missing: no answer was found; unread: it could "
-        "not be understood. Generation counts the tokens written, all counts everything that the models evaluated."
+        "not be understood; failed: there is no response, and it counts in no mean but accuracy. Generation counts the "
+        "tokens written, all counts everything that the models evaluated."
     ]
     return Table("By setting", columns, rows, notes)
 
@@ -150,15 +151,14 @@ def _scaled(one: Estimate, factor: float) -> Estimate:
 
 
 def _written(setting: str, spread: Mapping[str, Estimate]) -> Written:
-    length, share = spread["length"], spread["leader_share"].value
-    return Written(setting, length.value * share, length.value * (1 - share), length)
+    return Written(setting, spread["leader_tokens"].value, spread["draft_tokens"].value, spread["length"])
 
 
 def sweeps_of(
     responses: Sequence[Response], measures: Sequence[Measures], spreads: Mapping[str, dict[str, Estimate]]
 ) -> list[Sweep]:
     """foreal's settings that differ in k alone, by rising k; those without a second k are left out."""
-    first = {r.setting: r.record for r in reversed(responses) if r.record}
+    first = {r.setting: r.record for r in reversed(responses) if r.measured}
     groups: dict[tuple[int, float], list[tuple[int, Measures]]] = {}
     for m in measures:
         record = first[m.setting]

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,7 @@ def load_problems(
     in the set. `offline` asks the hub's cache alone. Raises UsageError and DownloadError.
     """
     if limit is not None and limit < 1:
-        raise UsageError(f"limit is {limit}, but must be 1 or more problems")
+        raise UsageError(f"--limit is {limit}, but must be 1 or more problems")
     path = bundled_dir() / "heldout.jsonl" if source == DEFAULT_SET else Path(source).expanduser()
     if not path.is_file():
         path = _fetch(_hub_set(str(source)), offline)
@@ -100,6 +101,11 @@ def load_problems(
     ]
     if not problems:
         raise UsageError(f"{path} has no problems: one JSON object on each line is wanted")
+    first: dict[str, int] = {}
+    for number, problem in enumerate(problems, 1):
+        if problem.id in first:
+            raise UsageError(f"{path}: problems {first[problem.id]} and {number} both have the id {problem.id!r}")
+        first[problem.id] = number
     return problems
 
 
@@ -121,6 +127,8 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
                 raise UsageError(f"{where} is not JSON ({error}): one object on each line is wanted") from error
             if not isinstance(row, dict):
                 raise UsageError(f"{where} is {type(row).__name__}, but must be an object with a problem and an answer")
+            if "Question" in row:
+                _require_choices(row, where)
             yield where, row
 
 
@@ -128,10 +136,14 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 1):
             where = f"{path}, row {number}"
-            missing = [key for key in _GPQA_KEYS if not (row.get(key) or "").strip()]
-            if missing:
-                raise UsageError(f"{where} has no '{missing[0]}': the file of GPQA has {', '.join(_GPQA_KEYS)}")
+            _require_choices(row, where)
             yield where, row
+
+
+def _require_choices(row: Row, where: str) -> None:
+    missing = [key for key in _GPQA_KEYS if not isinstance(row.get(key), str) or not row[key].strip()]
+    if missing:
+        raise UsageError(f"{where} has no '{missing[0]}': multiple choice has the columns {', '.join(_GPQA_KEYS)}")
 
 
 def _problem(row: Row, where: str, index: int) -> Problem:
@@ -165,6 +177,8 @@ def _answer_text(answer: Any) -> str:
     """An answer as text: 27.0 is 27, and the only one of a list is taken."""
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
+    if isinstance(answer, float) and not math.isfinite(answer):
+        return ""
     if isinstance(answer, float) and answer.is_integer():
         answer = int(answer)
     return str(answer) if isinstance(answer, str | int | float) else ""
@@ -209,7 +223,9 @@ def _hub_set(name: str) -> HubSet:
     near = get_close_matches(_plain(name), known, n=1)
     hint = f"; did you mean {known[near[0]]}?" if near else ""
     names = ", ".join([DEFAULT_SET, *HUB_SETS])
-    raise UsageError(f"no problems '{name}': there is no such file, and no set of that name{hint} (known: {names})")
+    raise UsageError(
+        f"no problems '{name}': there is no such file of JSON lines, and no set of that name{hint} (known: {names})"
+    )
 
 
 def _plain(name: str) -> str:

@@ -68,7 +68,8 @@ def _points(grid: str | None) -> dict[str, list[int | float]]:
 def prompts_for(problems: list[Problem], settings: list[Setting], n_samples: int) -> list[Prompt]:
     """Problem by problem, each under all settings in a turning order, so that a machine that drifts hurts all alike.
 
-    Sample i has the seed + i. All prompts of a problem and sample have other random numbers (their places differ).
+    Sample i has the seed + i. All settings of a problem and sample have the same random numbers: gates are drawn
+    alike, speculation writes what the leader writes, and a setting's figures do not depend on which others there are.
     """
     prompts = []
     for number, problem in enumerate(problems):
@@ -82,12 +83,15 @@ def prompts_for(problems: list[Problem], settings: list[Setting], n_samples: int
                         problem.question,
                         _SEPARATOR.join((problem.id, setting.name, str(sample))),
                         replace(generation, seed=generation.seed + sample),
+                        number * n_samples + sample,
                     )
                 )
     return prompts
 
 
-def parts_of(id: str) -> tuple[str, str, int]:
-    """Problem, setting and sample of a response's id."""
-    problem, setting, sample = id.rsplit(_SEPARATOR, 2)
-    return problem, setting, int(sample)
+def parts_of(id: str) -> tuple[str, str, int] | None:
+    """Problem, setting and sample of a response's id; None for one that prompts_for has not made."""
+    problem, *rest = id.rsplit(_SEPARATOR, 2)
+    if len(rest) != 2 or not rest[1].isdecimal():
+        return None
+    return problem, rest[0], int(rest[1])

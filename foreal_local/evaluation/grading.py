@@ -20,12 +20,13 @@ from .verifier import INSTALL, verified
 
 
 class Verdict(str, Enum):
-    """Correct or wrong; no final answer stated; one stated that cannot be read."""
+    """Correct or wrong; no final answer stated; one stated that cannot be read; or no response, because it failed."""
 
     CORRECT = "correct"
     WRONG = "wrong"
     MISSING = "missing"
     UNPARSABLE = "unparsable"
+    FAILED = "failed"
 
     def __str__(self) -> str:
         return self.value

@@ -5,6 +5,7 @@ Knows records (dictionaries, as foreal-gen writes them) and grades; no model.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .grading import Verdict
-from .statistics import Estimate, bootstrap_mean, paired_bootstrap, wilson
+from .statistics import Estimate, bootstrap_mean, paired_bootstrap, wilson, without_certainty
 
 Record = dict[str, Any]
 
@@ -28,6 +29,19 @@ class Response:
     verdict: Verdict
     text: str
     record: Record = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        """Whether its length, work and time are known; those of a failed response say nothing."""
+        return bool(self.record) and self.verdict is not Verdict.FAILED
+
+
+def can_be_measured(record: Record) -> bool:
+    """Whether a record of any origin has all that foreal-gen writes of lengths, work and time."""
+    try:
+        return all(math.isfinite(value(record)) for value in QUANTITIES.values())
+    except (KeyError, TypeError, AttributeError):
+        return False
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,8 @@ class Measures:
 
 QUANTITIES: dict[str, Callable[[Record], float]] = {
     "length": lambda r: r["usage"]["completion_tokens"],
+    "leader_tokens": lambda r: r["usage"]["leader_tokens"],
+    "draft_tokens": lambda r: r["usage"]["draft_tokens"],
     "leader_share": lambda r: r["usage"]["leader_tokens"] / max(1, r["usage"]["completion_tokens"]),
     "flops_generation": lambda r: r["cost"]["flops_generation"],
     "flops_total": lambda r: r["cost"]["flops_total"],
@@ -56,6 +72,7 @@ QUANTITIES: dict[str, Callable[[Record], float]] = {
     "prefill_tokens": lambda r: _both(r, "prefill_tokens"),
     "seconds": lambda r: r["seconds"],
 }
+BAD = ("wrong", "missing", "unparsable", "failed")
 RATIOS = ("length", "flops_generation", "flops_total", "seconds")
 
 
@@ -74,21 +91,26 @@ def measure(responses: list[Response], reference: str = "leader", seed: int = 0)
 
 def _measured(name: str, found: list[Response], base: list[Response], seed: int) -> Measures:
     n_right = sum(response.verdict is Verdict.CORRECT for response in found)
-    records = [response.record for response in found if response.record]
+    records = _measured_records(found)
     means = {key: sum(map(value, records)) / len(records) for key, value in QUANTITIES.items()} if records else {}
     n_tokens, seconds = means.get("length", 0.0), means.get("seconds", 0.0)
     several = max(Counter(response.problem for response in found).values(), default=0) > 1
     right = _by_problem(found, lambda response: float(response.verdict is Verdict.CORRECT))
-    accuracy = bootstrap_mean(list(right.values()), seed=seed) if several else wilson(n_right, len(found))
+    accuracy = wilson(n_right, len(found))
+    if several:
+        accuracy = bootstrap_mean(list(right.values()), seed=seed)
+        if accuracy.low == accuracy.high and accuracy.value in (0.0, 1.0):  # all problems alike: no spread to draw
+            accuracy = wilson(round(accuracy.value * len(right)), len(right))
     ratios: dict[str, Estimate] = {}
     difference = None
     if base and base is not found:
         pairs = _paired(right, _by_problem(base, lambda response: float(response.verdict is Verdict.CORRECT)))
-        difference = paired_bootstrap(*pairs, seed=seed)
+        difference = without_certainty(paired_bootstrap(*pairs, seed=seed), len(pairs[0]))
         ratios["accuracy"] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
-        for key in RATIOS if records and base[0].record else ():
+        for key in RATIOS if records and _measured_records(base) else ():
             of = QUANTITIES[key]
-            pairs = _paired(*(_by_problem(some, lambda r, of=of: of(r.record)) for some in (found, base)))  # type: ignore[misc]
+            measured = [[r for r in some if r.measured] for some in (found, base)]
+            pairs = _paired(*(_by_problem(some, lambda r, of=of: of(r.record)) for some in measured))  # type: ignore[misc]
             ratios[key] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
     return Measures(
         name,
@@ -100,6 +122,10 @@ def _measured(name: str, found: list[Response], base: list[Response], seed: int)
         ratios,
         difference,
     )
+
+
+def _measured_records(responses: list[Response]) -> list[Record]:
+    return [response.record for response in responses if response.measured]
 
 
 def _by_problem(responses: list[Response], value: Callable[[Response], float]) -> dict[str, list[float]]:
@@ -128,13 +154,17 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
     tried = [m for m in measures if m.setting.startswith("foreal") and "seconds" in m.ratios]
     if leader is None or not tried:
         return Recommendation(None, "a recommendation needs leader and foreal responses of the same problems")
+    n_problems = min(leader.n, *(m.n for m in tried))
+    if n_problems < _FEWEST_PROBLEMS or not leader.accuracy.value:
+        right = "" if leader.accuracy.value else ", and the leader has solved none of them"
+        return Recommendation(None, f"too little for a recommendation: {n_problems} problems{right}")
     good = [m for m in tried if m.accuracy_difference is not None and m.accuracy_difference.value >= -loss]
     price = _prices(records)
     if not good:
         best = max(tried, key=lambda m: m.accuracy.value)
         return Recommendation(
             None,
-            f"FoReaL does not pay here: no setting keeps within {loss:.0%} of the leader's accuracy "
+            f"FoReaL does not pay here: no setting keeps within {100 * loss:g} points of the leader's accuracy "
             f"({leader.accuracy.value:.1%}); the best, {best.setting}, has {best.accuracy.value:.1%}{price}",
         )
     best = min(good, key=lambda m: m.ratios["seconds"].value)
@@ -145,12 +175,14 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
         )
     return Recommendation(
         best.setting,
-        f"{best.setting}: {best.accuracy.value:.1%} right (leader {leader.accuracy.value:.1%}) in {ratio:.2f} of the "
-        f"time, with {best.ratios['flops_generation'].value:.2f} of its FLOPs of generation{price}",
+        f"{best.setting}: on {n_problems} problems {best.accuracy.value:.1%} right "
+        f"(leader {leader.accuracy.value:.1%}) in {ratio:.2f} of the time, "
+        f"with {best.ratios['flops_generation'].value:.2f} of its FLOPs of generation{price}",
     )
 
 
 _FEWEST_RECORDS = 20
+_FEWEST_PROBLEMS = 10
 
 
 def _prices(records: list[Record]) -> str:

@@ -59,7 +59,8 @@ def bootstrap_mean(values: Values, n: int = 10_000, seed: int = 0, level: float 
     """The mean over problems with the percentile bootstrap interval (Efron 1979, Annals of Statistics 7:1).
 
     Problems are drawn again, not samples: several samples of one problem are averaged first, because they
-    share its difficulty. `n` resamples. A share near 0 or 1 is better served by `wilson`.
+    share its difficulty. `n` resamples. A share near 0 or 1 is better served by `wilson`: where all problems are
+    alike, nothing is drawn but that.
     """
     means = per_problem(values)
     if means.size == 0:
@@ -94,6 +95,16 @@ def paired_bootstrap(
     ]
     value = compare(left.mean(keepdims=True), right.mean(keepdims=True))
     return _interval(float(value[0]), np.concatenate(draws), level)
+
+
+def without_certainty(found: Estimate, n_problems: int) -> Estimate:
+    """A difference of shares whose problems are all alike, with the rule of three instead of an interval of nothing.
+
+    What was not seen in n problems happens in up to 3 / n of them, 95 % sure (Hanley and Lippman-Hand 1983).
+    """
+    if found.low != found.high or not n_problems:
+        return found
+    return Estimate(found.value, max(-1.0, found.value - 3 / n_problems), min(1.0, found.value + 3 / n_problems))
 
 
 def trend(values_by_position: Values, n: int = 10_000, seed: int = 0) -> Trend:

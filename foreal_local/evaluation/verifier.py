@@ -132,6 +132,8 @@ def _equal_to_30_places(a: Any, b: Any) -> bool | None:
         return None
     try:
         x, y = a.evalf(30), b.evalf(30)
+        if not (x.is_finite and y.is_finite):
+            return bool(x == y)
         return bool(abs(x - y) <= max(abs(x), abs(y)) * 1e-20)
     except Exception:
         return None

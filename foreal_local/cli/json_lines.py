@@ -1,0 +1,31 @@
+"""JSON lines that a user names: each line's object, with the words for where it stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+
+
+def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each line's object, and the words for where it stands."""
+    try:
+        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text ({error.reason}): convert the file") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{where}: not JSON ({error}): one object per line is expected") from None
+        if not isinstance(record, dict):
+            raise UsageError(f"{where}: not a JSON object but {line.strip()[:40]!r}")
+        yield where, record
