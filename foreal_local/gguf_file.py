@@ -28,10 +28,11 @@ _LONGEST_KEPT_ARRAY = 1024  # per-layer values are kept, vocabularies are not
 
 @dataclass(frozen=True)
 class Tensor:
-    """dims, the fastest first; offset: bytes from where the file's weights begin."""
+    """dims, the fastest first; offset: bytes from where the file's weights begin; kind: GGML's type of its elements."""
 
     dims: tuple[int, ...]
     offset: int = 0
+    kind: int = 0
 
     @property
     def n_elements(self) -> int:
@@ -140,8 +141,8 @@ def _parse(path: Path, cursor: _Cursor) -> Header:
             name = cursor.string()
             n_dims = cursor.scalar("I")
             dims = tuple(cursor.scalar("Q") for _ in range(n_dims))
-            cursor.skip(4)  # element type
-            tensors[name] = Tensor(dims, cursor.scalar("Q"))
+            kind = cursor.scalar("I")
+            tensors[name] = Tensor(dims, cursor.scalar("Q"), kind)
     except (struct.error, MemoryError, OverflowError, RecursionError):
         size = len(cursor.data)
         raise ModelFileError(
@@ -202,6 +203,14 @@ def read_shape(path: Path) -> Shape:
     attending = [n for n, n_kv in zip(heads, kv_heads, strict=True) if n and n_kv]
     size = first.get("attention.key_length") or (first.get("embedding_length", 0) // max(attending, default=1))
     return Shape(round(n_weights), len(attending), max(attending, default=0) * size)
+
+
+_PLAIN = (0, 1, 28, 30)  # GGML's F32, F16, F64 and BF16
+
+
+def is_quantised(path: Path) -> bool:
+    """Whether some of the weights are in blocks with a scale."""
+    return any(tensor.kind not in _PLAIN for part in split_parts(path) for tensor in read_header(part).tensors.values())
 
 
 def n_ctx_train(path: Path) -> int:

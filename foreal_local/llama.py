@@ -24,7 +24,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 
 from .config import Runtime
 from .errors import EvaluationError, ModelFileError, SequenceError, UsageError
-from .gguf_file import read_shape, split_parts
+from .gguf_file import is_quantised, read_shape, split_parts
 from .hardware import amx_crashes, auto_cache_type, plan_attention
 from .model import Logits, Output, Row, Snapshot
 
@@ -138,7 +138,8 @@ class Weights:
         self.n_bytes = sum(part.stat().st_size for part in split_parts(path))
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
-        params.use_extra_bufts = not without_amx()
+        self.spared_amx = is_quantised(path) and without_amx()  # plain weights are not multiplied there
+        params.use_extra_bufts = not self.spared_amx
 
         def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
             if on_progress is not None:
@@ -162,10 +163,6 @@ class Weights:
     def chat_template(self) -> str | None:
         template = llama_cpp.llama_model_chat_template(self.model, None)
         return template.decode("utf-8", "replace") if template else None
-
-    @property
-    def is_quantised(self) -> bool:
-        return not any(name in self.describe() for name in (" F16", " F32", " BF16"))
 
     def describe(self) -> str:
         buffer = ctypes.create_string_buffer(256)

@@ -214,6 +214,11 @@ class Result:
                 "led": sequence.n_led,
                 "handoffs": sequence.n_handoffs,
             },
+            **(
+                {"speculation": {"proposed": sequence.n_proposed, "accepted": sequence.n_accepted}}
+                if settings.mode is Mode.SPECULATIVE
+                else {}
+            ),
             "cost": {
                 **{str(role): sequence.cost[role].as_dict() for role in Role},
                 "flops_total": self.flops.total,

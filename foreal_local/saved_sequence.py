@@ -15,7 +15,7 @@ from .ledger import Cost
 from .sentences import Verdict
 from .sequence import Choice, FinishReason, Role, Sequence, Token, View
 
-_COUNTERS = ("n_sentences", "n_led", "n_handoffs", "n_shown", "led")
+_COUNTERS = ("n_sentences", "n_led", "n_handoffs", "n_shown", "led", "n_proposed", "n_accepted")
 _GENERATORS = ("gate_rng", "token_rng")
 
 
@@ -91,7 +91,7 @@ def from_dict(values: dict[str, Any]) -> Sequence:
     rows = zip(*columns.values(), strict=True)
     sequence.tokens = [Token(**dict(zip(columns, row, strict=True))) for row in rows]
     for name in _COUNTERS:
-        setattr(sequence, name, values[name])
+        setattr(sequence, name, values.get(name, 0))  # the last two are not in older files
     for name in _GENERATORS:
         getattr(sequence, name).bit_generator.state = values[name]
     sequence.go_on(values["opening"], Verdict[values["verdict"]], base64.b64decode(values["half_character"]))

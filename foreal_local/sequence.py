@@ -116,6 +116,7 @@ class Sequence:
         self.n_sentences = 0
         self.n_led = 0
         self.n_handoffs = 0
+        self.n_proposed = self.n_accepted = 0  # of mode speculative, in the leader's ids
         self.cost = {role: Cost() for role in Role}
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None

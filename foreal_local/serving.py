@@ -224,12 +224,15 @@ def verify(job: Job, fresh: Fresh, vocabulary: PairVocabulary) -> None:
     sequence = job.sequence
     if job.n_accepted is None or sequence.finished:
         return
+    proposed = job.proposed[fresh.role]
+    if job.n_accepted == 0:
+        sequence.n_proposed += len(proposed)
     choice = _chosen(sequence, fresh)
     written = Written(ends_sentence=True, added=False)
     while not written.added:
         written = _write(sequence, choice, vocabulary)
         if written.ends_sentence and not sequence.finished:
             sequence.open_sentence(job.gate.opens(sequence.gate_rng))
-    proposed = job.proposed[fresh.role]
     same = proposed[job.n_accepted : job.n_accepted + 1] == [choice.token]
+    sequence.n_accepted += same
     job.n_accepted = job.n_accepted + 1 if same else None

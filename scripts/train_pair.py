@@ -116,5 +116,23 @@ def export(given: Path | None, folder: Path) -> None:
         click.echo(f"{path.name}: {n_parameters} parameters, {last}")
 
 
+@main.command()
+@click.argument("role", type=click.Choice(list(SHAPES)))
+@click.argument("one", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option("--share", default=0.5, show_default=True, help="The other's part.")
+@click.option("--to", "target", type=click.Path(path_type=Path), required=True)
+def average(role: str, one: Path, other: Path, share: float, target: Path) -> None:
+    """Write the mean of two rounds of a role, weight by weight: between them in what it can do."""
+    from pair.export import read_gguf, write_gguf
+    from pair.tokens import read_tokenizer
+
+    network, weights = read_gguf(one), read_gguf(other).state_dict()
+    mean = {name: (1 - share) * weight + share * weights[name] for name, weight in network.state_dict().items()}
+    network.load_state_dict(mean)
+    about = f"{role} of a tiny pair for relational word problems"
+    write_gguf(network, read_tokenizer(one), target, f"foreal tiny {role}", about)
+
+
 if __name__ == "__main__":
     main()

@@ -150,7 +150,7 @@ def test_a_seed_and_a_limit_can_be_taken_back(text: str) -> None:
         *((name, "x", "whole number") for name in ("n", "k", "top-k", "seed", "max-tokens")),
         *((name, "x", "a number") for name in ("p", "temp", "top-p", "min-p")),
         *((name, "1.5", "whole number") for name in ("n", "k", "top-k", "seed", "max-tokens")),
-        *((name, "-1", "must be") for name in SETTINGS if name not in ("mode", "thinking", "think-budget")),
+        *((name, "-1", "must be") for name in SETTINGS if name not in ("mode", "thinking", "think-budget", "cue")),
         *((name, "nan", "must be") for name in ("p", "temp", "top-p", "min-p")),
         ("p", "2", "between 0 and 1"),
         ("top-p", "0", "above 0"),

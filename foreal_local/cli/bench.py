@@ -34,6 +34,7 @@ from .options import (
 if TYPE_CHECKING:
     from ..evaluation.datasets import Problem
     from ..evaluation.measures import Measures, Recommendation, Response
+    from ..evaluation.statistics import Estimate
     from ..hub import PairEntry
 
 _WRITTEN = {"output": "output", "trace": "trace", "json": "figures", "recommend": "recommend"}
@@ -280,16 +281,21 @@ def table(measures: list[Measures]) -> list[str]:
     if compared:
         head = "against the leader"
         width = max(width, len(head))
-        lines += ["", f"{head:{width}}  accuracy  points lost              length  written    all   time"]
+        lines += ["", f"{head:{width}}  accuracy          points lost          length  written            all   time"]
     for m in compared:
         lost = m.accuracy_difference
         assert lost is not None
-        points = f"{_lost(lost.value):>5} ({_lost(lost.high)} to {_lost(lost.low)})"
-        line = f"{m.setting:{width}}  {m.ratios['accuracy'].value:8.2f}  {points:<23}"
-        for key, wide in (("length", 7), ("flops_generation", 8), ("flops_total", 6), ("seconds", 6)):
-            line += f" {m.ratios[key].value:{wide}.2f}" if key in m.ratios else ""
+        points = f"{_lost(lost.value)} ({_lost(lost.high)} to {_lost(lost.low)})"
+        line = f"{m.setting:{width}}  {_ratio(m.ratios['accuracy'])}  {points:<20}"
+        if "length" in m.ratios:
+            line += f" {m.ratios['length'].value:6.2f}  {_ratio(m.ratios['flops_generation'])}"
+            line += f" {m.ratios['flops_total'].value:5.2f} {m.ratios['seconds'].value:6.2f}"
         lines.append(line)
     return lines
+
+
+def _ratio(one: Estimate) -> str:
+    return f"{one.value:.2f} ({one.low:.2f}-{one.high:.2f})"
 
 
 def _lost(difference: float) -> str:

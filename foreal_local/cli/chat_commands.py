@@ -78,7 +78,7 @@ def _number(kind: Callable[[str], Any], name: str, text: str) -> Any:
         raise UsageError(f"{name} is {text!r}, but must be {wanted}") from None
 
 
-_METHOD = {"n": int, "p": float, "k": int}
+_METHOD: dict[str, Callable[[str], Any]] = {"n": int, "p": float, "k": int, "proposals": int, "cue": str}
 _SAMPLING = {"temp": float, "top-p": float, "top-k": int, "min-p": float}
 _OPTIONAL = ("seed", "max-tokens")
 SETTINGS = (*_METHOD, *_SAMPLING, *_OPTIONAL, "think-budget", "thinking", "mode")

@@ -116,6 +116,7 @@ class Totals:
 
     def __init__(self) -> None:
         self.n_results = self.n_tokens = self.n_sentences = self.n_led = self.n_handoffs = 0
+        self.n_given = self.n_proposed = self.n_accepted = 0
         self.written = dict.fromkeys(Role, 0)
         self.finished = dict.fromkeys(FinishReason, 0)
         self.flops = {"total": 0.0, "generation": 0.0, "leader_only": 0.0, "leader_only_generation": 0.0}
@@ -127,6 +128,9 @@ class Totals:
         self.n_sentences += sequence.n_sentences
         self.n_led += sequence.n_led
         self.n_handoffs += sequence.n_handoffs
+        self.n_given += sequence.n_given
+        self.n_proposed += sequence.n_proposed
+        self.n_accepted += sequence.n_accepted
         for role in Role:
             self.written[role] += sequence.n_written(role)
         self.finished[result.finish_reason] += 1
@@ -144,8 +148,11 @@ class Totals:
         if others:
             yield "not ended by the models", ", ".join(others)
         if self.n_tokens:
-            shares = (f"{role} {n} ({n / self.n_tokens:.0%})" for role, n in self.written.items())
-            yield "written", ", ".join(shares)
+            authors: dict[str, int] = {str(role): n for role, n in self.written.items()}
+            authors |= {"nobody": self.n_given} if self.n_given else {}
+            yield "written", ", ".join(f"{author} {n} ({n / self.n_tokens:.0%})" for author, n in authors.items())
+        if self.n_proposed:
+            yield "proposed", f"{self.n_proposed}, {self.n_accepted} accepted ({self.n_accepted / self.n_proposed:.0%})"
         if self.n_sentences:
             led = f", {self.n_led} led ({self.n_led / self.n_sentences:.0%}), {_count(self.n_handoffs, 'handoff')}"
             yield "sentences", f"{self.n_sentences}{led if settings.mode is Mode.FOREAL else ''}"

@@ -164,8 +164,9 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
         best = max(tried, key=lambda m: m.accuracy.value)
         return Recommendation(
             None,
-            f"FoReaL does not pay here: no setting keeps within {100 * loss:g} points of the leader's accuracy "
-            f"({leader.accuracy.value:.1%}); the best, {best.setting}, has {best.accuracy.value:.1%}{price}",
+            f"FoReaL does not pay here at a loss of {100 * loss:g} points at most: the best setting, {best.setting}, "
+            f"has {best.accuracy.value:.1%} of the answers right and the leader {leader.accuracy.value:.1%}, in "
+            f"{best.ratios['seconds'].value:.2f} of the time{price}",
         )
     best = min(good, key=lambda m: m.ratios["seconds"].value)
     ratio = best.ratios["seconds"].value

@@ -69,14 +69,15 @@ class Problem:
 def make_problem(
     rng: random.Random, steps: int | None = None, distractors: int | None = None, alike: bool = False
 ) -> Problem:
-    """A random problem: 2 steps (in a quarter 3) and 1 or 2 facts that are not needed, unless told otherwise.
+    """A random problem: 2 steps (in a sixth 1, in a fourth 3) and 1 or 2 facts that are not needed, in one of a single
+    step also none, unless told otherwise.
 
     `alike`: its facts have few different amounts, so that only their names tell them apart.
     """
     while True:
         amounts = rng.sample(range(2, 10), 2) if alike else range(2, 10)
-        n_steps = steps or rng.choice([2, 2, 2, 3])
-        n_extra = rng.choice([1, 2]) if distractors is None else distractors
+        n_steps = steps or rng.choice([1, 1, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3])
+        n_extra = rng.choice([0, 1, 2] if n_steps == 1 else [1, 2]) if distractors is None else distractors
         names = rng.sample(NAMES, n_steps + 1 + n_extra)
         item = rng.choice(ITEMS)
         values = {names[0]: rng.randint(10, 40)}
@@ -192,7 +193,7 @@ class Chain:
         others = [n for n in self.problem.values if n not in (name, right.base)]
         while True:
             kind = self.rng.random()
-            if kind < 0.5:
+            if kind < 0.5 and others:
                 wrong = Relation(right.op, right.amount, self.rng.choice(others))
             elif kind < 0.7:
                 wrong = Relation(self.rng.choice("+-*"), right.amount, right.base)

@@ -173,9 +173,13 @@ class Muon:
         return x.mT if tall else x
 
 
+def _capabilities() -> dict[str, bool]:
+    return getattr(torch.cpu, "get_capabilities", dict)()  # older ones have no such function
+
+
 def in_half_precision() -> torch.autocast:
     """Matrices multiplied in bfloat16 where the processor has units for it: more than twice as fast, else slower."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu.get_capabilities().get("amx_bf16", False))
+    return torch.autocast("cpu", torch.bfloat16, enabled=_capabilities().get("amx_bf16", False))
 
 
 def examples(tokenizer: Tokenizer, recipe: Recipe, held_out: set[str], n: int = 4) -> list[tuple[Tensor, Tensor]]:
