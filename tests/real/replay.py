@@ -57,6 +57,7 @@ class Model:
         params = llama.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, N_BATCH, N_BATCH
         params.n_threads = params.n_threads_batch = 1
+        params.flash_attn_type = 0  # the kernels that sum in single precision
         self.context = llama.llama_init_from_model(self.handle, params)
         if not self.context:
             raise ValueError(f"llama.cpp cannot make a context of {n_ctx} tokens for {path}")
