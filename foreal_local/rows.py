@@ -65,8 +65,9 @@ def _row_with_proposals(job: Job, role: Role, model: Model, n_outputs: int) -> R
 def before_mark(job: Job, role: Role, model: Model) -> list[int] | None:
     """What to evaluate before a mark is set, right before the stream's last token: proposals may have to be taken
     back to there. None where no mark is needed."""
-    starts = isinstance(job.request, Propose) and not job.proposed[role]
-    if model.needs_marks and (starts or isinstance(job.request, Verify)):
+    if not model.needs_marks:
+        return None
+    if isinstance(job.request, Verify) or (isinstance(job.request, Propose) and not job.proposed[role]):
         return job.sequence.views[role].ids[model.cached(job.slot) : -1]
     return None
 

@@ -323,10 +323,10 @@ class Scheduler:
             n_tokens = len(row.tokens)
             flops = shape.flops(n_tokens, before)
             cost, n_prompt = job.sequence.cost[role], job.sequence.views[role].n_prompt - 1
-            first, last = max(before, cost.n_prompt_done), min(before + n_tokens, n_prompt)
-            if first < last:  # n_prompt leaves out the last token, which gives the response's first
-                cost.flops_prompt += shape.flops(last - first, first)
-                cost.n_prompt_done = last
+            if before < n_prompt:  # it leaves out the last token, which gives the response's first
+                first, last = max(before, cost.n_prompt_done), min(before + n_tokens, n_prompt)
+                cost.flops_prompt += shape.flops(max(0, last - first), first)
+                cost.n_prompt_done = max(cost.n_prompt_done, last)
             cost.count(n_tokens, row.decode, n_calls, n_tokens * per_token, flops)
             total.count(n_tokens, row.decode, 0, n_tokens * per_token, flops)
         total.calls += n_calls

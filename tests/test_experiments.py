@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from foreal_local.cli.bench import _config_of
 from foreal_local.config import Generation, Method, Mode, Sampling
 from foreal_local.errors import UsageError
 from foreal_local.evaluation.datasets import Problem
@@ -211,3 +212,17 @@ def test_records_of_other_tools_have_no_costs(record: dict[str, Any]) -> None:
     """Guards a KeyError in the midst of the figures."""
     assert not can_be_measured(record)
     assert can_be_measured(response("leader", 0, True).record)
+
+
+def test_a_recommendation_is_toml_whatever_was_asked() -> None:
+    """Guards texts beyond the first plane, which JSON escapes in halves, and quotes."""
+    tomllib = pytest.importorskip("tomllib")
+    responses = [*LEADER, *trial(0.9, 1.0)]
+    method = {"n": 15, "p": 0.6, "k": 5, "hits_from": "lead", "boundaries": "simple", "compare": "top1"}
+    sampling = {"temp": 0.0, "top_k": 0, "top_p": 0.95, "min_p": 0.0, "repeat_penalty": 1.0, "repeat_last_n": 64}
+    for one in responses:
+        one.record.update(method | sampling | {"max_tokens": None, "stop": ["a\n"]})
+    asked = dict.fromkeys(("pair", "leader", "draft", "ctx_size")) | {"system": 'Say "ja" 😀', "template_arg": ("a=b",)}
+    found = tomllib.loads(_config_of(advice(responses), responses, asked))
+    assert found["system"] == asked["system"]
+    assert (found["template-arg"], found["stop"], found["boundaries"]) == (["a=b"], ["a\n"], "simple")

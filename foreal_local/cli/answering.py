@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from ..hub import PairEntry
 
 
-_GEN = "foreal-gen"
-
-
 class Run:
-    """One run of foreal-gen: its settings, where results go, what has been finished."""
+    """One run of foreal-gen, or of another command by its `name`: settings, where results go, what is finished.
+
+    `summary`: say what became of single responses, and of all at the end.
+    """
 
     def __init__(
         self,
@@ -43,9 +43,9 @@ class Run:
         settings: Generation,
         prompts: list[Prompt],
         summary: bool = True,
-        name: str = _GEN,
+        name: str = "foreal-gen",
     ) -> None:
-        self._name = name
+        self._name, self._tells = name, summary
         if values["output"] == "-":  # standard output, as JSON lines unless told otherwise
             values = {**values, "output": None, "format": values["format"] or "jsonl"}
         self._values, self._settings, self._prompts = values, settings, prompts
@@ -280,7 +280,7 @@ class Run:
         inside = " inside the reasoning" if result.reasoning and not result.answer else ""
         if reason is FinishReason.ERROR:
             self._note(f"{name} failed: {result.error}")
-        elif self._name != _GEN:  # a benchmark has thousands
+        elif not self._tells:
             return
         elif reason is FinishReason.CONTEXT:
             self._note(f"{name}: the context is full after {len(result.tokens)} tokens{inside}: raise --ctx-size")

@@ -249,12 +249,9 @@ def _config_of(found: Recommendation, responses: list[Response], values: dict[st
     record = next(r.record for r in responses if r.setting == found.setting and r.measured)
     settings = {name: record[name] for name in _MEASURED if record[name] not in (None, [])}
     settings |= {name: values[name] for name in _ASKED if values[name] not in (None, [], ())}
-    lines = [f"{name.replace('_', '-')} = {json.dumps(_plain(value))}" for name, value in settings.items()]
+    # What JSON writes of numbers, texts and lists is TOML too, but not its surrogate pairs.
+    lines = [f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
     return "".join(f"{line}\n" for line in [f"# {found.reason}", *lines])
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def table(measures: list[Measures]) -> list[str]:

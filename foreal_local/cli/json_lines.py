@@ -22,10 +22,15 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"{where}: not JSON ({error}): one object per line is expected") from None
-        if not isinstance(record, dict):
-            raise UsageError(f"{where}: not a JSON object but {line.strip()[:40]!r}")
-        yield where, record
+        yield where, object_of(where, line)
+
+
+def object_of(where: str, line: str) -> dict[str, Any]:
+    """The object that a line is."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not JSON ({error}): one object per line is expected") from None
+    if not isinstance(record, dict):
+        raise UsageError(f"{where}: not a JSON object but {line.strip()[:40]!r}")
+    return record

@@ -103,7 +103,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
     known = {name: parameter for parameter in context.command.params for name in _names_of(parameter)}
     values: dict[str, Any] = {}
     for name, value in settings.items():
-        parameter = known.get(_LONG_NAMES.get(name, name).replace("-", "_"))
+        parameter = known.get(name.replace("-", "_"))
         if parameter is None or parameter.name in (None, "config"):
             raise CliError(UsageError(f"{path} sets {name!r}: no option of {context.command_path}"))
         if parameter.type is click.INT and (isinstance(value, bool) or not isinstance(value, (int, str))):
@@ -113,11 +113,9 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
 
 
 def _names_of(parameter: click.Parameter) -> set[str]:
-    """What a file may call an option: its long names, as typed or with _ for -."""
+    """What a file may call an option: its names as typed, also with _ for -."""
     return {str(parameter.name)} | {name.lstrip("-").replace("-", "_") for name in parameter.opts}
 
-
-_LONG_NAMES = {"n": "lead_tokens", "p": "lead_prob", "k": "hits"}
 
 model_options = _all(
     option(

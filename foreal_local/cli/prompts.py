@@ -13,6 +13,7 @@ from typing import Any
 from ..config import MODES, Generation, Mode
 from ..errors import UsageError
 from ..results import Prompt
+from .json_lines import object_of
 
 _METHOD_KEYS = ("n", "p", "k")
 _SAMPLING_KEYS = ("temp", "top_k", "top_p", "min_p")
@@ -69,12 +70,7 @@ def _is_object(line: str) -> bool:
 
 
 def _prompt(where: str, line: str, settings: Generation) -> Prompt:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not JSON ({error}): one object per line is expected") from None
-    if not isinstance(record, dict):
-        raise UsageError(f"{where}: not a JSON object but {line.strip()[:40]!r}")
+    record = object_of(where, line)
     if ("prompt" in record) == ("messages" in record):
         raise UsageError(f"{where}: an object needs either `prompt` or `messages`")
     content: Any = record.get("prompt", record.get("messages"))

@@ -91,7 +91,8 @@ def measure(responses: list[Response], reference: str = "leader", seed: int = 0)
 
 def _measured(name: str, found: list[Response], base: list[Response], seed: int) -> Measures:
     n_right = sum(response.verdict is Verdict.CORRECT for response in found)
-    records = _measured_records(found)
+    measured, of_base = _measured_ones(found), _measured_ones(base)
+    records = [response.record for response in measured]
     means = {key: sum(map(value, records)) / len(records) for key, value in QUANTITIES.items()} if records else {}
     n_tokens, seconds = means.get("length", 0.0), means.get("seconds", 0.0)
     several = max(Counter(response.problem for response in found).values(), default=0) > 1
@@ -107,10 +108,9 @@ def _measured(name: str, found: list[Response], base: list[Response], seed: int)
         pairs = _paired(right, _by_problem(base, lambda response: float(response.verdict is Verdict.CORRECT)))
         difference = without_certainty(paired_bootstrap(*pairs, seed=seed), len(pairs[0]))
         ratios["accuracy"] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
-        for key in RATIOS if records and _measured_records(base) else ():
+        for key in RATIOS if measured and of_base else ():
             of = QUANTITIES[key]
-            measured = [[r for r in some if r.measured] for some in (found, base)]
-            pairs = _paired(*(_by_problem(some, lambda r, of=of: of(r.record)) for some in measured))  # type: ignore[misc]
+            pairs = _paired(*(_by_problem(some, lambda r, of=of: of(r.record)) for some in (measured, of_base)))  # type: ignore[misc]
             ratios[key] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
     return Measures(
         name,
@@ -124,8 +124,8 @@ def _measured(name: str, found: list[Response], base: list[Response], seed: int)
     )
 
 
-def _measured_records(responses: list[Response]) -> list[Record]:
-    return [response.record for response in responses if response.measured]
+def _measured_ones(responses: list[Response]) -> list[Response]:
+    return [response for response in responses if response.measured]
 
 
 def _by_problem(responses: list[Response], value: Callable[[Response], float]) -> dict[str, list[float]]:
@@ -192,7 +192,7 @@ def _prices(records: list[Record]) -> str:
     Least squares over the responses: seconds = a x decoded + b x prefilled tokens. They tell a from b because the
     leader alone reads little and with a draft reads much.
     """
-    costs = [record["cost"]["leader"] for record in records if record]
+    costs = [record["cost"]["leader"] for record in records]
     costs = [cost for cost in costs if cost["decode_tokens"] + cost["prefill_tokens"]]
     if len(costs) < _FEWEST_RECORDS:
         return ""

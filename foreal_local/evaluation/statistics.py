@@ -59,8 +59,7 @@ def bootstrap_mean(values: Values, n: int = 10_000, seed: int = 0, level: float 
     """The mean over problems with the percentile bootstrap interval (Efron 1979, Annals of Statistics 7:1).
 
     Problems are drawn again, not samples: several samples of one problem are averaged first, because they
-    share its difficulty. `n` resamples. A share near 0 or 1 is better served by `wilson`: where all problems are
-    alike, nothing is drawn but that.
+    share its difficulty. `n` resamples. A share near 0 or 1 is better served by `wilson`.
     """
     means = per_problem(values)
     if means.size == 0:
