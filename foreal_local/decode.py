@@ -96,7 +96,14 @@ def flow_for(settings: Generation) -> Flow:
         return cued()
     if settings.mode is Mode.SPECULATIVE:
         return speculative(settings.method.proposals)
-    return alone(Role.LEADER if settings.mode is Mode.LEADER else Role.DRAFT)
+    role = only_writer(settings)
+    assert role is not None
+    return alone(role)
+
+
+def only_writer(settings: Generation) -> Role | None:
+    """The role that writes every sentence, whatever comes; None where two write, or a cue comes between."""
+    return {Mode.LEADER: Role.LEADER, Mode.DRAFT: Role.DRAFT}.get(settings.mode)
 
 
 def foreal(method: Method) -> Flow:

@@ -25,6 +25,7 @@ from .scheduler import Scheduler
 from .sequence import FinishReason, Role, Sequence, n_common
 
 T = TypeVar("T")
+_STRETCH = 0.04  # seconds; nobody sees tokens come more often
 _N_AHEAD = 16  # prompts that are looked at for a shared prefix
 _SHORTEST_PREFIX = 32  # tokens; shorter ones cost less than their copies
 
@@ -128,7 +129,7 @@ class Engine(LoadedPair):
         if self._shares_prefix:
             ahead = list(islice(source, _N_AHEAD))
             prefixes, source = self._shared_prefixes(ahead, job.prompting), chain(ahead, source)
-        scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes)
+        scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes, stretch=_STRETCH)
         running: dict[int, _Running] = {}  # by the sequence's identity: prompts may share an index
         checkpoints = job.checkpoints
         try:

@@ -255,6 +255,12 @@ class _Piece(NamedTuple):
     end: int
 
 
+# llama_get_logits_ith with an address for a result: a pointer object for each token costs more.
+_logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(
+    ctypes.cast(llama_cpp.llama_get_logits_ith, ctypes.c_void_p).value or 0
+)
+
+
 class Mark(NamedTuple):
     """A place in a slot that can be gone back to: what cannot be removed of the memory, as it was there."""
 
@@ -348,6 +354,34 @@ class Context:
                     reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
                     yield Output(piece.row, 0, None, SequenceError(reason))
 
+    def write_on(self, slot: int, token: int, take: Callable[[Logits], int | None], most: int, seconds: float) -> None:
+        context, cached = self._context, self._cached
+        batch, first, n_calls, total = self._batch, cached[slot], 0, 0.0
+        batch.clear()
+        batch.add(slot, [token], first, 0)
+        tokens, positions, native = batch.tokens, batch.positions, batch.native
+        decode, clock, address_of, views = llama_cpp.llama_decode, time.perf_counter, _logits_address, self._views
+        next_token: int | None = token
+        until = clock() + seconds
+        try:
+            for n_calls in range(1, most + 1):
+                started = clock()
+                code = decode(context, native)
+                now = clock()
+                total += now - started
+                if code:
+                    self._fail(code, [slot])
+                    return
+                logits = views.get(address_of(context, 0))
+                next_token = take(self._logits(0) if logits is None else logits)
+                cached[slot] = position = first + n_calls
+                if next_token is None or now > until:
+                    return
+                tokens[0], positions[0] = next_token, position
+        finally:
+            self.n_calls += n_calls
+            self.seconds += total
+
     def _give_up_spare(self, rows: list[Row]) -> bool:
         """Free the shared prefix's room, unless it is what is evaluated."""
         spare = self._n_slots
@@ -402,10 +436,15 @@ class Context:
             for index, begin, end in pieces:
                 cached[rows[index].slot] += end - begin
             return True
+        self._fail(code, [rows[index].slot for index, _, _ in pieces])
+        return False
+
+    def _fail(self, code: int, slots: list[int]) -> None:
+        """Raise what a code of llama_decode means, the slots left as they were; not where there only was no room."""
         if code == _NO_ROOM:
-            return False
-        for index, _, _ in pieces:
-            self.truncate(rows[index].slot, cached[rows[index].slot])
+            return
+        for slot in slots:
+            self.truncate(slot, self._cached[slot])
         if code == _ABORTED:
             raise KeyboardInterrupt
         raise EvaluationError(f"llama_decode failed with code {code}: {library().take_reason()}")
@@ -419,8 +458,7 @@ class Context:
             at += end - begin
 
     def _logits(self, i: int) -> Logits:
-        pointer = llama_cpp.llama_get_logits_ith(self._context, i)
-        address = ctypes.addressof(pointer.contents)
+        address = _logits_address(self._context, i)
         view = self._views.get(address)
         if view is None:  # llama.cpp gives the same few addresses again and again
             row = (ctypes.c_float * self._n_vocab).from_address(address)
@@ -512,6 +550,10 @@ class _Batch:
         self._slots = np.zeros(size, np.int32)
         self._wanted = np.zeros(size, np.int8)
         self._n_slots = np.ones(size, np.int32)
+        self.tokens, self.positions, self.slots, self.wanted = (
+            memoryview(array)  # type: ignore[arg-type]  # to set single numbers: far cheaper than by numpy
+            for array in (self._tokens, self._positions, self._slots, self._wanted)
+        )
         self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(size, dtype=np.uintp)
         self.native = llama_cpp.llama_batch()
         for name, array in (
@@ -533,8 +575,8 @@ class _Batch:
         end = begin + len(tokens)
         self.native.n_tokens = end
         if len(tokens) == 1:  # a decode step: scalars are many times cheaper than slices
-            self._tokens[begin], self._positions[begin], self._slots[begin] = tokens[0], position, slot
-            self._wanted[begin] = first_wanted <= 0
+            self.tokens[begin], self.positions[begin], self.slots[begin] = tokens[0], position, slot
+            self.wanted[begin] = first_wanted <= 0
             return
         self._tokens[begin:end] = tokens
         self._positions[begin:end] = np.arange(position, position + len(tokens))

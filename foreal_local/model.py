@@ -5,7 +5,7 @@ Knows no llama.cpp. The real one is llama.py's context; the tests have a fake.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -76,6 +76,13 @@ class Model(Protocol):
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
         """Evaluate all rows, as few calls as the batch size allows; outputs in order of evaluation."""
+        ...
+
+    def write_on(self, slot: int, token: int, take: Callable[[Logits], int | None], most: int, seconds: float) -> None:
+        """Evaluate a token, then the one that `take` makes of its logits (n_vocab,), and so on.
+
+        Ends after `most` evaluations or that many seconds, where `take` gives None, or the next has no room.
+        """
         ...
 
     def truncate(self, slot: int, n_tokens: int) -> int:

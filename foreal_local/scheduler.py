@@ -12,15 +12,15 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Judge, Verify, Written
+from .decode import OPEN_SENTENCE, Judge, Propose, Verify, Written
 from .errors import SequenceError
 from .ledger import Cost, Shape
-from .model import Model, Output, PairVocabulary, Row, Snapshot
+from .model import Logits, Model, Output, PairVocabulary, Row, Snapshot
 from .rows import before_mark, row_for, take_back_proposals
 from .sampling import top1
 from .sentences import Verdict
 from .sequence import FinishReason, Role, Sequence, Token
-from .serving import Fresh, Job, begin, resume, verify
+from .serving import Fresh, Job, begin, chooser, may_write_ahead, resume, verify
 
 States = dict[Role, Snapshot]
 
@@ -54,7 +54,8 @@ class Scheduler:
     `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn. `prefixes`:
     ids that many of each role's prompts begin with; they are evaluated once and copied into the slots. `marks`:
     keep what it takes to come back to the last sentence ends, for callers that take text back. `keep`: slots
-    stay filled when their sequence ends, for a caller that goes on from there.
+    stay filled when their sequence ends, for a caller that goes on from there. `stretch`: a sequence that is alone,
+    and that one role writes, may go on for that many seconds within a step.
     """
 
     def __init__(
@@ -66,11 +67,12 @@ class Scheduler:
         prefixes: dict[Role, list[int]] | None = None,
         marks: bool = False,
         keep: bool = False,
+        stretch: float = 0.0,
     ) -> None:
         self._models = models
         self._vocabulary = vocabulary
         self._shapes = shapes
-        self._skip_limit, self._marks, self._keep = skip_limit, marks, keep
+        self._skip_limit, self._marks, self._keep, self._stretch = skip_limit, marks, keep, stretch
         self._n_slots = min(model.n_slots for model in models.values())
         self._free = list(range(self._n_slots))[::-1]
         self._waiting: deque[Waiting] = deque()
@@ -143,10 +145,41 @@ class Scheduler:
             role, jobs = self._next_turn()
             if role is not None:
                 self._take_turn(role, jobs)
+                if self._stretch and len(self._jobs) == 1 and not self._waiting and may_write_ahead(jobs[0]):
+                    self._write_on(jobs[0], role)
         finally:
             self._retire_finished()
         untold, self._untold = self._untold, []
         return self._events(untold)
+
+    def _write_on(self, job: Job, role: Role) -> None:
+        """More tokens of a sequence that one role writes alone: chosen one after the other, taken in together.
+
+        Between two evaluations Python's code falls out of the processor's caches, and fetching it again for every
+        token costs more than running it (scripts/compare_llama.py).
+        """
+        model, sequence, slot, ahead = self._models[role], job.sequence, job.slot, job.ahead
+        ids, most = sequence.views[role].ids, sequence.settings.max_tokens
+        first, n_calls, seconds = model.cached(slot), model.n_calls, model.seconds
+        room = model.n_ctx - first if most is None else min(model.n_ctx - first, most - len(sequence.tokens))
+        if sequence.finished or first != len(ids) - 1 or not room:
+            return
+        choose, piece = chooser(sequence), self._vocabulary.piece
+
+        def take(logits: Logits) -> int | None:
+            best = int(logits.argmax())
+            token = choose(logits) if choose else best
+            ahead.append((token, best))
+            return token if piece(role, token) is not None else None
+
+        try:
+            model.write_on(slot, ids[-1], take, room, self._stretch)
+        finally:
+            if ahead:
+                turn = Turn(job, Row(slot, [token for token, _ in ahead], 1, decode=True), first)
+                self._account(role, [turn], model.n_calls - n_calls, model.seconds - seconds)
+            while ahead and not sequence.finished:
+                resume(job, self._vocabulary)
 
     def _retire_finished(self) -> None:
         for job in tuple(self._jobs):
@@ -285,35 +318,37 @@ class Scheduler:
 
     def _receive(self, turn: Turn, role: Role, output: Output) -> None:
         job, row, before = turn
-        sequence = job.sequence
-        if sequence.finished:
+        sequence, request, logits = job.sequence, job.request, output.logits
+        if sequence.finish_reason is not None:
             return
-        if output.logits is None:
+        if logits is None:
             sequence.finish(FinishReason.ERROR, str(output.failure))
             return
-        best = top1(output.logits)
-        fresh = Fresh(role, output.logits, best)
-        judging, verifying = isinstance(job.request, Judge), isinstance(job.request, Verify)
-        if judging:
-            job.judged[before + output.index] = best
-        elif verifying:
-            verify(job, fresh, self._vocabulary)
-        if output.index < len(row.tokens) - 1:
+        fresh = Fresh(role, logits, top1(logits))
+        last = output.index == len(row.tokens) - 1
+        if isinstance(request, Verify):
+            self._verify(job, fresh, last)
             return
-        if verifying:
-            take_back_proposals(job, self._models)
-            if not sequence.finished:
-                job.request = job.flow.send(Written(ends_sentence=False))
+        if isinstance(request, Judge):
+            job.judged[before + output.index] = fresh.top1
+        if not last:
             return
-        if not job.proposed[role]:
-            sequence.frontier_top1[role] = (before + len(row.tokens), best)
-        if judging and sequence.verdict is Verdict.MAYBE:
+        if not isinstance(request, Propose):  # its row goes on behind the stream
+            sequence.frontier_top1[role] = (before + len(row.tokens), fresh.top1)
+        if isinstance(request, Judge) and sequence.verdict is Verdict.MAYBE:
             # The leader's next token may end the sentence before it, and the judge then be asked to write here.
-            job.kept = fresh._replace(logits=output.logits.copy())
+            job.kept = fresh._replace(logits=logits.copy())
         try:
             resume(job, self._vocabulary, fresh)
         except SequenceError as error:
             sequence.finish(FinishReason.ERROR, str(error))
+
+    def _verify(self, job: Job, fresh: Fresh, last: bool) -> None:
+        verify(job, fresh, self._vocabulary)
+        if last:
+            take_back_proposals(job, self._models)
+            if not job.sequence.finished:
+                job.request = job.flow.send(Written(ends_sentence=False))
 
     def _account(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
         """Charge the evaluation: calls to each sequence in it, seconds by tokens."""

@@ -7,10 +7,25 @@ no slots of others, no rows and no model.
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Answer, Flow, Judge, Propose, Request, Verify, Write, WriteCue, Written, flow_for
+from .decode import (
+    OPEN_SENTENCE,
+    Answer,
+    Flow,
+    Judge,
+    Propose,
+    Request,
+    Verify,
+    Write,
+    WriteCue,
+    Written,
+    flow_for,
+    only_writer,
+)
 from .gate import Gate, gate_for
 from .model import Logits, PairVocabulary
 from .sampling import choose
@@ -25,7 +40,8 @@ class Job:
     `judged`: the judging role's top-1 after each of its view's last positions. `kept`: a copy of its logits at
     the end of its view, made only where it may have to write there later. `proposed`: what the draft proposes
     after the stream, in each role's ids, and `base`: the length of its view then; `n_accepted`: how many of them
-    the leader has written itself so far, None once it wrote another token.
+    the leader has written itself so far, None once it wrote another token. `ahead`: tokens that come next and
+    their author's top-1 there, chosen before those ahead of them were in the stream.
     """
 
     sequence: Sequence
@@ -37,6 +53,7 @@ class Job:
     started: float = field(default_factory=time.perf_counter)
     judged: dict[int, int] = field(default_factory=dict)
     kept: Fresh | None = None
+    ahead: deque[tuple[int, int]] = field(default_factory=deque)
     proposed: dict[Role, list[int]] = field(default_factory=lambda: {role: [] for role in Role})
     base: dict[Role, int] = field(default_factory=dict)
     n_accepted: int | None = 0
@@ -105,7 +122,7 @@ def resume(job: Job, vocabulary: PairVocabulary, fresh: Fresh | None = None) -> 
             choice = _choice(job, request.role, fresh)
             if choice is None:
                 return
-            answer = _write(sequence, choice, vocabulary)
+            answer, fresh = _write(sequence, choice, vocabulary), None
         elif isinstance(request, Judge):
             if fresh is None or fresh.role is not request.role:
                 return
@@ -129,27 +146,40 @@ def resume(job: Job, vocabulary: PairVocabulary, fresh: Fresh | None = None) -> 
 
 
 def _choice(job: Job, role: Role, fresh: Fresh | None) -> Choice | None:
-    """The role's next token: the one kept back, or chosen from fresh logits; None when it must evaluate first."""
+    """The role's next token: one kept back or chosen ahead, or one from fresh logits; None when it must evaluate."""
     sequence = job.sequence
-    ids = sequence.views[role].ids
-    n_view = len(ids)
-    kept = sequence.peek
+    kept, known = sequence.peek, fresh or job.kept
+    if kept is None and known is None:
+        return Choice(role, len(sequence.views[role].ids), *job.ahead.popleft()) if job.ahead else None
+    n_view = len(sequence.views[role].ids)
     if kept is not None and kept.role is role and kept.at == n_view:
         return kept
-    known = fresh or job.kept
     if known is None or known.role is not role or sequence.frontier_top1[role][0] != n_view:
         return None
     return _chosen(sequence, known)
 
 
+def may_write_ahead(job: Job) -> bool:
+    """Whether tokens may be chosen before those ahead of them are part of the stream: none of them can be dropped."""
+    settings = job.sequence.settings
+    return only_writer(settings) is not None and not settings.stop and settings.sampling.repeat_penalty == 1.0
+
+
+def chooser(sequence: Sequence) -> Callable[[Logits], int] | None:
+    """How a token is chosen from logits, where it is not their top-1 and hangs on no token before it."""
+    settings, rng = sequence.settings.sampling, sequence.token_rng
+    return None if settings.greedy else lambda logits: choose(logits, settings, [], rng)
+
+
 def _chosen(sequence: Sequence, fresh: Fresh) -> Choice:
     """The role's next token by the settings; uses a random number unless they are greedy."""
-    ids = sequence.views[fresh.role].ids
-    settings = sequence.settings.sampling
-    if settings.greedy and settings.repeat_penalty == 1.0:
-        return Choice(fresh.role, len(ids), fresh.top1, fresh.top1)
-    recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
-    return Choice(fresh.role, len(ids), choose(fresh.logits, settings, recent, sequence.token_rng), fresh.top1)
+    role, logits, top1 = fresh
+    ids, settings = sequence.views[role].ids, sequence.settings.sampling
+    token = top1
+    if not settings.greedy or settings.repeat_penalty != 1.0:
+        recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
+        token = choose(logits, settings, recent, sequence.token_rng)
+    return Choice(role, len(ids), token, top1)
 
 
 def _write(sequence: Sequence, choice: Choice, vocabulary: PairVocabulary) -> Written:

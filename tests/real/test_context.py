@@ -43,6 +43,68 @@ def leader_of(engine: Engine) -> Context:
     return engine._lanes[0][LEADER]
 
 
+# ---------------------------------------------------------------- writing on
+@pytest.mark.parametrize("kind", KINDS)
+def test_writing_on_evaluates_what_rows_of_one_token_evaluate(kind: str, make: PairMaker) -> None:
+    """Guards positions, slots and logits of another place when evaluations follow one another without rows."""
+    before = some_tokens(20)
+    with open_engine(make(kind), n_slots=3) as engine:
+        context = leader_of(engine)
+        logits_after(context, 0, some_tokens(7))
+        first = int(logits_after(context, 1, before)[0].argmax())
+        logits_after(context, 2, before)
+        wanted, token = [], first
+        for _ in range(12):
+            wanted.append(logits_after(context, 2, [token])[0])
+            token = int(wanted[-1].argmax())
+        found: list[np.ndarray] = []
+
+        def take(logits: np.ndarray) -> int | None:
+            found.append(logits.copy())
+            return int(logits.argmax()) if len(found) < 12 else None
+
+        n_calls = context.n_calls
+        context.write_on(1, first, take, 100, 100.0)
+        np.testing.assert_allclose(found, wanted, atol=SAME)
+        assert context.n_calls - n_calls == 12
+        assert [context.cached(slot) for slot in range(3)] == [7, 32, 32]
+
+
+def test_writing_on_ends_in_time_and_after_so_many(make: PairMaker) -> None:
+    """Guards a caller that waits, or whose context overflows."""
+    with open_engine(make("llama")) as engine:
+        context = leader_of(engine)
+        for most, seconds in ((5, 100.0), (300, 0.0)):
+            n_calls = context.n_calls
+            context.write_on(0, 5, lambda logits: int(logits.argmax()), most, seconds)
+            assert context.n_calls - n_calls == (5 if seconds else 1)
+        assert context.cached(0) == 6
+
+
+@pytest.mark.parametrize("kind", ["llama", "lfm2"])
+def test_an_abort_while_writing_on_leaves_what_was_evaluated(kind: str, make: PairMaker) -> None:
+    """Guards Ctrl-C that is not seen between two tokens, and a cache that is wrong after it."""
+    before = some_tokens(20)
+    with open_engine(make(kind)) as engine:
+        context, taken = leader_of(engine), [int(some_tokens(1)[0])]
+
+        def take(logits: np.ndarray) -> int:
+            taken.append(int(logits.argmax()))
+            if len(taken) == 8:
+                engine.abort.set()
+            return taken[-1]
+
+        logits_after(context, 0, before)
+        with pytest.raises(KeyboardInterrupt), engine.abort.held():
+            context.write_on(0, taken[0], take, 100, 100.0)
+        engine.abort.clear()
+        held = context.cached(0)
+        assert held in (27, 0)  # a recurrent memory may have to forget all
+        again = logits_after(context, 0, [*before, *taken][held:])[0]
+        context.release(0)
+        np.testing.assert_allclose(again, logits_after(context, 0, [*before, *taken])[0], atol=SAME)
+
+
 # ---------------------------------------------------------------- saved states
 @pytest.mark.parametrize("n", [1, 20, 400])
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,218 @@
+"""Writing on: a sequence that one role writes alone gets several tokens within a step, and nothing else changes.
+
+The measure is the same scheduler with a stretch of 0, which gives each token a turn of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from fakes import DRAFT, END, LEADER, FakeModel, FakePair
+from runs import new_sequence, outcome, prompt_of, run_all
+
+from foreal_local.config import Mode, Sampling
+from foreal_local.model import Row
+from foreal_local.saved_sequence import as_dict, from_dict
+from foreal_local.sequence import FinishReason, Sequence
+
+STRETCHES = [1.0, 2.0, 7.0, 1000.0]
+"""Seconds; the fakes take one for each call."""
+WRITERS = {Mode.LEADER: LEADER, Mode.DRAFT: DRAFT}
+
+
+def everything(sequence: Sequence) -> dict[str, Any]:
+    """What must be the same: the response, what each token's author wanted, the random numbers used, the work."""
+    return {
+        **outcome(sequence),
+        "top1": [token.top1 for token in sequence.tokens],
+        "random": str(sequence.token_rng.bit_generator.state),
+        "cost": {role: {**cost.as_dict(), "prompt": cost.flops_prompt} for role, cost in sequence.cost.items()},
+    }
+
+
+def run_with(stretch: float, n: int = 12, n_ctx: int = 512, **settings: Any) -> tuple[list[Any], FakePair]:
+    """n sequences one after the other, each alone."""
+    pair = FakePair(n_slots=1, n_ctx=n_ctx)
+    sequences = [new_sequence(i, seed=i % 3, **settings) for i in range(n)]
+    for sequence in sequences:
+        run_all(pair.scheduler(stretch=stretch), [sequence])
+    return [everything(sequence) for sequence in sequences], pair
+
+
+def n_written_on(pair: FakePair) -> int:
+    return sum(model.n_written_on for model in pair.models.values())
+
+
+@pytest.mark.parametrize("stretch", STRETCHES)
+@pytest.mark.parametrize("mode", WRITERS)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temp": 0.0},
+        {"temp": 0.9},
+        {"temp": 0.0, "boundaries": "simple"},
+        {"temp": 0.0, "max_tokens": 1},
+        {"temp": 0.7, "max_tokens": 2},
+        {"temp": 0.7, "max_tokens": None},
+    ],
+    ids=str,
+)
+def test_it_writes_what_turns_of_one_token_write(settings: dict[str, Any], mode: Mode, stretch: float) -> None:
+    """Guards tokens, sentence ends, random numbers and costs that differ when tokens are taken in together."""
+    wanted, _ = run_with(0.0, mode=mode, **settings)
+    found, pair = run_with(stretch, mode=mode, **settings)
+    assert found == wanted
+    assert n_written_on(pair) or settings.get("max_tokens") == 1
+
+
+def test_it_is_worth_something() -> None:
+    """Guards a stretch that is given up at every sentence end."""
+    sequence = new_sequence(mode=Mode.LEADER, max_tokens=60, prompt=prompt_of(4))
+    pair = FakePair(n_slots=1)
+    pair.models[LEADER].script(sequence.views[LEADER].ids, ids_without_end(60))
+    scheduler = pair.scheduler(stretch=1000.0)
+    scheduler.add(sequence)
+    events = scheduler.step()
+    assert sequence.finish_reason is FinishReason.LENGTH
+    assert sequence.n_sentences > 3
+    assert [len(event.tokens) for event in events] == [60]
+
+
+def ids_without_end(n: int) -> list[int]:
+    """A text with many sentences in it."""
+    sequence = new_sequence(mode=Mode.LEADER, max_tokens=n, temp=1.0, seed=8)
+    model = FakePair(n_slots=1)
+    run_all(model.scheduler(), [sequence])
+    ids = [token.id for token in sequence.tokens if token.id != END]
+    return (ids * n)[:n]
+
+
+@pytest.mark.parametrize("n_ctx", range(20, 40))
+def test_a_full_context_ends_it_where_it_ends_turns_of_one_token(n_ctx: int) -> None:
+    """Guards evaluations past the context, and a last token that is lost there."""
+    wanted, _ = run_with(0.0, 1, n_ctx, mode=Mode.LEADER, max_tokens=None, prompt=prompt_of(3), temp=1.0)
+    found, _ = run_with(1000.0, 1, n_ctx, mode=Mode.LEADER, max_tokens=None, prompt=prompt_of(3), temp=1.0)
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mode": Mode.LEADER, "stop": ("sum of", "x?")},
+        {"mode": Mode.DRAFT, "sampling": Sampling(0.0, repeat_penalty=1.3)},
+        {"mode": Mode.FOREAL},
+        {"mode": Mode.FOREAL, "p": 1.0},
+        {"mode": Mode.CUE},
+    ],
+    ids=str,
+)
+def test_it_keeps_off_where_a_token_could_be_dropped_or_hang_on_the_stream(settings: dict[str, Any]) -> None:
+    """Guards work that a stop string throws away, penalties that miss the last tokens, gates that come too late."""
+    wanted, _ = run_with(0.0, **settings)
+    found, pair = run_with(1000.0, **settings)
+    assert found == wanted
+    assert not n_written_on(pair)
+
+
+def test_a_sequence_with_neighbours_takes_turns() -> None:
+    """Guards neighbours that wait for a whole stretch."""
+    pair = FakePair(n_slots=2)
+    sequences = [new_sequence(i, mode=Mode.LEADER, max_tokens=30 + 30 * i) for i in range(2)]
+    scheduler = pair.scheduler(stretch=1000.0)
+    for sequence in sequences:
+        scheduler.add(sequence)
+    while not any(sequence.finished for sequence in sequences):
+        assert not n_written_on(pair)
+        scheduler.step()
+        scheduler.check()
+
+
+def test_one_that_waits_for_a_slot_does_not_wait_for_a_stretch_to_be_admitted() -> None:
+    """Guards a scheduler that writes on although another sequence has come."""
+    pair = FakePair(n_slots=1)
+    scheduler = pair.scheduler(stretch=3.0)
+    sequences = [new_sequence(i, mode=Mode.LEADER, max_tokens=12) for i in range(3)]
+    shown = run_all(scheduler, sequences)
+    assert shown == {sequence.id: sequence.text for sequence in sequences}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("broken")], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("at", [2, 3, 9, 20])
+def test_what_was_chosen_before_an_exception_is_kept(at: int, error: BaseException) -> None:
+    """Guards tokens that are evaluated and then forgotten: the caches would be ahead of the stream."""
+    wanted, _ = run_with(0.0, 1, mode=Mode.LEADER, temp=0.8)
+    pair = FakePair(n_slots=1, truncation="remove")
+    pair.models[LEADER].raise_at[at] = error
+    sequence = new_sequence(0, seed=0, mode=Mode.LEADER, temp=0.8)
+    scheduler = pair.scheduler(stretch=1000.0)
+    scheduler.add(sequence)
+    with pytest.raises(type(error)):
+        scheduler.step()
+    assert len(sequence.tokens) == at - 1
+    scheduler.check()
+    (event,) = scheduler.step()
+    assert event.tokens == sequence.tokens, "what was written before the exception is not told"
+    while not scheduler.idle:
+        scheduler.step()
+    assert {**everything(sequence), "cost": None} == {**wanted[0], "cost": None}
+
+
+def test_no_room_for_the_next_token_ends_it_as_ever() -> None:
+    """Guards a sequence that asks for ever, or loses what it has, when the cache is full."""
+
+    def fails(model: FakeModel, row: Row) -> bool:
+        return model.cached(row.slot) + len(row.tokens) > 25
+
+    outcomes = []
+    for stretch in (0.0, 1000.0):
+        pair = FakePair(n_slots=1)
+        pair.models[LEADER].fails = fails
+        sequence = new_sequence(0, mode=Mode.LEADER, prompt=[2, 3, 4], temp=1.0, seed=8)
+        run_all(pair.scheduler(stretch=stretch), [sequence])
+        assert sequence.finish_reason is FinishReason.ERROR
+        outcomes.append(outcome(sequence))
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize("stretch", [1.0, 5.0])
+def test_saved_between_steps_it_goes_on_the_same(stretch: float) -> None:
+    """Guards a state that is taken while tokens wait to be taken in."""
+    settings: dict[str, Any] = {"mode": Mode.DRAFT, "temp": 0.9, "seed": 12}
+    wanted = new_sequence(0, **settings)
+    run_all(FakePair(n_slots=1).scheduler(), [wanted])
+    n_steps, ended = 0, False
+    while not ended:
+        n_steps += 1
+        pair = FakePair(n_slots=1)
+        scheduler = pair.scheduler(stretch=stretch)
+        sequence = new_sequence(0, **settings)
+        scheduler.add(sequence)
+        for _ in range(n_steps):
+            scheduler.step()
+        ended = sequence.finished
+        if ended:
+            continue
+        states = copy.deepcopy(scheduler.save(sequence))
+        again = from_dict(json.loads(json.dumps(as_dict(sequence))))
+        again_on = FakePair(n_slots=1).scheduler(stretch=stretch)
+        again_on.add(again, states)
+        while not again_on.idle:
+            again_on.step()
+            again_on.check()
+        assert outcome(again) == outcome(wanted)
+    assert n_steps > 3
+
+
+def test_totals_are_the_sum_of_the_sequences() -> None:
+    """Guards work that is counted for the sequence and not for the run, or twice."""
+    pair = FakePair(n_slots=1)
+    scheduler = pair.scheduler(stretch=5.0)
+    sequences = [new_sequence(i, mode=Mode.LEADER, max_tokens=40) for i in range(4)]
+    run_all(scheduler, sequences)
+    for name in ("decode_tokens", "prefill_tokens", "calls", "seconds", "flops"):
+        total = sum(getattr(sequence.cost[LEADER], name) for sequence in sequences)
+        assert getattr(scheduler.cost[LEADER], name) == pytest.approx(total), name
+    assert scheduler.cost[LEADER].calls == pair.models[LEADER].n_calls
