@@ -241,6 +241,19 @@ def test_a_template_that_a_trace_does_not_have_is_told(tiny: TinyModels, tmp_pat
     assert traced["drafts"][0]["n_tokens"] == text["drafts"][0]["n_tokens"] == 20
 
 
+def test_a_benchmarks_trace_is_analysed_where_the_leader_took_part(bundled: dict[str, str], tmp_path: Path) -> None:
+    """Guards a whole trace refused for the draft's own responses, and prompts that only some responses have."""
+    trace, bench = tmp_path / "trace.jsonl", [sys.executable, "-m", "foreal_local", "bench"]
+    options = ("--modes", "leader,draft,foreal", "--limit", "2", "--temp", "0", "--trace", trace)
+    assert run(*options, env=bundled, command=bench).returncode == 0
+    found, done = figures("--trace", trace, env=bundled, folder=tmp_path)
+    assert "2 responses of the trace are the draft's alone: left out" in done.stderr
+    assert sorted(one["id"].split("|")[1].split()[0] for one in found["responses"]) == ["foreal", "foreal"] + 2 * [
+        "leader"
+    ]
+    assert "chat template" not in done.stderr
+
+
 # ---------------------------------------------------------------- which models
 def test_drafts_beside_a_pair_or_with_a_leader(
     trace: Path, bundled: dict[str, str], chat_pair: Files, tmp_path: Path
@@ -332,7 +345,7 @@ TOKEN = {"type": "token", "id": "0", "token": 7, "piece": "?", "author": "leader
         ("--trace", jsonl(HEADER, TOKEN), [":2", "line of a trace"]),
         ("--trace", jsonl(HEADER, PROMPT, PROMPT), [":3", "second"]),
         ("--trace", jsonl(HEADER, PROMPT, TOKEN | {"token": "x"}), [":3", "number"]),
-        ("--trace", jsonl(HEADER, PROMPT | {"leader_tokens": []}, TOKEN), ["--mode draft"]),
+        ("--trace", jsonl(HEADER, PROMPT | {"leader_tokens": []}, TOKEN), ["took no part", "modes draft"]),
         ("--trace", jsonl(HEADER, PROMPT, TOKEN | {"token": 10**6}), ["not this leader's"]),
         ("--trace", jsonl(HEADER, PROMPT, TOKEN | {"piece": "never a piece"}), ["not this leader's"]),
         ("--trace", jsonl(HEADER, PROMPT), ["no response has a token"]),

@@ -205,6 +205,21 @@ def test_the_rest_is_asked_as_it_would_have_been(env: dict[str, str], tmp_path: 
     assert found[2]["text"] != before[2]["text"]
 
 
+@pytest.mark.parametrize("had_one", [True, False])
+def test_a_trace_that_lacks_finished_responses_is_told(
+    had_one: bool, env: dict[str, str], whole: Whole, tmp_path: Path
+) -> None:
+    """Guards a trace that is taken for one of the whole output."""
+    out, trace = tmp_path / "out.jsonl", tmp_path / "trace.jsonl"
+    out.write_bytes(b"".join(whole.lines[:1]))
+    if had_one:
+        trace.write_bytes(whole.trace[: whole.trace.index(b'{"type": "prompt", "id": "b"')])
+    done = call("-f", prompts_in(tmp_path), *SETTINGS, "-o", out, "--trace", trace, "--resume", env=env)
+    assert done.returncode == 0
+    assert ("has nothing of the 1 that are done" in done.stderr) is not had_one
+    assert (trace.read_bytes() == whole.trace) is had_one
+
+
 def test_a_trace_of_other_settings_is_not_gone_on_with(env: dict[str, str], whole: Whole, tmp_path: Path) -> None:
     """Guards a trace whose header tells of other settings than its sequences were made with."""
     out, trace = tmp_path / "out.jsonl", tmp_path / "trace.jsonl"

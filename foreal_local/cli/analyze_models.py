@@ -90,12 +90,12 @@ class Models:
         if tokens.n_different:
             self.note(f"{tokens.n_different} special tokens of the leader are others in {name}: it reads them as text")
         if isinstance(source, Trace):
-            took_part = name == source.draft and all(_reads(one.prompts[DRAFT], draft) for one in source.responses)
-            if not took_part and leader.chat_template != draft.chat_template:
+            took_part = [name == source.draft and _reads(one.prompts[DRAFT], draft) for one in source.responses]
+            if not all(took_part) and leader.chat_template != draft.chat_template:
                 self.note(f"{name} has a chat template of its own, but reads the trace's prompts in the leader's")
             prompts = [
-                one.prompts[DRAFT] if took_part else _translated(one.prompts[LEADER], tokens)
-                for one in source.responses
+                one.prompts[DRAFT] if took else _translated(one.prompts[LEADER], tokens)
+                for one, took in zip(source.responses, took_part, strict=True)
             ]
             return Draft(name, settings, prompts, tokens)
         both = {LEADER: leader, DRAFT: draft}

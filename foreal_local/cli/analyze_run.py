@@ -84,6 +84,8 @@ class Run:
 
     def execute(self) -> int:
         models, values, source = self._models, self._values, self._source
+        if isinstance(source, Trace) and source.n_without_leader:
+            self._note(f"{source.n_without_leader} responses of the trace are the draft's alone: left out")
         with contextlib.ExitStack() as stack:
             if values["output"]:
                 stack.enter_context(locked(Path(values["output"]), "--output"))

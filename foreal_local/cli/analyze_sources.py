@@ -48,10 +48,12 @@ class Traced:
 
 @dataclass(frozen=True)
 class Trace:
-    """`draft`: the file name of the draft that took part."""
+    """`draft`: the file name of the draft that took part. `n_without_leader`: responses left out, since the leader
+    took no part and its prompt is not there (modes draft and cue)."""
 
     draft: str
     responses: list[Traced]
+    n_without_leader: int = 0
 
 
 Source = list[Prompt] | list[Record] | Trace
@@ -131,10 +133,10 @@ def read_trace(path: str) -> Trace:
             raise UsageError(f"{where}: not a line of a trace ({type(error).__name__}: {error})") from None
     if not found:
         raise UsageError(f"{path} has no responses")
-    for one in found.values():
-        if not one.prompts[Role.LEADER]:
-            raise UsageError(f"{path}: response {one.id} has no prompt of the leader: it was not there (--mode draft)")
-    return Trace(draft or "", list(found.values()))
+    responses = [one for one in found.values() if one.prompts[Role.LEADER]]
+    if not responses:
+        raise UsageError(f"{path} has no prompt of the leader: it took no part in any response (modes draft and cue)")
+    return Trace(draft or "", responses, len(found) - len(responses))
 
 
 def _take(kind: Any, line: dict[str, Any], found: dict[str, Traced]) -> None:

@@ -173,6 +173,8 @@ class Run:
             stack.callback(file.close)
         if self._trace and not going_on:
             self._trace.write(header)
+            if done:
+                self._note(f"{trace} gets only what is written now: it has nothing of the {len(done)} that are done")
 
     def _apply(self, plan: Plan | None) -> set[str]:
         """Cut the output back to what stands, and forget what was unfinished of it; the ids that are done."""
