@@ -39,7 +39,14 @@ def main(model: Path | None, tokens: int, runs: int, threads: int | None) -> Non
     pair = Pair(ModelSettings(path), ModelSettings(path))
     with Engine(pair, runtime=Runtime(threads=n_threads), roles=[Role.LEADER]) as engine:
         prompts = [engine.encode(text, Prompting()).ids[Role.LEADER] for text in texts]
-        other = Llama(str(path), n_ctx=engine.ctx_size, n_threads=n_threads, n_threads_batch=n_threads, verbose=False)
+        other = Llama(
+            str(path),
+            n_gpu_layers=-1,
+            n_ctx=engine.ctx_size,
+            n_threads=n_threads,
+            n_threads_batch=n_threads,
+            verbose=False,
+        )
         ours_s: list[float] = []
         theirs_s: list[float] = []
         ours: list[list[int]] = []
