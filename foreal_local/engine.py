@@ -129,7 +129,8 @@ class Engine(LoadedPair):
         if self._shares_prefix:
             ahead = list(islice(source, _N_AHEAD))
             prefixes, source = self._shared_prefixes(ahead, job.prompting), chain(ahead, source)
-        scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes, stretch=_STRETCH)
+        stretch = 0.0 if job.checkpoints else _STRETCH  # they are due after a number of tokens
+        scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes, stretch=stretch)
         running: dict[int, _Running] = {}  # by the sequence's identity: prompts may share an index
         checkpoints = job.checkpoints
         try:

@@ -304,6 +304,7 @@ class Context:
         params.n_rs_seq = settings.rollback
         n_heads = int(llama_cpp.llama_model_n_head(weights.model))
         head_size, gpu = weights.shape.width // max(1, n_heads), supports_gpu_offload()
+        self._gpu = gpu
         plan = plan_attention(settings, gpu, n_heads, n_ctx * n_slots)
         params.flash_attn_type, params.n_ubatch = (
             _FLASH_ATTENTION[plan.flash_attention],
@@ -355,7 +356,7 @@ class Context:
                     yield Output(piece.row, 0, None, SequenceError(reason))
 
     def write_on(self, slot: int, token: int, take: Callable[[Logits], int | None], most: int, seconds: float) -> None:
-        context, cached = self._context, self._cached
+        context, cached, gpu = self._context, self._cached, self._gpu
         batch, first, n_calls, total = self._batch, cached[slot], 0, 0.0
         batch.clear()
         batch.add(slot, [token], first, 0)
@@ -367,14 +368,16 @@ class Context:
             for n_calls in range(1, most + 1):
                 started = clock()
                 code = decode(context, native)
+                if gpu:
+                    llama_cpp.llama_synchronize(context)
                 now = clock()
                 total += now - started
                 if code:
                     self._fail(code, [slot])
                     return
+                cached[slot] = position = first + n_calls
                 logits = views.get(address_of(context, 0))
                 next_token = take(self._logits(0) if logits is None else logits)
-                cached[slot] = position = first + n_calls
                 if next_token is None or now > until:
                     return
                 tokens[0], positions[0] = next_token, position
@@ -430,6 +433,8 @@ class Context:
             batch.add(slot, tokens[begin:end], cached[slot], len(tokens) - n_outputs - begin)
         started = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, batch.native)
+        if self._gpu:  # it works on, and would be waited for only when the logits are read
+            llama_cpp.llama_synchronize(self._context)
         self.seconds += time.perf_counter() - started
         self.n_calls += 1
         if code == 0:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from .decode import OPEN_SENTENCE, Judge, Propose, Verify, Written
+from .decode import OPEN_SENTENCE, Judge, Propose, Verify, Write, Written
 from .errors import SequenceError
 from .ledger import Cost, Shape
 from .model import Logits, Model, Output, PairVocabulary, Row, Snapshot
@@ -20,7 +20,7 @@ from .rows import before_mark, row_for, take_back_proposals
 from .sampling import top1
 from .sentences import Verdict
 from .sequence import FinishReason, Role, Sequence, Token
-from .serving import Fresh, Job, begin, chooser, may_write_ahead, resume, verify
+from .serving import Fresh, Job, begin, chooser, may_look_ahead, resume, verify
 
 States = dict[Role, Snapshot]
 
@@ -54,8 +54,8 @@ class Scheduler:
     `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn. `prefixes`:
     ids that many of each role's prompts begin with; they are evaluated once and copied into the slots. `marks`:
     keep what it takes to come back to the last sentence ends, for callers that take text back. `keep`: slots
-    stay filled when their sequence ends, for a caller that goes on from there. `stretch`: a sequence that is alone,
-    and that one role writes, may go on for that many seconds within a step.
+    stay filled when their sequence ends, for a caller that goes on from there. `stretch`: a sequence that is alone
+    may go on for that many seconds within a step, while its role does.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Scheduler:
             role, jobs = self._next_turn()
             if role is not None:
                 self._take_turn(role, jobs)
-                if self._stretch and len(self._jobs) == 1 and not self._waiting and may_write_ahead(jobs[0]):
+                if self._stretch and len(self._jobs) == 1 and not self._waiting:
                     self._write_on(jobs[0], role)
         finally:
             self._retire_finished()
@@ -153,33 +153,51 @@ class Scheduler:
         return self._events(untold)
 
     def _write_on(self, job: Job, role: Role) -> None:
-        """More tokens of a sequence that one role writes alone: chosen one after the other, taken in together.
+        """More tokens of a sequence that is alone, while its role goes on: what a step costs is paid once for them.
 
-        Between two evaluations Python's code falls out of the processor's caches, and fetching it again for every
-        token costs more than running it (scripts/compare_llama.py).
+        Where one role writes everything, tokens are chosen one after the other and taken in together: between two
+        evaluations Python's code falls out of the processor's caches, and fetching it again for every token costs
+        more than running it (scripts/compare_llama.py).
         """
         model, sequence, slot, ahead = self._models[role], job.sequence, job.slot, job.ahead
         ids, most = sequence.views[role].ids, sequence.settings.max_tokens
         first, n_calls, seconds = model.cached(slot), model.n_calls, model.seconds
         room = model.n_ctx - first if most is None else min(model.n_ctx - first, most - len(sequence.tokens))
-        if sequence.finished or first != len(ids) - 1 or not room:
+        if not self._writes(job, role) or first != len(ids) - 1 or not room:
             return
-        choose, piece = chooser(sequence), self._vocabulary.piece
+        choose, piece, n_evaluated = chooser(sequence), self._vocabulary.piece, 0
 
-        def take(logits: Logits) -> int | None:
+        def look_ahead(logits: Logits) -> int | None:
+            nonlocal n_evaluated
+            n_evaluated += 1
             best = int(logits.argmax())
             token = choose(logits) if choose else best
             ahead.append((token, best))
             return token if piece(role, token) is not None else None
 
+        def write(logits: Logits) -> int | None:
+            nonlocal n_evaluated
+            n_evaluated += 1
+            n_view = len(ids)
+            self._go_on(job, Fresh(role, logits, top1(logits)), n_view)
+            return ids[-1] if len(ids) == n_view + 1 and self._writes(job, role) else None
+
+        take = look_ahead if may_look_ahead(job) and not self._marks else write
         try:
             model.write_on(slot, ids[-1], take, room, self._stretch)
         finally:
-            if ahead:
-                turn = Turn(job, Row(slot, [token for token, _ in ahead], 1, decode=True), first)
-                self._account(role, [turn], model.n_calls - n_calls, model.seconds - seconds)
+            n_calls, seconds = model.n_calls - n_calls, model.seconds - seconds
+            if n_evaluated:
+                self._charge(role, job, n_evaluated, first, True, n_calls, seconds)
+                self.cost[role].calls += n_calls
             while ahead and not sequence.finished:
                 resume(job, self._vocabulary)
+
+    @staticmethod
+    def _writes(job: Job, role: Role) -> bool:
+        """Whether the role writes the sequence's next token."""
+        request = job.request
+        return isinstance(request, Write) and request.role is role and job.sequence.finish_reason is None
 
     def _retire_finished(self) -> None:
         for job in tuple(self._jobs):
@@ -333,15 +351,19 @@ class Scheduler:
             job.judged[before + output.index] = fresh.top1
         if not last:
             return
-        if not isinstance(request, Propose):  # its row goes on behind the stream
-            sequence.frontier_top1[role] = (before + len(row.tokens), fresh.top1)
         if isinstance(request, Judge) and sequence.verdict is Verdict.MAYBE:
             # The leader's next token may end the sentence before it, and the judge then be asked to write here.
             job.kept = fresh._replace(logits=logits.copy())
+        self._go_on(job, fresh, before + len(row.tokens))
+
+    def _go_on(self, job: Job, fresh: Fresh, n_evaluated: int) -> None:
+        """Give a flow what its role has evaluated, up to the stream's end (or that of proposals)."""
+        if not isinstance(job.request, Propose):  # its row goes on behind the stream
+            job.sequence.frontier_top1[fresh.role] = (n_evaluated, fresh.top1)
         try:
             resume(job, self._vocabulary, fresh)
         except SequenceError as error:
-            sequence.finish(FinishReason.ERROR, str(error))
+            job.sequence.finish(FinishReason.ERROR, str(error))
 
     def _verify(self, job: Job, fresh: Fresh, last: bool) -> None:
         verify(job, fresh, self._vocabulary)
@@ -351,20 +373,25 @@ class Scheduler:
                 job.request = job.flow.send(Written(ends_sentence=False))
 
     def _account(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
-        """Charge the evaluation: calls to each sequence in it, seconds by tokens."""
+        """Charge an evaluation: calls to each sequence in it, seconds by tokens."""
         per_token = seconds / sum(len(turn.row.tokens) for turn in turns)
-        shape, total = self._shapes[role], self.cost[role]
         for job, row, before in turns:
             n_tokens = len(row.tokens)
-            flops = shape.flops(n_tokens, before)
-            cost, n_prompt = job.sequence.cost[role], job.sequence.views[role].n_prompt - 1
-            if before < n_prompt:  # it leaves out the last token, which gives the response's first
-                first, last = max(before, cost.n_prompt_done), min(before + n_tokens, n_prompt)
-                cost.flops_prompt += shape.flops(max(0, last - first), first)
-                cost.n_prompt_done = max(cost.n_prompt_done, last)
-            cost.count(n_tokens, row.decode, n_calls, n_tokens * per_token, flops)
-            total.count(n_tokens, row.decode, 0, n_tokens * per_token, flops)
-        total.calls += n_calls
+            self._charge(role, job, n_tokens, before, row.decode, n_calls, n_tokens * per_token)
+        self.cost[role].calls += n_calls
+
+    def _charge(
+        self, role: Role, job: Job, n_tokens: int, before: int, decode: bool, n_calls: int, seconds: float
+    ) -> None:
+        """Count n_tokens evaluated after `before` others: for the sequence and, but for the calls, for all."""
+        shape, cost, n_prompt = self._shapes[role], job.sequence.cost[role], job.sequence.views[role].n_prompt - 1
+        flops = shape.flops(n_tokens, before)
+        if before < n_prompt:  # it leaves out the last token, which gives the response's first
+            first, last = max(before, cost.n_prompt_done), min(before + n_tokens, n_prompt)
+            cost.flops_prompt += shape.flops(max(0, last - first), first)
+            cost.n_prompt_done = max(cost.n_prompt_done, last)
+        cost.count(n_tokens, decode, n_calls, seconds, flops)
+        self.cost[role].count(n_tokens, decode, 0, seconds, flops)
 
     # ---------------------------------------------------------------- leaving
     def _retire(self, job: Job) -> None:

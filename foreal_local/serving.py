@@ -159,7 +159,7 @@ def _choice(job: Job, role: Role, fresh: Fresh | None) -> Choice | None:
     return _chosen(sequence, known)
 
 
-def may_write_ahead(job: Job) -> bool:
+def may_look_ahead(job: Job) -> bool:
     """Whether tokens may be chosen before those ahead of them are part of the stream: none of them can be dropped."""
     settings = job.sequence.settings
     return only_writer(settings) is not None and not settings.stop and settings.sampling.repeat_penalty == 1.0

@@ -1,4 +1,4 @@
-"""Writing on: a sequence that one role writes alone gets several tokens within a step, and nothing else changes.
+"""Writing on: a sequence that is alone gets several tokens within a step, and nothing else changes.
 
 The measure is the same scheduler with a stretch of 0, which gives each token a turn of its own.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, END, LEADER, FakeModel, FakePair
-from runs import new_sequence, outcome, prompt_of, run_all
+from runs import SETTINGS, new_sequence, outcome, prompt_of, run_all
 
 from foreal_local.config import Mode, Sampling
 from foreal_local.model import Row
@@ -33,10 +33,12 @@ def everything(sequence: Sequence) -> dict[str, Any]:
     }
 
 
-def run_with(stretch: float, n: int = 12, n_ctx: int = 512, **settings: Any) -> tuple[list[Any], FakePair]:
-    """n sequences one after the other, each alone."""
-    pair = FakePair(n_slots=1, n_ctx=n_ctx)
-    sequences = [new_sequence(i, seed=i % 3, **settings) for i in range(n)]
+def run_with(
+    stretch: float, count: int = 12, n_ctx: int = 512, different: bool = False, **settings: Any
+) -> tuple[list[Any], FakePair]:
+    """`count` sequences one after the other, each alone."""
+    pair = FakePair(n_slots=1, n_ctx=n_ctx, different=different, truncation="remove")
+    sequences = [new_sequence(i, seed=i % 3, **settings) for i in range(count)]
     for sequence in sequences:
         run_all(pair.scheduler(stretch=stretch), [sequence])
     return [everything(sequence) for sequence in sequences], pair
@@ -98,23 +100,39 @@ def test_a_full_context_ends_it_where_it_ends_turns_of_one_token(n_ctx: int) -> 
     assert found == wanted
 
 
+@pytest.mark.parametrize("stretch", STRETCHES)
+@pytest.mark.parametrize("different", [False, True])
 @pytest.mark.parametrize(
     "settings",
     [
+        *SETTINGS,
         {"mode": Mode.LEADER, "stop": ("sum of", "x?")},
         {"mode": Mode.DRAFT, "sampling": Sampling(0.0, repeat_penalty=1.3)},
-        {"mode": Mode.FOREAL},
-        {"mode": Mode.FOREAL, "p": 1.0},
-        {"mode": Mode.CUE},
+        {"mode": Mode.LEADER, "sampling": Sampling(0.8, repeat_penalty=1.3, repeat_last_n=8)},
+        {"p": 1.0, "max_tokens": None},
+        {"p": 0.0},
     ],
     ids=str,
 )
-def test_it_keeps_off_where_a_token_could_be_dropped_or_hang_on_the_stream(settings: dict[str, Any]) -> None:
-    """Guards work that a stop string throws away, penalties that miss the last tokens, gates that come too late."""
-    wanted, _ = run_with(0.0, **settings)
-    found, pair = run_with(1000.0, **settings)
+def test_every_setting_writes_and_evaluates_the_same(settings: dict[str, Any], different: bool, stretch: float) -> None:
+    """Guards work that a stop string throws away, penalties that miss the last tokens, gates and checks too late."""
+    wanted, _ = run_with(0.0, 6, different=different, **settings)
+    found, pair = run_with(stretch, 6, different=different, **settings)
     assert found == wanted
-    assert not n_written_on(pair)
+    assert n_written_on(pair)
+
+
+def test_marks_are_set_at_every_sentence_end() -> None:
+    """Guards a chat that cannot take back a sentence which one role wrote in a stretch with the next."""
+    marked = []
+    for stretch in (0.0, 1000.0):
+        pair, places = FakePair(n_slots=1), list[int]()
+        model = pair.models[LEADER]
+        model.mark = lambda slot, model=model, places=places: places.append(model.cached(slot))  # type: ignore[method-assign]
+        run_all(pair.scheduler(stretch=stretch, marks=True), [new_sequence(3, mode=Mode.LEADER, temp=1.0, seed=6)])
+        marked.append(places)
+    assert marked[0] == marked[1]
+    assert len(marked[0]) > 4
 
 
 def test_a_sequence_with_neighbours_takes_turns() -> None:
