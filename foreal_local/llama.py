@@ -34,6 +34,7 @@ _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 _NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _CONTROL, _BYTE, _NORMAL = 8, 32, 4
 _MOST_MARKS = 4  # of a slot
+_MARK = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY  # kept on the device, one for a slot, llama.cpp aborts on some
 
 
 # ---------------------------------------------------------------- the library
@@ -324,9 +325,6 @@ class Context:
                 "lower --ctx-size or --parallel"
             )
         self._context = context
-        self._mark_flags = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
-        if gpu:
-            self._mark_flags |= llama_cpp.LLAMA_STATE_SEQ_FLAGS_ON_DEVICE
         self._memory = llama_cpp.llama_get_memory(context)
         self._batch = _Batch(self._n_batch)
         self._views: dict[int, Logits] = {}
@@ -495,15 +493,11 @@ class Context:
         n_tokens, marks = self._cached[slot], self._marks[slot]
         if not n_tokens or not self._weights.needs_marks or (marks and marks[-1].n_tokens == n_tokens):
             return
-        if self._mark_flags & llama_cpp.LLAMA_STATE_SEQ_FLAGS_ON_DEVICE:
-            marks.clear()  # the device keeps one for each sequence
-        marks.append(Mark(n_tokens, self._state(slot, self._mark_flags)))
+        marks.append(Mark(n_tokens, self._state(slot, _MARK)))
         del marks[:-_MOST_MARKS]
 
     def _go_back(self, slot: int, mark: Mark) -> bool:
-        read = llama_cpp.llama_state_seq_set_data_ext(
-            self._context, _bytes_of(mark.data), mark.data.size, slot, self._mark_flags
-        )
+        read = llama_cpp.llama_state_seq_set_data_ext(self._context, _bytes_of(mark.data), mark.data.size, slot, _MARK)
         return read > 0 and bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, mark.n_tokens, -1))
 
     def _state(self, slot: int, flags: int = 0) -> npt.NDArray[np.uint8]:

@@ -116,8 +116,8 @@ class LoadedPair:
         wanted = [role for role in self.roles if self._settings(role).gpu_layers > 0]
         if wanted and not llama.supports_gpu_offload():
             self.warnings.append(
-                "layers are to be offloaded, but this build of llama-cpp-python has no GPU support: "
-                "everything runs on the CPU (README, Install, says how to get a CUDA or Metal build)"
+                "layers are to be offloaded, but llama-cpp-python finds no GPU (a build without GPU support, or no "
+                "working driver): everything runs on the CPU (README, Install, says how to get a CUDA or Metal build)"
             )
         if any(w.spared_amx for w in self._weights.values()):
             self.warnings.append(

@@ -148,7 +148,7 @@ def test_a_turn_evaluates_only_what_is_new(kind: str, make: PairMaker, tmp_path:
             begins = answer_begins(conversation)
         assert [message.role for message in conversation.messages] == ["user", "assistant"] * 10
         n_closed = sum("</think>" in message.content for message in conversation.messages)
-        assert n_closed > 2, "the models never closed their reasoning: nothing was dropped"
+        assert n_closed > 1, "the models never closed their reasoning: nothing was dropped"
         for role in Role:
             assert conversation.cost[role].tokens > 0
 

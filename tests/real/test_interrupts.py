@@ -20,7 +20,7 @@ from foreal_local.engine import Engine
 from foreal_local.interrupt import watching_interrupts
 
 from . import tiny_gguf
-from .engines import LEADER, RAW, PairMaker, ids, open_engine, pair_of, settings
+from .engines import GPU, LEADER, RAW, PairMaker, ids, open_engine, pair_of, settings
 
 N_PROMPT = 2500
 ROOT = Path(__file__).parents[2]
@@ -40,6 +40,7 @@ def open_wide(pair: Pair) -> Engine:
     return open_engine(pair, ctx_size=N_PROMPT + 100, batch_size=N_PROMPT)
 
 
+@pytest.mark.skipif(GPU, reason="the evaluation is over before it could be stopped")
 def test_the_flag_ends_an_evaluation_at_once_and_the_engine_works_afterwards(wide: Pair) -> None:
     """Guards an evaluation that cannot be stopped, and a cache that holds half of it.
 

