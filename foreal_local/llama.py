@@ -72,6 +72,7 @@ def library() -> NativeLog:
 
 
 def supports_gpu_offload() -> bool:
+    library()  # else the first question about devices is answered on stderr, too
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 

@@ -22,7 +22,7 @@ from . import tiny_gguf
 from .engines import DRAFT, GPU, LEADER, PairMaker, ask, ids, open_engine, pair_of, settings
 
 KINDS = ("llama", "moe", "gemma3", "lfm2", "mamba")
-SAME = 0.06 if GPU else 0.01
+SAME = 0.1 if GPU else 0.01
 """Logits whose standard deviation is 4 and that differ by less are the same, but for rounding."""
 
 
