@@ -57,10 +57,9 @@ for several threads to gain much."""
 def plan_lanes(n_bytes: int, threads: int, gpu: bool) -> int:
     """How many contexts evaluate side by side, for models of n_bytes together.
 
-    Two for each thread where they are small: one evaluates while another is in Python, and shares of different
-    length even out (scripts/compare_parallel.py measures it).
+    One for each thread where they are small (scripts/compare_parallel.py measures it).
     """
-    return 2 * threads if n_bytes <= _SMALL and not gpu else 1
+    return threads if n_bytes <= _SMALL and not gpu else 1
 
 
 # ---------------------------------------------------------------- attention and its cache

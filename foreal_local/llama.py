@@ -274,6 +274,8 @@ class Context:
     """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache.
 
     `spare`: one more slot, for a prefix that is copied into the others; it gives its room up when they need it.
+    `apart`: each slot has cells of its own, and rows look only at these; but only rows of one length, in slots side by
+    side, then share a graph. Else all share one buffer and one graph.
     `cache_format`: what a saved state must have in common with this context. Evaluate while the abort is held.
     """
 
@@ -286,6 +288,7 @@ class Context:
         settings: Runtime,
         abort: Abort,
         spare: bool = False,
+        apart: bool = False,
     ) -> None:
         self._weights, self.needs_marks = weights, weights.needs_marks
         self._n_slots, self._n_ctx, self.has_spare = n_slots, n_ctx, spare
@@ -297,17 +300,18 @@ class Context:
         self.n_calls, self.seconds = 0, 0.0
         self._n_vocab = weights.vocabulary.n_tokens
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx = n_ctx * n_slots
+        n_cells = n_ctx * (n_sequences if apart else n_slots)
+        params.n_ctx = n_cells
         params.n_batch = self._n_batch
         params.n_seq_max = n_sequences
         params.n_outputs_max = self._n_outputs
         params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = n_sequences > 1  # one graph for all rows: with a stream each, batches gain little
+        params.kv_unified = n_sequences > 1 and not apart
         params.n_rs_seq = settings.rollback
         n_heads = int(llama_cpp.llama_model_n_head(weights.model))
         head_size, gpu = weights.shape.width // max(1, n_heads), supports_gpu_offload()
         self._gpu = gpu
-        plan = plan_attention(settings, gpu, n_heads, n_ctx * n_slots)
+        plan = plan_attention(settings, gpu, n_heads, n_ctx if apart else n_cells)
         params.flash_attn_type, params.n_ubatch = (
             _FLASH_ATTENTION[plan.flash_attention],
             max(plan.n_ubatch, n_sequences),

@@ -91,6 +91,7 @@ class LoadedPair:
                     self.runtime,
                     self.abort,
                     self._spare,
+                    apart=len(slots) > 1,
                 )
         formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
         self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)

@@ -8,6 +8,7 @@ yet of every sequence waiting on it (so catch-up is just a longer row), and resu
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -139,20 +140,25 @@ class Scheduler:
 
         After an exception the scheduler goes on with the next step, which also tells what happened before it.
         """
+        until = time.perf_counter() + self._stretch
         try:
-            if self._waiting:
-                self._admit()
-            role, jobs = self._next_turn()
-            if role is not None:
+            going_on = True
+            while going_on:
+                if self._waiting:
+                    self._admit()
+                role, jobs = self._next_turn()
+                if role is None:
+                    break
                 self._take_turn(role, jobs)
                 if self._stretch and len(self._jobs) == 1 and not self._waiting:
-                    self._write_on(jobs[0], role)
+                    self._write_on(jobs[0], role, until)
+                going_on = time.perf_counter() < until and not any(job.sequence.finish_reason for job in self._jobs)
         finally:
             self._retire_finished()
         untold, self._untold = self._untold, []
         return self._events(untold)
 
-    def _write_on(self, job: Job, role: Role) -> None:
+    def _write_on(self, job: Job, role: Role, until: float) -> None:
         """More tokens of a sequence that is alone, while its role goes on: what a step costs is paid once for them.
 
         Where one role writes everything, tokens are chosen one after the other and taken in together: between two
@@ -184,7 +190,7 @@ class Scheduler:
 
         take = look_ahead if may_look_ahead(job) and not self._marks else write
         try:
-            model.write_on(slot, ids[-1], take, room, self._stretch)
+            model.write_on(slot, ids[-1], take, room, until - time.perf_counter())
         finally:
             n_calls, seconds = model.n_calls - n_calls, model.seconds - seconds
             if n_evaluated:
@@ -278,6 +284,7 @@ class Scheduler:
         model = self._models[role]
         turns: list[Turn] = []
         rows: list[Row] = []
+        jobs.sort(key=lambda job: job.slot)  # slots side by side can share a graph
         for job in jobs:
             self._untold.append(job.sequence)
             job.served = self._n_turns

@@ -78,6 +78,9 @@ class FakeModel:
     which call; `fails`: whether a row cannot be evaluated. `script` makes it want given tokens.
     """
 
+    clock = 0.0
+    """Seconds that the calls of all fakes have taken."""
+
     def __init__(
         self,
         role: Role,
@@ -168,6 +171,7 @@ class FakeModel:
         failed: set[int] = set()
         for parts in self._chunks(rows):
             self._n_calls += 1
+            FakeModel.clock += 1.0
             if error := self.raise_at.pop(self._n_calls, None):
                 for index, _, _ in parts:
                     self._abort(rows[index].slot)

@@ -54,5 +54,5 @@ def test_quantised_models_answer(kind: int, tmp_path: Path) -> None:
 
 
 def test_small_models_run_in_lanes_on_a_processor_only() -> None:
-    assert plan_lanes(9_000_000, 4, gpu=False) == 8
+    assert plan_lanes(9_000_000, 4, gpu=False) == 4
     assert plan_lanes(9_000_000, 4, gpu=True) == plan_lanes(9_000_000_000, 4, gpu=False) == 1

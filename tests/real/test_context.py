@@ -39,16 +39,22 @@ def some_tokens(n: int) -> list[int]:
     return np.random.default_rng(n).choice(words, n).tolist()
 
 
+@pytest.fixture(params=[False, True], ids=["one buffer", "apart"])
+def lanes(request: pytest.FixtureRequest) -> int:
+    """In how many contexts the slots are: in one, they share a buffer; in two, each slot has cells of its own."""
+    return 2 if request.param else 1
+
+
 def leader_of(engine: Engine) -> Context:
     return engine._lanes[0][LEADER]
 
 
 # ---------------------------------------------------------------- writing on
 @pytest.mark.parametrize("kind", KINDS)
-def test_writing_on_evaluates_what_rows_of_one_token_evaluate(kind: str, make: PairMaker) -> None:
+def test_writing_on_evaluates_what_rows_of_one_token_evaluate(kind: str, lanes: int, make: PairMaker) -> None:
     """Guards positions, slots and logits of another place when evaluations follow one another without rows."""
     before = some_tokens(20)
-    with open_engine(make(kind), n_slots=3) as engine:
+    with open_engine(make(kind), n_slots=3 * lanes, lanes=lanes) as engine:
         context = leader_of(engine)
         logits_after(context, 0, some_tokens(7))
         first = int(logits_after(context, 1, before)[0].argmax())
@@ -108,10 +114,10 @@ def test_an_abort_while_writing_on_leaves_what_was_evaluated(kind: str, make: Pa
 # ---------------------------------------------------------------- saved states
 @pytest.mark.parametrize("n", [1, 20, 400])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_saved_state_goes_on_in_another_slot(kind: str, n: int, make: PairMaker) -> None:
+def test_a_saved_state_goes_on_in_another_slot(kind: str, n: int, lanes: int, make: PairMaker) -> None:
     """Guards a state that lacks what is behind a window, the convolution's past, or the recurrent state."""
     before, after = some_tokens(n), some_tokens(9)
-    with open_engine(make(kind), n_slots=3) as engine:
+    with open_engine(make(kind), n_slots=3 * lanes, lanes=lanes) as engine:
         context = leader_of(engine)
         logits_after(context, 0, before)
         logits_after(context, 2, some_tokens(30))  # what restoring must replace
@@ -145,10 +151,10 @@ def test_a_state_of_another_model_is_refused(make: PairMaker) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_taking_tokens_back_leaves_a_prefix_or_nothing(kind: str, make: PairMaker) -> None:
+def test_taking_tokens_back_leaves_a_prefix_or_nothing(kind: str, lanes: int, make: PairMaker) -> None:
     """Guards a cache that says it went back, and goes on from a state that has seen more."""
     tokens = some_tokens(300)
-    with open_engine(make(kind), n_slots=2) as engine:
+    with open_engine(make(kind), n_slots=2 * lanes, lanes=lanes) as engine:
         context = leader_of(engine)
         for keep in (299, 40, 0):
             context.release(0)
@@ -163,10 +169,10 @@ def test_taking_tokens_back_leaves_a_prefix_or_nothing(kind: str, make: PairMake
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_going_back_to_a_mark(kind: str, make: PairMaker) -> None:
+def test_going_back_to_a_mark(kind: str, lanes: int, make: PairMaker) -> None:
     """Guards memories that cannot take tokens back: they must not evaluate a long past again for a short end."""
     tokens, other = some_tokens(330), some_tokens(25)
-    with open_engine(make(kind), n_slots=2) as engine:
+    with open_engine(make(kind), n_slots=2 * lanes, lanes=lanes) as engine:
         context = leader_of(engine)
         logits_after(context, 1, some_tokens(50))  # a neighbour that nothing may happen to
         expected = {}
@@ -203,10 +209,10 @@ def test_marks_cost_nothing_where_tokens_can_be_removed(make: PairMaker) -> None
             assert len(context._marks[0]) == most
 
 
-def test_a_hybrid_takes_back_as_many_tokens_as_it_keeps_states_for(make: PairMaker) -> None:
+def test_a_hybrid_takes_back_as_many_tokens_as_it_keeps_states_for(lanes: int, make: PairMaker) -> None:
     """Guards the bound of a rollback that llama.cpp keeps on the device (LFM2 can, one step at a time)."""
     tokens = some_tokens(40)
-    with open_engine(make("lfm2"), n_slots=2, rollback=8) as engine:
+    with open_engine(make("lfm2"), n_slots=2 * lanes, lanes=lanes, rollback=8) as engine:
         context = leader_of(engine)
         logits_after(context, 0, tokens)
         assert context.truncate(0, 35) == 35
@@ -219,10 +225,10 @@ def test_a_hybrid_takes_back_as_many_tokens_as_it_keeps_states_for(make: PairMak
 
 @pytest.mark.parametrize("n_slots", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_prefix_in_the_spare_slot_is_copied(kind: str, n_slots: int, make: PairMaker) -> None:
+def test_a_prefix_in_the_spare_slot_is_copied(kind: str, n_slots: int, lanes: int, make: PairMaker) -> None:
     """Guards a copy that changes its source, or that lacks a window or a recurrent state."""
     prefix = some_tokens(300)
-    with open_engine(make(kind), n_slots=n_slots, shared_prefix=True) as engine:
+    with open_engine(make(kind), n_slots=n_slots * lanes, lanes=lanes, shared_prefix=True) as engine:
         context = leader_of(engine)
         assert context.has_spare
         logits_after(context, n_slots, prefix)
@@ -255,13 +261,15 @@ def test_the_spare_slot_gives_way(make: PairMaker) -> None:
 
 # ---------------------------------------------------------------- chunks
 @pytest.mark.parametrize("batch_size", [4, 7, 64])
-def test_rows_of_any_length_and_any_number_of_outputs_fit_any_batch(batch_size: int, make: PairMaker) -> None:
+def test_rows_of_any_length_and_any_number_of_outputs_fit_any_batch(
+    batch_size: int, lanes: int, make: PairMaker
+) -> None:
     """Guards the cutting of rows into batches: a token left out, an output under another's index."""
     shapes = [(0, 50, 1), (1, 3, 3), (2, 120, 40), (3, 1, 1)]
     rows = [Row(slot, some_tokens(n), n_outputs) for slot, n, n_outputs in shapes]
     answers = []
     for size in (512, batch_size):
-        with open_engine(make("lfm2"), n_slots=4, batch_size=size) as engine:
+        with open_engine(make("lfm2"), n_slots=4 * lanes, lanes=lanes, batch_size=size) as engine:
             context = leader_of(engine)
             found = {(o.row, o.index): o.logits.copy() for o in context.evaluate(rows) if o.logits is not None}
             assert [context.cached(slot) for slot, *_ in shapes] == [n for _, n, _ in shapes]

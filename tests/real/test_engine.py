@@ -181,8 +181,9 @@ def test_plain_generation_takes_no_token_back(
 
 
 # ---------------------------------------------------------------- many at a time
+@pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("name", ["llama", "moe", "gemma3", "lfm2", "mamba", "lfm2+llama"])
-def test_eight_at_a_time_are_what_one_at_a_time_are(name: str, make: PairMaker, tmp_path: Path) -> None:
+def test_eight_at_a_time_are_what_one_at_a_time_are(name: str, lanes: int, make: PairMaker, tmp_path: Path) -> None:
     """Guards rows, slots and logits that are mixed up between sequences of a batch."""
     pair = make(name, "plain")
     prompts = [
@@ -190,7 +191,7 @@ def test_eight_at_a_time_are_what_one_at_a_time_are(name: str, make: PairMaker, 
         for i, word in enumerate([" the", " wait", " so", " half", " now", " add", " total", " ten", " in"])
     ]
     alone = ask(pair, prompts, settings(max_tokens=50))
-    batched = ask(pair, prompts, settings(max_tokens=50), n_slots=8)
+    batched = ask(pair, prompts, settings(max_tokens=50), n_slots=8, lanes=lanes)
     assert len({tuple(ids(result)) for result in alone}) > 5
     for one, other in zip(alone, batched, strict=True):
         wanted = [(*line_of(token), token.hit) for token in one.tokens]
