@@ -78,7 +78,7 @@ class Scheduler:
         self._free = list(range(self._n_slots))[::-1]
         self._waiting: deque[Waiting] = deque()
         self._jobs: list[Job] = []
-        self._untold: list[Sequence] = []
+        self._untold: dict[Sequence, None] = {}  # whom something happened to, in order
         self._prefixes = {role: ids for role, ids in (prefixes or {}).items() if ids and models[role].has_spare}
         self._n_turns = 0
         self._role: Role | None = None  # whose turn was last
@@ -140,7 +140,7 @@ class Scheduler:
 
         After an exception the scheduler goes on with the next step, which also tells what happened before it.
         """
-        until = time.perf_counter() + self._stretch
+        until = time.perf_counter() + self._stretch if self._stretch else 0.0
         try:
             going_on = True
             while going_on:
@@ -150,12 +150,12 @@ class Scheduler:
                 if role is None:
                     break
                 self._take_turn(role, jobs)
-                if self._stretch and len(self._jobs) == 1 and not self._waiting:
+                if until and len(self._jobs) == 1 and not self._waiting and not self._has_ended():
                     self._write_on(jobs[0], role, until)
-                going_on = time.perf_counter() < until and not any(job.sequence.finish_reason for job in self._jobs)
+                going_on = time.perf_counter() < until and not self._has_ended()
         finally:
             self._retire_finished()
-        untold, self._untold = self._untold, []
+        untold, self._untold = self._untold, {}
         return self._events(untold)
 
     def _write_on(self, job: Job, role: Role, until: float) -> None:
@@ -205,6 +205,10 @@ class Scheduler:
         request = job.request
         return isinstance(request, Write) and request.role is role and job.sequence.finish_reason is None
 
+    def _has_ended(self) -> bool:
+        """Whether a sequence ended that nobody was told of: its room may be for another, at once."""
+        return any(sequence.finish_reason is not None for sequence in self._untold)
+
     def _retire_finished(self) -> None:
         for job in tuple(self._jobs):
             if job.sequence.finish_reason is not None:
@@ -218,7 +222,7 @@ class Scheduler:
             problem = self._unservable(sequence)
             if problem:
                 sequence.finish(FinishReason.ERROR, problem)
-                self._untold.append(sequence)
+                self._untold[sequence] = None
                 continue
             slot = self._free.pop()
             self._jobs.append(begin(sequence, slot, served=self._n_turns))
@@ -253,7 +257,7 @@ class Scheduler:
         longest: Job | None = None
         for job in self._jobs:
             if job.request is OPEN_SENTENCE:
-                self._untold.append(job.sequence)
+                self._untold[job.sequence] = None
                 if all(len(view.ids) > self._models[role].n_ctx for role, view in job.sequence.views.items()):
                     job.sequence.finish(FinishReason.CONTEXT)  # cues go on without anyone who would notice
                     continue
@@ -286,7 +290,7 @@ class Scheduler:
         rows: list[Row] = []
         jobs.sort(key=lambda job: job.slot)  # slots side by side can share a graph
         for job in jobs:
-            self._untold.append(job.sequence)
+            self._untold[job.sequence] = None
             job.served = self._n_turns
             if role in self._prefixes:
                 self._copy_prefix(job, role)
@@ -416,7 +420,7 @@ class Scheduler:
     @staticmethod
     def _events(touched: Iterable[Sequence]) -> list[Event]:
         events = []
-        for sequence in dict.fromkeys(touched):
+        for sequence in touched:
             tokens = sequence.take_ready()
             if tokens or sequence.finished:
                 events.append(Event(sequence, tokens, sequence.finished))

@@ -162,8 +162,15 @@ def test_batches_are_the_same_however_long_a_step_is(n_slots: int, stretch: floa
     found = []
     for length in (0.0, stretch):
         pair = FakePair(n_slots=n_slots, truncation="remove")
-        sequences = [new_sequence(i, seed=i, **settings) for i, settings in enumerate(SETTINGS)]
-        run_all(pair.scheduler(stretch=length), sequences)
+        sequences = [new_sequence(i, seed=i, **settings) for i, settings in enumerate(SETTINGS * 2)]
+        for i in (1, 7, 8):
+            sequences[i] = new_sequence(i, prompt=[])  # it fails before it has a slot
+        scheduler, waiting = pair.scheduler(stretch=length), sequences[::-1]
+        while waiting or not scheduler.idle:  # as the engine does: the next comes when one has ended
+            while waiting and scheduler.has_room:
+                scheduler.add(waiting.pop())
+            while not any(event.finished for event in scheduler.step()):
+                pass
         batches = {role: model.records for role, model in pair.models.items()}
         found.append((batches, [everything(sequence) for sequence in sequences]))
     assert found[0] == found[1]
