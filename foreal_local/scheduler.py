@@ -55,8 +55,8 @@ class Scheduler:
     `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn. `prefixes`:
     ids that many of each role's prompts begin with; they are evaluated once and copied into the slots. `marks`:
     keep what it takes to come back to the last sentence ends, for callers that take text back. `keep`: slots
-    stay filled when their sequence ends, for a caller that goes on from there. `stretch`: a sequence that is alone
-    may go on for that many seconds within a step, while its role does.
+    stay filled when their sequence ends, for a caller that goes on from there. `stretch`: how many seconds a step
+    goes on, at least one turn; the turns are the same ones.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Scheduler:
             self._models[role].release(self._n_slots)
 
     def step(self) -> list[Event]:
-        """Give one role its turn; the events of all sequences that something happened to.
+        """Give a role its turn, and others for `stretch` seconds or until a sequence ends; the events of all that.
 
         After an exception the scheduler goes on with the next step, which also tells what happened before it.
         """

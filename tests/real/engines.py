@@ -26,6 +26,8 @@ LEADER, DRAFT = Role.LEADER, Role.DRAFT
 RAW = Prompting(raw=True)
 GPU = llama.supports_gpu_offload()
 """Whether the models run there: rows of other lengths go through kernels with other roundings."""
+if GPU:
+    replay.TIE = 1e-2
 PAIRS = ("llama", "moe", "gemma3", "lfm2", "mamba", "lfm2+llama", "llama+mamba")
 """Every kind of memory, and pairs whose caches differ in kind."""
 
