@@ -364,7 +364,8 @@ class Context:
         batch.clear()
         batch.add(slot, [token], first, 0)
         tokens, positions, native = batch.tokens, batch.positions, batch.native
-        decode, clock, address_of, views = llama_cpp.llama_decode, time.perf_counter, _logits_address, self._views
+        decode, clock = llama_cpp.llama_decode, time.perf_counter
+        logits: Logits | None = None  # they stay where they are: only a batch with more outputs makes them move
         next_token: int | None = token
         until = clock() + seconds
         try:
@@ -379,8 +380,9 @@ class Context:
                     self._fail(code, [slot])
                     return
                 cached[slot] = position = first + n_calls
-                logits = views.get(address_of(context, 0))
-                next_token = take(self._logits(0) if logits is None else logits)
+                if logits is None:
+                    logits = self._logits(0)
+                next_token = take(logits)
                 if next_token is None or now > until:
                     return
                 tokens[0], positions[0] = next_token, position

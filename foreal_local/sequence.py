@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -110,9 +111,7 @@ class Sequence:
         self.settings = settings
         self.views = {role: View(list(ids), len(ids)) for role, ids in prompt.items()}
         self.tokens: list[Token] = []
-        gate_seed, token_seed = np.random.SeedSequence([settings.seed, index]).spawn(2)
-        self.gate_rng = np.random.default_rng(gate_seed)
-        self.token_rng = np.random.default_rng(token_seed)
+        self._entropy = [settings.seed, index]
         self.n_sentences = 0
         self.n_led = 0
         self.n_handoffs = 0
@@ -131,6 +130,16 @@ class Sequence:
         self._half = False  # whether the decoder holds half a character
         self.opening = False
         self._hold = max((len(stop) for stop in settings.stop), default=0)
+
+    @cached_property
+    def gate_rng(self) -> np.random.Generator:
+        """Draws the gates. Made when it is first asked for, as the other: greedy decoding needs none."""
+        return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=(0,)))
+
+    @cached_property
+    def token_rng(self) -> np.random.Generator:
+        """Draws the tokens."""
+        return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=(1,)))
 
     @property
     def text(self) -> str:

@@ -167,8 +167,11 @@ def may_look_ahead(job: Job) -> bool:
 
 def chooser(sequence: Sequence) -> Callable[[Logits], int] | None:
     """How a token is chosen from logits, where it is not their top-1 and hangs on no token before it."""
-    settings, rng = sequence.settings.sampling, sequence.token_rng
-    return None if settings.greedy else lambda logits: choose(logits, settings, [], rng)
+    settings = sequence.settings.sampling
+    if settings.greedy:
+        return None
+    rng = sequence.token_rng
+    return lambda logits: choose(logits, settings, [], rng)
 
 
 def _chosen(sequence: Sequence, fresh: Fresh) -> Choice:
