@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,11 +21,11 @@ FINISHED_BY_ITSELF = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.CONTE
 class Driver:
     """Does something random to a scheduler at every step. Owns the sequences and what was shown of them."""
 
-    def __init__(self, seed: int, truncation: str) -> None:
+    def __init__(self, seed: int, truncation: str, stretch: float) -> None:
         self.rng = random.Random(seed)
         self.n_ctx = 90
         self.pair = FakePair(n_slots=5, n_batch=11, n_ctx=self.n_ctx, truncation=truncation)
-        self.scheduler: Scheduler = self.pair.scheduler(skip_limit=3)
+        self.scheduler: Scheduler = self.pair.scheduler(skip_limit=3, stretch=stretch)
         self.sequences: dict[str, tuple[Sequence, dict[str, Any]]] = {}
         self.shown: dict[str, str] = {}
         self.finished: list[str] = []
@@ -38,7 +39,8 @@ class Driver:
 
     def step(self) -> None:
         self.doomed = {self.rng.randrange(5)} if self.rng.random() < 0.02 else set()
-        if self.scheduler.n_open < 9 and self.rng.random() < 0.3:
+        most = self.rng.choice([1, 9])  # often one that is alone
+        if self.scheduler.n_open < most and self.rng.random() < 0.3:
             self.add()
         if self.sequences and self.rng.random() < 0.02:
             self.scheduler.cancel(self.rng.choice(list(self.sequences.values()))[0])
@@ -88,14 +90,20 @@ class Driver:
         assert self.pair.n_held == 0
 
 
+@pytest.fixture(autouse=True)
+def _clock_of_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foreal_local.scheduler.time", SimpleNamespace(perf_counter=lambda: FakeModel.clock))
+
+
+@pytest.mark.parametrize("stretch", [0.0, 4.0])
 @pytest.mark.parametrize("truncation", ["remove", "clear"])
-def test_ten_thousand_random_steps(truncation: str) -> None:
+def test_ten_thousand_random_steps(truncation: str, stretch: float) -> None:
     """Guards everything at once: slots, caches and counters after each step, and untouched responses.
 
     What came to its own end in all this trouble must be what it is alone: a lost cache costs time only.
     """
-    driver = Driver(seed=1, truncation=truncation)
-    for _ in range(5_000):
+    driver = Driver(seed=1, truncation=truncation, stretch=stretch)
+    for _ in range(5_000 if stretch == 0 else 2_500):
         driver.step()
     driver.finish()
     assert driver.n_raised > 30
@@ -113,19 +121,21 @@ def test_ten_thousand_random_steps(truncation: str) -> None:
             assert outcome(sequence) == outcome(alone)
 
 
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("stretch", [0.0, 7.0])
 @pytest.mark.parametrize("truncation", ["remove", "clear"])
 @pytest.mark.parametrize("hits_from", ["lead", "sentence"])
-def test_an_interrupt_at_any_call_costs_time_only(truncation: str, hits_from: str) -> None:
+def test_an_interrupt_at_any_call_costs_time_only(truncation: str, hits_from: str, stretch: float, n: int) -> None:
     """Guards judgements and positions left from an evaluation that was broken off half-way."""
     settings: dict[str, Any] = {"n": 2, "k": 3, "p": 0.9, "hits_from": hits_from, "max_tokens": 40}
-    expected = [new_sequence(i, **settings) for i in range(2)]
+    expected = [new_sequence(i, **settings) for i in range(n)]
     run_all(FakePair(truncation="remove").scheduler(), expected)
     for call in range(1, 60, 2):
         for role in Role:
             pair = FakePair(n_slots=2, n_batch=3, truncation=truncation)
             pair.models[role].raise_at[call] = KeyboardInterrupt()
-            scheduler = pair.scheduler()
-            sequences = [new_sequence(i, **settings) for i in range(2)]
+            scheduler = pair.scheduler(stretch=stretch)
+            sequences = [new_sequence(i, **settings) for i in range(n)]
             for sequence in sequences:
                 scheduler.add(sequence)
             while not scheduler.idle:
