@@ -120,6 +120,8 @@ class Generation:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _require(self.mode in list(Mode), "mode", self.mode, f"one of {MODES}")
+        object.__setattr__(self, "mode", Mode(self.mode))  # a text is as good
         _require(self.seed is None or self.seed >= 0, "seed", self.seed, "0 or more")
         _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "1 or more")
         _require(all(self.stop), "stop", self.stop, "texts of at least one character")

@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Protocol
 
@@ -26,56 +26,90 @@ class Interruptible(Protocol):
     def set(self) -> None: ...
 
 
+class _Watch:
+    """The process's one watch, there while any work runs: a thread, the wakeup descriptor, a handler for SIGINT.
+
+    Several works may run at a time in the main thread (generators that are advanced in turn), and end in any order.
+    """
+
+    def __init__(self) -> None:
+        self.works: list[Interruptible] = []
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self._previous = -1
+        self._raised = False
+        self._thread = threading.Thread(target=self._wait, name="interrupts", daemon=True)
+        self._handler = signal.getsignal(signal.SIGINT)
+        self._own = self._handler is signal.default_int_handler  # a program's own handler stays
+
+    def start(self) -> None:
+        self._previous = signal.set_wakeup_fd(self._ours.fileno(), warn_on_full_buffer=False)
+        self._thread.start()
+        if self._own:
+            signal.signal(signal.SIGINT, self._handle)
+
+    def end(self, work: Interruptible) -> bool:
+        """The work is done; whether it was the last, and the watch is over."""
+        if len(self.works) > 1:
+            self.works.remove(work)
+            return False
+        self._raised = True  # what follows must not be interrupted
+        try:
+            signal.set_wakeup_fd(self._previous)
+        except (OSError, ValueError):  # whose it was has closed it meanwhile
+            signal.set_wakeup_fd(-1)
+        self._ours.close()
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
+        self._theirs.close()
+        if self._own:
+            signal.signal(signal.SIGINT, self._handler)
+        return True
+
+    def _stop_all(self) -> None:
+        for work in tuple(self.works):
+            work.set()
+
+    def _wait(self) -> None:
+        while True:
+            data = self._theirs.recv(64)
+            if not data:
+                return
+            if _ENDING & set(data):  # those with a handler in Python: the others end the process by themselves
+                self._stop_all()
+            if self._previous >= 0:  # somebody else was watching: pass it on
+                with suppress(OSError), socket.socket(fileno=socket.dup(self._previous)) as other:
+                    other.send(data)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._stop_all()
+        if self._raised:  # a second one must not stop what is done after the first
+            return
+        self._raised = True
+        if not any(work.busy for work in self.works):
+            signal.default_int_handler(number, frame)
+
+
+_watch: _Watch | None = None
+
+
 @contextmanager
 def watching_interrupts(work: Interruptible) -> Iterator[None]:
     """Call work.set() from a thread as soon as SIGINT arrives (or SIGTERM or SIGHUP, where the program handles them).
 
     Does nothing outside the main thread.
     """
+    global _watch
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    previous = -1
-
-    def watch() -> None:
-        while True:
-            data = theirs.recv(64)
-            if not data:
-                return
-            if _ENDING & set(data):  # those with a handler in Python: the others end the process by themselves
-                work.set()
-            if previous >= 0:  # somebody else was watching: pass it on
-                with socket.socket(fileno=socket.dup(previous)) as other:
-                    other.send(data)
-
-    raised = False
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal raised
-        work.set()
-        if raised:  # a second one must not stop what is done after the first
-            return
-        raised = True
-        if not work.busy:
-            signal.default_int_handler(number, frame)
-
-    thread = threading.Thread(target=watch, name="interrupts", daemon=True)
-    handler = signal.getsignal(signal.SIGINT)
-    own = handler is signal.default_int_handler  # a program's own handler stays
+    first = _watch is None
+    watch = _watch = _watch or _Watch()
+    watch.works.append(work)
     try:
-        previous = signal.set_wakeup_fd(ours.fileno(), warn_on_full_buffer=False)
-        thread.start()
-        if own:
-            signal.signal(signal.SIGINT, handle)
+        if first:
+            watch.start()
         yield
     finally:
-        raised = True  # what follows must not be interrupted
-        signal.set_wakeup_fd(previous)
-        ours.close()
-        if thread.ident is not None:
-            thread.join(1.0)
-        theirs.close()
-        if own:
-            signal.signal(signal.SIGINT, handler)
+        if watch.end(work):
+            _watch = None

@@ -56,6 +56,7 @@ def test_the_defaults_are_the_papers() -> None:
         (Sampling, {"repeat_penalty": math.inf}, "repeat_penalty"),
         (Sampling, {"repeat_last_n": -1}, "repeat_last_n"),
         (Generation, {"seed": -1}, "seed"),
+        (Generation, {"mode": "both"}, "mode"),
         (Generation, {"max_tokens": 0}, "max_tokens"),
         (Generation, {"stop": ("a", "")}, "stop"),
         (Prompting, {"raw": True, "system": "Be brief."}, "system"),
@@ -106,6 +107,11 @@ def test_settings_cannot_be_changed_later() -> None:
 def test_greedy_is_temperature_zero() -> None:
     assert Sampling(0.0).greedy
     assert not Sampling(0.01).greedy
+
+
+def test_a_mode_may_be_given_by_its_name() -> None:
+    """Guards a text that is taken and then fails inside a run."""
+    assert all(Generation(mode=str(mode)).mode is mode for mode in Mode)  # type: ignore[arg-type]
 
 
 def test_modes_read_as_on_the_command_line() -> None:

@@ -90,22 +90,13 @@ def sentences(result: Result) -> list[list[Any]]:
 
 
 def replayed(results: Iterable[Result], pair: Pair, folder: Path) -> replay.Report:
-    """The replay's report on greedy results that share one setting, from their trace.
-
-    A response of one role has no prompt for the other, which the replay asks all the same: the first one's.
-    """
+    """The replay's report on greedy results that share one setting, from their trace."""
     results = list(results)
     lines = [trace_header(results[0].sequence.settings, "", ""), *map(trace_lines, results)]
     records = [json.loads(line) for line in "".join(lines).splitlines()]
-    for record in records:
-        if record["type"] == "prompt":
-            known = record["leader_tokens"] or record["draft_tokens"]
-            record |= {f"{role}_tokens": record[f"{role}_tokens"] or known for role in Role}
     path = folder / "replayed.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    leader, draft = pair.leader.path, pair.draft.path
-    alone = {Mode.LEADER: (leader, leader), Mode.DRAFT: (draft, draft)}  # the other may not even know the ids
-    return replay.examine(path, *alone.get(results[0].sequence.settings.mode, (leader, draft)))
+    return replay.examine(path, pair.leader.path, pair.draft.path)
 
 
 def assert_same_up_to_near_ties(got: Sequence[Any], wanted: Sequence[Any], result: Result, pair: Pair, folder: Path):

@@ -277,7 +277,8 @@ class Judge:
             self.object_to(sentence[0], f"led is {led} although p is {p}")
         if mode == "cue":
             n_given = sum(1 for _ in itertools.takewhile(lambda author: author is None, authors))
-            if bool(n_given) != led:
+            before = "".join(step.line["piece"] for step in self.steps[: self.steps.index(sentence[0])])
+            if bool(n_given) != (led and "</think>" not in before):  # the answer is not to be thought about again
                 self.object_to(sentence[0], f"led is {led}, and the sentence begins with {n_given} given tokens")
             self.expect_author(sentence[n_given:], "draft")
             return
@@ -336,7 +337,10 @@ def judge_answer(
     header: Line, answer: Answer, models: dict[str, Model], tie: float, stop: Sequence[str], report: Report
 ) -> None:
     response = [line["token"] for line in answer.tokens]
-    leader, draft = (opinions(model, answer.prompt[f"{role}_tokens"], response, tie) for role, model in models.items())
+    prompts = {role: answer.prompt[f"{role}_tokens"] for role in models}
+    said = {role: opinions(models[role], prompt, response, tie) for role, prompt in prompts.items() if prompt}
+    known = next(iter(said.values()), [])  # a role that took no part has no prompt, and nothing is asked of it
+    leader, draft = (said.get(role, known) for role in models)
     steps = [Step(*step) for step in zip(answer.tokens, leader, draft, strict=True)]
     Judge(header, answer, steps, report).check(models, stop)
     report.n_answers += 1

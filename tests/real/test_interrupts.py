@@ -164,6 +164,34 @@ def test_watching_passes_signals_on_and_leaves_nothing_behind(make: PairMaker) -
     assert threading.active_count() == n_threads
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+@pytest.mark.parametrize("first_ends", [0, 1])
+def test_runs_of_two_engines_may_overlap(first_ends: int, make: PairMaker) -> None:
+    """Guards a watch that is restored in the wrong order: errors at a run's end, and Ctrl-C that the other does not
+    see any more."""
+    pair, n_threads = make("llama"), threading.active_count()
+    before = signal.set_wakeup_fd(-1)
+    with open_engine(pair) as one, open_engine(pair) as other:
+        engines = [one, other]
+        runs = [engine.stream(" wait", settings(max_tokens=200), RAW) for engine in engines]
+        for run in runs:
+            next(run)
+        list(runs[first_ends])
+        left, engine = runs[1 - first_ends], engines[1 - first_ends]
+
+        def press() -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            list(left)
+
+        with pytest.raises(KeyboardInterrupt):
+            press()
+        left.close()  # type: ignore[attr-defined]
+        assert len(engine.generate([" wait"], settings(max_tokens=3), RAW)[0].tokens) == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.set_wakeup_fd(before) == -1
+    assert threading.active_count() == n_threads
+
+
 def test_a_run_outside_the_main_thread_works(make: PairMaker) -> None:
     """Guards signal handling where Python allows none."""
     found: list[int] = []

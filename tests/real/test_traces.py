@@ -12,10 +12,12 @@ from click.testing import CliRunner
 
 from foreal_local.cli.analyze_sources import read_trace
 from foreal_local.cli.gen import main
+from foreal_local.config import Mode
 from foreal_local.errors import UsageError
+from foreal_local.hub import bundled_dir
 
 from . import replay
-from .engines import GPU, PairMaker, read_lines
+from .engines import GPU, PairMaker, open_engine, pair_of, read_lines, replayed, settings
 
 METHODS = ((0, 1.0, 0), (0, 0.5, 1), (1, 1.0, 1), (2, 0.6, 2), (4, 0.8, 3), (3, 1.0, 5), (0, 0.0, 0), (15, 0.6, 5))
 PROMPTS = (" the number is", " wait", " so half of ten, we check the total", " now add")
@@ -105,11 +107,7 @@ def baseline(mode: str, pair: Any, folder: Path) -> tuple[list[dict[str, Any]], 
     return read_lines(trace), sorted(read_lines(out), key=lambda record: record["index"]), trace
 
 
-def with_both_prompts(lines: list[dict[str, Any]], path: Path) -> Path:
-    """The trace for the replay, which asks the leader too: raw prompts are the same for both."""
-    for line in lines:
-        if line["type"] == "prompt":
-            line |= {f"{role}_tokens": line["draft_tokens"] for role in ("leader", "draft")}
+def written_again(lines: list[dict[str, Any]], path: Path) -> Path:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
 
@@ -117,8 +115,8 @@ def with_both_prompts(lines: list[dict[str, Any]], path: Path) -> Path:
 def test_a_cue_is_traced_as_nobodys(make: PairMaker, tmp_path: Path) -> None:
     """Guards given tokens that are traced, counted or replayed as the draft's, and a leader who works for nothing."""
     pair = make("llama", "plain")
-    lines, records, _ = baseline("cue", pair, tmp_path)
-    report = replay.examine(with_both_prompts(lines, tmp_path / "both.jsonl"), pair.leader.path, pair.draft.path)
+    lines, records, trace = baseline("cue", pair, tmp_path)
+    report = replay.examine(trace, pair.leader.path, pair.draft.path)
     assert (report.violations, report.n_answers) == ([], len(PROMPTS))
     n_cues = 0
     for record in records:
@@ -141,8 +139,21 @@ def test_a_cue_is_traced_as_nobodys(make: PairMaker, tmp_path: Path) -> None:
     for line in lines:
         if line.get("author", "") is None:
             line["author"] = "draft"
-    report = replay.examine(with_both_prompts(lines, tmp_path / "both.jsonl"), pair.leader.path, pair.draft.path)
+    report = replay.examine(written_again(lines, tmp_path / "changed.jsonl"), pair.leader.path, pair.draft.path)
     assert any("begins with 0 given" in violation for violation in report.violations)
+
+
+@pytest.mark.parametrize("mode", [Mode.LEADER, Mode.DRAFT, Mode.CUE])
+def test_the_bundled_pairs_baselines_replay(mode: Mode, tmp_path: Path) -> None:
+    """Guards a cue in the answer after the reasoning, and a replay that asks a role that took no part."""
+    pair = pair_of(*(bundled_dir() / f"tiny-{role}.gguf" for role in ("leader", "draft")))
+    lines = (bundled_dir() / "heldout.jsonl").read_text(encoding="utf-8").splitlines()[:6]
+    with open_engine(pair, ctx_size=1024) as engine:
+        prompts = [json.loads(line)["prompt"] for line in lines]
+        results = engine.generate(prompts, settings(mode, seed=4, max_tokens=None, p=0.6))
+    report = replayed(results, pair, tmp_path)
+    assert (report.violations, report.n_answers) == ([], 6)
+    assert any("</think>" in result.text for result in results)
 
 
 def test_the_trace_of_a_cue_run_is_refused_for_what_it_lacks(make: PairMaker, tmp_path: Path) -> None:
