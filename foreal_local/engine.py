@@ -89,6 +89,8 @@ class Engine(LoadedPair):
     ) -> Generator[Written | Result, None, None]:
         """Answer all prompts, n_slots at a time; tokens as they are written, and each Result when finished.
 
+        Prompts are taken when there is a slot for them; but in lanes (small models, several slots) all are taken first.
+
         `checkpoints`: running sequences are saved there, and go on from what is there; however the run ends,
         nothing is lost. Remove a checkpoint once its result is safe. A prompt that fails gives a Result with
         finish_reason "error". Closing the iterator (or Ctrl-C, a KeyboardInterrupt, in it) cancels what runs and

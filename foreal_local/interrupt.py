@@ -113,3 +113,19 @@ def watching_interrupts(work: Interruptible) -> Iterator[None]:
     finally:
         if watch.end(work):
             _watch = None
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """SIGTERM, where it would end the process, ends work as Ctrl-C does, so that what there is of it can be saved.
+
+    Does nothing outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

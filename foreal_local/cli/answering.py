@@ -17,6 +17,7 @@ from ..config import Generation
 from ..engine import Engine
 from ..errors import UsageError
 from ..gguf_file import fingerprint
+from ..interrupt import sigterm_as_ctrl_c
 from ..loaded import ctx_size_of
 from ..results import Prompt, Result, Written, roles_of, settings_hash, with_seed
 from ..sequence import FinishReason, Role
@@ -85,6 +86,7 @@ class Run:
     def execute(self) -> int:
         interrupted = False
         with contextlib.ExitStack() as stack:
+            stack.enter_context(sigterm_as_ctrl_c())
             self._lock(stack)
             plan = self._settle()
             done = plan.done if plan else set()
