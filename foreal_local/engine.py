@@ -68,6 +68,7 @@ class Engine(LoadedPair):
         self.cost = {role: Cost() for role in Role}
         self._counting = threading.Lock()
         self._answering = False
+        self._n_busy = 0  # lanes
         self._runs: WeakSet[Generator[Written | Result, None, None]] = WeakSet()
 
     @classmethod
@@ -107,7 +108,7 @@ class Engine(LoadedPair):
         if self._answering:
             raise UsageError("this engine is answering already: finish or close that iterator first")
         self._answering = True
-        n_lanes = len(self._lanes)
+        n_lanes = self._n_busy = len(self._lanes)
         try:
             with watching_interrupts(self.abort):
                 if n_lanes == 1:
@@ -134,7 +135,7 @@ class Engine(LoadedPair):
         stretch = 0.0 if job.checkpoints else _STRETCH  # they are due after a number of tokens
         scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes, stretch=stretch)
         running: dict[int, _Running] = {}  # by the sequence's identity: prompts may share an index
-        checkpoints = job.checkpoints
+        checkpoints, n_busy = job.checkpoints, 0
         try:
             while True:
                 yield from self._admit(scheduler, source, job, running)
@@ -142,6 +143,10 @@ class Engine(LoadedPair):
                     return
                 n_finished = 0
                 while not n_finished:
+                    if n_busy != self._n_busy:  # a lane that is done leaves its threads to the others
+                        n_busy = self._n_busy
+                        for context in lane.values():
+                            context.use_threads(max(1, self.threads // n_busy))
                     for sequence, tokens, finished in self.uninterrupted(scheduler.step):
                         one = running[id(sequence)]
                         asked = one.asked
@@ -162,6 +167,7 @@ class Engine(LoadedPair):
         finally:
             scheduler.close()
             with self._counting:
+                self._n_busy -= 1
                 for role, cost in scheduler.cost.items():
                     self.cost[role].add(cost)
 

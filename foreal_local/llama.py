@@ -312,6 +312,7 @@ class Context:
         head_size, gpu = weights.shape.width // max(1, n_heads), supports_gpu_offload()
         self._gpu = gpu
         plan = plan_attention(settings, gpu, n_heads, n_ctx if apart else n_cells)
+        self._splits_nothing = plan.flash_attention == "off"
         params.flash_attn_type, params.n_ubatch = (
             _FLASH_ATTENTION[plan.flash_attention],
             max(plan.n_ubatch, n_sequences),
@@ -344,6 +345,12 @@ class Context:
 
     def cached(self, slot: int) -> int:
         return self._cached[slot]
+
+    def use_threads(self, n: int) -> None:
+        """Evaluate with n threads from now on, where the logits stay the same to the bit: without flash attention,
+        which splits a long context between the threads."""
+        if self._splits_nothing:
+            llama_cpp.llama_set_n_threads(self._context, n, n)
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
         for pieces in self._chunks(rows):

@@ -259,6 +259,25 @@ def test_the_spare_slot_gives_way(make: PairMaker) -> None:
         assert [context.cached(slot) for slot in range(3)] == [250, 251, 0]
 
 
+# ---------------------------------------------------------------- threads
+@pytest.mark.skipif(GPU, reason="it has threads of its own")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_number_of_threads_changes_no_bit(kind: str, lanes: int, make: PairMaker) -> None:
+    """Guards results that hang on the moment when another lane was done and left its threads."""
+    found = []
+    for n_threads in (1, 2, 3):
+        with open_engine(make(kind), n_slots=3 * lanes, lanes=lanes) as engine:
+            context = leader_of(engine)
+            logits = [logits_after(context, slot, some_tokens(30 + slot)) for slot in range(3)]
+            context.use_threads(n_threads)
+            for n in (1, 1, 5, 17, 1):
+                rows = [Row(slot, some_tokens(n + slot % 2), 1) for slot in range(3)]
+                logits += [output.logits.copy()[None] for output in context.evaluate(rows) if output.logits is not None]
+            found.append(np.concatenate(logits))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
 # ---------------------------------------------------------------- chunks
 @pytest.mark.parametrize("batch_size", [4, 7, 64])
 def test_rows_of_any_length_and_any_number_of_outputs_fit_any_batch(

@@ -12,6 +12,7 @@ import pytest
 from foreal_local.config import Mode
 from foreal_local.engine import Engine
 from foreal_local.errors import UsageError
+from foreal_local.llama import Context
 from foreal_local.results import Prompt, Result
 
 from .engines import GPU, LEADER, RAW, PairMaker, ids, open_engine, settings
@@ -68,6 +69,21 @@ def test_leaving_early_frees_every_lane(make: PairMaker) -> None:
         assert all(context.cached(0) == 0 for lane in engine._lanes for context in lane.values())
         assert [ids(result) for result in engine.generate(PROMPTS, settings(), RAW)] == wanted
     assert not [thread for thread in threading.enumerate() if thread.name == "lane"]
+
+
+@pytest.mark.skipif(GPU, reason="one context feeds a GPU")
+def test_a_lane_that_is_done_leaves_its_threads(make: PairMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards cores that stand idle at the end of a run, and a next run that begins with too many threads."""
+    used: dict[int, list[int]] = {}
+    monkeypatch.setattr(Context, "use_threads", lambda self, n: used.setdefault(id(self), []).append(n))
+    with open_engine(make("llama"), n_slots=2, threads=4, lanes=2, ctx_size=4096) as engine:
+        for _ in range(2):
+            used.clear()
+            prompts = [Prompt(" wait", settings=settings(max_tokens=n)) for n in (2, 3000)]
+            list(engine.run(prompts, settings(), RAW))
+            short, long = (used[id(lane[LEADER])] for lane in engine._lanes)
+            assert short == [2]
+            assert long == [2, 4]
 
 
 @pytest.mark.parametrize("n_slots", [5, 8])
