@@ -83,7 +83,7 @@ def test_a_lane_that_is_done_leaves_its_threads(make: PairMaker, monkeypatch: py
             list(engine.run(prompts, settings(), RAW))
             short, long = (used[id(lane[LEADER])] for lane in engine._lanes)
             assert short == [2]
-            assert long == [2, 4]
+            assert long in ([2, 4], [4])  # the short one may be done before the long one begins
 
 
 @pytest.mark.parametrize("n_slots", [5, 8])
