@@ -158,6 +158,7 @@ class Scheduler:
         untold, self._untold = self._untold, {}
         return self._events(untold)
 
+    # ---------------------------------------------------------------- a step's parts
     def _write_on(self, job: Job, role: Role, until: float) -> None:
         """More tokens of a sequence that is alone, while its role goes on: what a step costs is paid once for them.
 
@@ -194,7 +195,7 @@ class Scheduler:
         finally:
             n_calls, seconds = model.n_calls - n_calls, model.seconds - seconds
             if n_evaluated:
-                self._charge(role, job, n_evaluated, first, True, n_calls, seconds)
+                self._charge(role, job, n_evaluated, first, decode=True, n_calls=n_calls, seconds=seconds)
                 self.cost[role].calls += n_calls
             while ahead and not sequence.finished:
                 resume(job, self._vocabulary)
@@ -214,7 +215,6 @@ class Scheduler:
             if job.sequence.finish_reason is not None:
                 self._retire(job)
 
-    # ---------------------------------------------------------------- a step's parts
     def _admit(self) -> None:
         """Waiting sequences into free slots; those that can never run are finished at once."""
         while self._waiting and self._free:
