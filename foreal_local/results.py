@@ -5,7 +5,6 @@ A Result's `as_dict` is the result line of design.md.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import secrets
@@ -37,23 +36,17 @@ _OF_ONE_MODE = {"cue": Mode.CUE, "proposals": Mode.SPECULATIVE}
 
 def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:
     """What a response follows from but its index: prompt, settings with the seed, models by fingerprint."""
-    parts = [
-        content,
-        _own(settings),
-        asdict(prompting),
-        {str(role): models[role] for role in roles_of(settings.mode)},
-    ]
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-@functools.lru_cache(16)
-def _own(settings: Generation) -> dict[str, Any]:
-    """The settings without those of other modes; not to be changed."""
     own = asdict(settings)
     for name, mode in _OF_ONE_MODE.items():
         if settings.mode is not mode:
             del own["method"][name]
-    return own
+    parts = [
+        content,
+        own,
+        asdict(prompting),
+        {str(role): models[role] for role in roles_of(settings.mode)},
+    ]
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def of_one_mode(settings: Generation) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .rows import before_mark, row_for, take_back_proposals
 from .sampling import top1
 from .sentences import Verdict
 from .sequence import FinishReason, Role, Sequence, Token
-from .serving import Fresh, Job, begin, chooser, may_look_ahead, resume, verify
+from .serving import Fresh, Job, begin, chosen, may_look_ahead, resume, verify
 
 States = dict[Role, Snapshot]
 
@@ -172,13 +172,14 @@ class Scheduler:
         room = model.n_ctx - first if most is None else min(model.n_ctx - first, most - len(sequence.tokens))
         if not self._writes(job, role) or first != len(ids) - 1 or not room:
             return
-        choose, piece, n_evaluated = chooser(sequence), self._vocabulary.piece, 0
+        piece, greedy, n_evaluated = self._vocabulary.piece, sequence.settings.sampling.greedy, 0
 
         def look_ahead(logits: Logits) -> int | None:
             nonlocal n_evaluated
             n_evaluated += 1
-            best = int(logits.argmax())
-            token = choose(logits) if choose else best
+            token = best = int(logits.argmax())
+            if not greedy:
+                token = chosen(sequence, Fresh(role, logits, best))
             ahead.append((token, best))
             return token if piece(role, token) is not None else None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -156,7 +155,7 @@ def _choice(job: Job, role: Role, fresh: Fresh | None) -> Choice | None:
         return kept
     if known is None or known.role is not role or sequence.frontier_top1[role][0] != n_view:
         return None
-    return _chosen(sequence, known)
+    return _choice_of(sequence, known)
 
 
 def may_look_ahead(job: Job) -> bool:
@@ -165,24 +164,17 @@ def may_look_ahead(job: Job) -> bool:
     return only_writer(settings) is not None and not settings.stop and settings.sampling.repeat_penalty == 1.0
 
 
-def chooser(sequence: Sequence) -> Callable[[Logits], int] | None:
-    """How a token is chosen from logits, where it is not their top-1 and hangs on no token before it."""
-    settings = sequence.settings.sampling
-    if settings.greedy:
-        return None
-    rng = sequence.token_rng
-    return lambda logits: choose(logits, settings, [], rng)
-
-
-def _chosen(sequence: Sequence, fresh: Fresh) -> Choice:
+def chosen(sequence: Sequence, fresh: Fresh) -> int:
     """The role's next token by the settings; uses a random number unless they are greedy."""
-    role, logits, top1 = fresh
-    ids, settings = sequence.views[role].ids, sequence.settings.sampling
-    token = top1
-    if not settings.greedy or settings.repeat_penalty != 1.0:
-        recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
-        token = choose(logits, settings, recent, sequence.token_rng)
-    return Choice(role, len(ids), token, top1)
+    settings = sequence.settings.sampling
+    if settings.greedy and settings.repeat_penalty == 1.0:
+        return fresh.top1
+    recent = sequence.views[fresh.role].ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
+    return choose(fresh.logits, settings, recent, sequence.token_rng)
+
+
+def _choice_of(sequence: Sequence, fresh: Fresh) -> Choice:
+    return Choice(fresh.role, len(sequence.views[fresh.role].ids), chosen(sequence, fresh), fresh.top1)
 
 
 def _write(sequence: Sequence, choice: Choice, vocabulary: PairVocabulary) -> Written:
@@ -260,7 +252,7 @@ def verify(job: Job, fresh: Fresh, vocabulary: PairVocabulary) -> None:
     proposed = job.proposed[fresh.role]
     if job.n_accepted == 0:
         sequence.n_proposed += len(proposed)
-    choice = _chosen(sequence, fresh)
+    choice = _choice_of(sequence, fresh)
     written = Written(ends_sentence=True, added=False)
     while not written.added:
         written = _write(sequence, choice, vocabulary)

@@ -9,8 +9,8 @@ import pytest
 from fakes import DRAFT, LEADER, SHAPES, FakePair
 from runs import new_sequence, run_all
 
-from foreal_local.config import Generation, Mode
-from foreal_local.results import Asked, Prompt, Result
+from foreal_local.config import Generation, Mode, Prompting, Sampling
+from foreal_local.results import Asked, Prompt, Result, settings_hash
 from foreal_local.sequence import FinishReason, Sequence
 
 # design.md, "One result, one line"; further keys may stand between them.
@@ -81,3 +81,14 @@ def test_a_sentence_without_a_token_is_none() -> None:
         sequence = new_sequence(6, max_tokens=None)
         run_all(FakePair(n_ctx=n_ctx, truncation="remove").scheduler(), [sequence])
         assert sequence.n_sentences == len({token.sentence for token in sequence.tokens})
+
+
+def test_a_settings_hash_hangs_on_its_settings_alone() -> None:
+    """Guards hashes that another call of the same process changes: a resumed run would not find its records."""
+
+    def hash_of(**values: Any) -> str:
+        return settings_hash("p", Generation(seed=1, **values), Prompting(), {LEADER: "l", DRAFT: "d"})
+
+    whole = hash_of(sampling=Sampling(temp=0))
+    assert hash_of(sampling=Sampling(temp=0.0)) != whole, "as JSON writes them, whichever was asked for first"
+    assert hash_of(stop=["a", "b"]) == hash_of(stop=("a", "b")) != whole

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -90,9 +89,7 @@ class Driver:
         assert self.pair.n_held == 0
 
 
-@pytest.fixture(autouse=True)
-def _clock_of_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foreal_local.scheduler.time", SimpleNamespace(perf_counter=lambda: FakeModel.clock))
+pytestmark = pytest.mark.usefixtures("clock_of_the_fakes")
 
 
 @pytest.mark.parametrize("stretch", [0.0, 4.0])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,10 +18,7 @@ from foreal_local.model import Row
 from foreal_local.saved_sequence import as_dict, from_dict
 from foreal_local.sequence import FinishReason, Sequence
 
-
-@pytest.fixture(autouse=True)
-def _clock_of_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foreal_local.scheduler.time", SimpleNamespace(perf_counter=lambda: FakeModel.clock))
+pytestmark = pytest.mark.usefixtures("clock_of_the_fakes")
 
 
 STRETCHES = [1.0, 2.0, 7.0, 1000.0]
