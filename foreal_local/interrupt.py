@@ -52,6 +52,7 @@ class _Watch:
         """The work is done; whether it was the last, and the watch is over."""
         if len(self.works) > 1:
             self.works.remove(work)
+            self._raised = False  # what was stopped is over: the others can be stopped, too
             return False
         self._raised = True  # what follows must not be interrupted
         try:

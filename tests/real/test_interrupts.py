@@ -192,6 +192,19 @@ def test_runs_of_two_engines_may_overlap(first_ends: int, make: PairMaker) -> No
     assert threading.active_count() == n_threads
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+def test_ctrl_c_is_heard_again_once_the_run_it_stopped_is_closed(make: PairMaker) -> None:
+    """Guards a program that cannot be stopped any more because another run is still open."""
+    with open_engine(make("llama")) as one, open_engine(make("llama")) as other:
+        runs = [engine.stream(" wait", settings(max_tokens=200), RAW) for engine in (one, other)]
+        for run in runs:
+            next(run)
+        for run in runs:
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            run.close()  # type: ignore[attr-defined]
+
+
 def test_a_run_outside_the_main_thread_works(make: PairMaker) -> None:
     """Guards signal handling where Python allows none."""
     found: list[int] = []
