@@ -11,18 +11,18 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
-from . import llama
-from .checkpoints import Checkpoints
 from .config import Generation, Pair, Prompting, Runtime
 from .errors import ForealError, SessionError, UsageError
-from .interrupt import watching_interrupts
-from .lanes import side_by_side
-from .ledger import Cost
-from .loaded import LoadedPair, Progress
-from .model import Model
+from .method.ledger import Cost
+from .method.sequence import FinishReason, Role, Sequence, n_common
 from .results import Asked, Prompt, Result, Written, roles_of, settings_hash, with_seed
-from .scheduler import Scheduler
-from .sequence import FinishReason, Role, Sequence, n_common
+from .runtime import llama
+from .runtime.interrupt import watching_interrupts
+from .runtime.lanes import side_by_side
+from .runtime.loaded import LoadedPair, Progress
+from .runtime.model import Model
+from .runtime.scheduler import Scheduler
+from .storage.checkpoints import Checkpoints
 
 T = TypeVar("T")
 _STRETCH = 0.04  # seconds; nobody sees tokens come more often

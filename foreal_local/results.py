@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .config import Generation, Mode, Prompting
-from .ledger import Cost, Shape
-from .sequence import FinishReason, Role, Sequence, Token
-from .text import Messages, split_reasoning
+from .method.ledger import Cost, Shape
+from .method.reasoning import split_reasoning
+from .method.sequence import FinishReason, Role, Sequence, Token
+from .runtime.text import Messages
 
 
 @dataclass(frozen=True)

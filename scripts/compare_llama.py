@@ -19,10 +19,10 @@ from llama_cpp import Llama
 
 from foreal_local.config import Generation, Mode, ModelSettings, Pair, Prompting, Runtime, Sampling
 from foreal_local.engine import Engine
-from foreal_local.hardware import usable_cores
 from foreal_local.hub import bundled_dir
+from foreal_local.method.sequence import Role
 from foreal_local.results import Prompt
-from foreal_local.sequence import Role
+from foreal_local.runtime.hardware import usable_cores
 
 
 @click.command()

@@ -33,8 +33,8 @@ from typing import Any
 
 import click
 
-from foreal_local import session
 from foreal_local.hub import bundled_dir
+from foreal_local.storage import session
 
 SAME = ("prompt", "text", "finish_reason", "error", "seed", "usage", "sentences")
 GOES_ON = re.compile(r"prompt .+?: goes on after (\d+) token")

@@ -23,10 +23,10 @@ import click
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from foreal_local.config import Generation, Method, ModelSettings, Pair, Prompting, Runtime, Sampling
 from foreal_local.engine import Engine
-from foreal_local.model import Row
-from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import Role, Sequence
-from foreal_local.session import Session, read_session, write_session
+from foreal_local.method.sequence import Role, Sequence
+from foreal_local.runtime.model import Row
+from foreal_local.runtime.scheduler import Scheduler
+from foreal_local.storage.session import Session, read_session, write_session
 from tests.real import tiny_gguf
 
 KINDS: dict[str, tuple[Callable[..., Path], dict[str, Any]]] = {

@@ -15,7 +15,7 @@ from real.tiny_gguf import CHATML
 @pytest.fixture
 def clock_of_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler's time is what the fakes' calls have taken, so that a step's length is known."""
-    monkeypatch.setattr("foreal_local.scheduler.time", SimpleNamespace(perf_counter=lambda: FakeModel.clock))
+    monkeypatch.setattr("foreal_local.runtime.scheduler.time", SimpleNamespace(perf_counter=lambda: FakeModel.clock))
 
 
 @pytest.fixture(scope="session")

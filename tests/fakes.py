@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from foreal_local.errors import SequenceError
-from foreal_local.ledger import Shape
-from foreal_local.model import Logits, Output, Row, Snapshot
-from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import Role
+from foreal_local.method.ledger import Shape
+from foreal_local.method.sequence import Role
+from foreal_local.method.vocabulary import Logits
+from foreal_local.runtime.model import Output, Row, Snapshot
+from foreal_local.runtime.scheduler import Scheduler
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 

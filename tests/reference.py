@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fakes import DRAFT, LEADER, FakePair
 
 from foreal_local.config import Mode, Sampling
-from foreal_local.sentences import SentenceDetector, Verdict
-from foreal_local.sequence import Role, Sequence
+from foreal_local.method.sentences import SentenceDetector, Verdict
+from foreal_local.method.sequence import Role, Sequence
 
 
 def slow_choice(

@@ -9,9 +9,9 @@ import numpy as np
 from fakes import LEADER
 
 from foreal_local.config import Generation, Method, Mode, Sampling
+from foreal_local.method.sequence import Sequence
 from foreal_local.results import roles_of
-from foreal_local.scheduler import Event, Scheduler
-from foreal_local.sequence import Sequence
+from foreal_local.runtime.scheduler import Event, Scheduler
 
 SETTINGS: list[dict[str, Any]] = [
     {"n": 15, "p": 0.6, "k": 5, "temp": 0.6},

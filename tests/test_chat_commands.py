@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from foreal_local.cli.chat_commands import (
+from foreal_local.chat.commands import (
     COMMANDS,
     NAMES,
     SETTINGS,
@@ -19,7 +19,7 @@ from foreal_local.cli.chat_commands import (
     parse,
     thinking_of,
 )
-from foreal_local.cli.chat_loop import Chat
+from foreal_local.chat.loop import Chat
 from foreal_local.config import Generation, Method, Mode, Sampling
 from foreal_local.errors import UsageError
 

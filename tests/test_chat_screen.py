@@ -17,14 +17,14 @@ from fakes import SHAPES, FakePair
 from runs import new_sequence, run_all
 from wcwidth import wcswidth
 
-from foreal_local.cli.chat_loop import Chat
-from foreal_local.cli.chat_past import show_loaded
-from foreal_local.cli.chat_screen import Screen, figures, gauge, totals
+from foreal_local.chat.conversation import Message
+from foreal_local.chat.loop import Chat
+from foreal_local.chat.past import show_loaded
+from foreal_local.chat.screen import Screen, figures, gauge, totals
 from foreal_local.config import Generation
-from foreal_local.conversation import Message
-from foreal_local.ledger import Cost
+from foreal_local.method.ledger import Cost
+from foreal_local.method.sequence import FinishReason, Role, Token
 from foreal_local.results import Asked, Prompt, Result, Written
-from foreal_local.sequence import FinishReason, Role, Token
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 LINES = 400

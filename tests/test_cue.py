@@ -11,8 +11,8 @@ from runs import drawn_gates, new_sequence, outcome, run_all
 from test_turns import flops_of
 
 from foreal_local.config import Mode
+from foreal_local.method.sequence import FinishReason, Sequence, Token
 from foreal_local.results import count_flops
-from foreal_local.sequence import FinishReason, Sequence, Token
 
 
 def cued(index: int = 0, pair: FakePair | None = None, **settings: Any) -> Sequence:

@@ -17,7 +17,7 @@ import pytest
 from hub_server import HubServer
 
 from foreal_local.errors import UsageError
-from foreal_local.evaluation.datasets import HOW_TO_ANSWER, HUB_SETS, Problem, last_boxed, load_problems
+from foreal_local.evaluation.problems.datasets import HOW_TO_ANSWER, HUB_SETS, Problem, last_boxed, load_problems
 
 ROOT = Path(__file__).parent.parent
 CLOSED = "http://127.0.0.1:9"  # nothing listens here
@@ -326,7 +326,7 @@ def test_a_set_that_was_taken_away(gone: str, server: HubServer, load: Load) -> 
 
 def test_import_is_light() -> None:
     """Guards `foreal --help` and the bundled set, which must not wait for the hub's library."""
-    code = "import sys; from foreal_local.evaluation.datasets import load_problems; load_problems(limit=1); "
+    code = "import sys; from foreal_local.evaluation.problems.datasets import load_problems; load_problems(limit=1); "
     code += "print('huggingface_hub' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from foreal_local.config import Generation, Method, Mode
-from foreal_local.decode import (
+from foreal_local.method.flows import (
     Flow,
     Judge,
     OpenSentence,
@@ -24,7 +24,7 @@ from foreal_local.decode import (
     foreal,
     speculative,
 )
-from foreal_local.sequence import Role
+from foreal_local.method.sequence import Role
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 Hit = Callable[[int], bool]

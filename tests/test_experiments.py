@@ -9,10 +9,10 @@ import pytest
 from foreal_local.cli.bench import _config_of
 from foreal_local.config import Generation, Method, Mode, Sampling
 from foreal_local.errors import UsageError
-from foreal_local.evaluation.datasets import Problem
 from foreal_local.evaluation.experiments import parts_of, prompts_for, settings_for
-from foreal_local.evaluation.grading import Verdict
 from foreal_local.evaluation.measures import Response, can_be_measured, measure, recommend
+from foreal_local.evaluation.problems.datasets import Problem
+from foreal_local.evaluation.problems.grading import Verdict
 
 BASE = Generation(method=Method(n=9, p=0.5, k=3), sampling=Sampling(temp=0), seed=7)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foreal_local.config import Generation, Method, Mode
-from foreal_local.gate import Gate, gate_for
+from foreal_local.method.gates import Gate, gate_for
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from foreal_local.errors import ModelFileError
-from foreal_local.gguf_file import read_header, read_shape, split_parts
-from foreal_local.ledger import Shape
+from foreal_local.method.ledger import Shape
+from foreal_local.runtime.gguf_file import read_header, read_shape, split_parts
 
 U8, I32, U32, F32, BOOL, STRING, ARRAY, U64, F64 = 0, 5, 4, 6, 7, 8, 9, 10, 12
 CODES = {U8: "B", I32: "i", U32: "I", F32: "f", BOOL: "?", U64: "Q", F64: "d"}

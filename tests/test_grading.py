@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from foreal_local.errors import UsageError
-from foreal_local.evaluation import grading
-from foreal_local.evaluation.datasets import Problem
-from foreal_local.evaluation.grading import Grade, Verdict, check_installed, grade, same_answer
-from foreal_local.evaluation.verifier import Verifier
+from foreal_local.evaluation.problems import grading
+from foreal_local.evaluation.problems.datasets import Problem
+from foreal_local.evaluation.problems.grading import Grade, Verdict, check_installed, grade, same_answer
+from foreal_local.evaluation.problems.verifier import Verifier
 
 ROOT = Path(__file__).parent.parent
 
@@ -465,7 +465,7 @@ def test_with_math_verify_the_check_is_silent() -> None:
 def test_import_is_light() -> None:
     """Guards `foreal --help` and the bundled set: sympy takes a second, and half of it again in memory."""
     code = (
-        "import sys; from foreal_local.evaluation.grading import grade, Problem; "
+        "import sys; from foreal_local.evaluation.problems.grading import grade, Problem; "
         "print(grade('\\\\boxed{12}', Problem('0', '', '12')).verdict, {'sympy', 'math_verify'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

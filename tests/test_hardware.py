@@ -9,7 +9,7 @@ import llama_cpp
 import pytest
 from commands import environment, run
 
-from foreal_local.hardware import amx_crashes, plan_lanes
+from foreal_local.runtime.hardware import amx_crashes, plan_lanes
 
 MODELS = Path(__file__).parent.parent / "models"
 AMX = "CPU : AVX512 = 1 | AMX_INT8 = 1 | OPENMP = 1 | "

@@ -17,15 +17,7 @@ from hub_server import HubServer
 
 from foreal_local import hub
 from foreal_local.errors import DownloadError, ModelFileError, UsageError
-from foreal_local.hub import (
-    HubName,
-    choose_file,
-    find_pair,
-    load_pairs,
-    parse_hub_name,
-    quant_of,
-    resolve_model,
-)
+from foreal_local.hub import HubName, choose_file, find_pair, load_pairs, parse_hub_name, quant_of, resolve_model
 
 ROOT = Path(__file__).parent.parent
 CLOSED = "http://127.0.0.1:9"  # nothing listens here

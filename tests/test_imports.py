@@ -12,20 +12,24 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "foreal_local"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# Each module imports only from lines above its own; within a line, only without a circle.
-LAYERS = (
-    {"errors", "config", "sentences", "ledger"},
-    {"sequence", "sampling", "model", "gate"},
-    {"decode"},
-    {"serving", "rows", "scheduler"},
-    {"gguf_file", "hardware", "interrupt", "lanes"},
-    {"llama", "text", "saved_sequence"},
-    {"results", "hub", "session"},
-    {"checkpoints", "loaded"},
-    {"engine", "loops"},
-    {"conversation"},
-)
-LAST = len(LAYERS)  # everything else: cli, evaluation
+# What each folder, or module beside them, may import; itself always. Tables of names stand below the settings.
+_BASE = {"errors", "config"}
+_CORE = _BASE | {"method", "runtime"}
+_ENGINE = _CORE | {"results", "storage", "engine", "hub"}
+ALLOWED = {
+    "errors": set(),
+    "config": {"errors"},
+    "method": _BASE,
+    "runtime": _BASE | {"method"},
+    "results": _BASE | {"method", "runtime"},
+    "storage": _CORE | {"results"},
+    "hub": _BASE,
+    "engine": _CORE | {"results", "storage"},
+    "chat": _ENGINE,
+    "batch": _ENGINE | {"cli"},
+    "evaluation": _ENGINE | {"batch", "cli"},
+}
+ANYTHING = {"", "cli", "__main__"}
 
 
 def name_of(path: Path) -> str:
@@ -53,17 +57,24 @@ def imported(path: Path) -> set[str]:
 GRAPH = {name_of(path): imported(path) for path in SOURCES}
 
 
-def layer_of(module: str) -> int:
-    return next((i for i, layer in enumerate(LAYERS) if module.partition(".")[0] in layer), LAST)
+def folder_of(module: str) -> str:
+    return module.partition(".")[0]
 
 
 @pytest.mark.parametrize("module", sorted(GRAPH))
 def test_imports_point_one_way(module: str) -> None:
-    """Guards a lower module that comes to know a higher one: the flow a model, the scheduler llama.cpp."""
-    if module in ("", "__main__"):
+    """Guards a lower folder that comes to know a higher one: the method a model, the runtime a file."""
+    folder = folder_of(module)
+    if folder in ANYTHING:
         return
-    above = {other for other in GRAPH[module] if layer_of(other) > layer_of(module)}
+    above = {other for other in GRAPH[module] if folder_of(other) not in ALLOWED[folder] | {folder}}
     assert not above, f"{module} imports {sorted(above)}"
+
+
+def test_nobody_imports_the_command_line() -> None:
+    """Guards code that only a command line can use: a server and Python users have none."""
+    users = {m for m, others in GRAPH.items() for other in others if folder_of(other) == "cli"}
+    assert {folder_of(user) for user in users} <= {"cli", "__main__", "batch", "evaluation"}
 
 
 def test_no_circles() -> None:
@@ -83,8 +94,8 @@ def test_no_circles() -> None:
 
 def test_the_flow_knows_no_model_and_no_numbers() -> None:
     """Guards the method's file: settings and roles are all it may see."""
-    assert GRAPH["decode"] == {"config", "sequence"}
-    assert "numpy" not in (PACKAGE / "decode.py").read_text(encoding="utf-8")
+    assert GRAPH["method.flows"] == {"config", "method.sequence"}
+    assert "numpy" not in (PACKAGE / "method" / "flows.py").read_text(encoding="utf-8")
 
 
 def test_one_file_imports_llama_cpp() -> None:
@@ -96,10 +107,10 @@ def test_one_file_imports_llama_cpp() -> None:
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             if any(name.partition(".")[0] == "llama_cpp" for name in names):
                 found.append(name_of(path))
-    assert set(found) == {"llama"}
+    assert set(found) == {"runtime.llama"}
 
 
-@pytest.mark.parametrize("module", ["foreal_local", "foreal_local.scheduler", "foreal_local.results"])
+@pytest.mark.parametrize("module", ["foreal_local", "foreal_local.runtime.scheduler", "foreal_local.results"])
 def test_a_fresh_interpreter_does_not_load_llama_cpp(module: str) -> None:
     """Guards an import that loads the native library where nothing needs it (--help, the tests on fakes)."""
     code = f"import sys, {module}; print([name for name in sys.modules if name.startswith('llama_cpp')])"

@@ -9,7 +9,7 @@ from collections.abc import Generator
 
 import pytest
 
-from foreal_local.lanes import side_by_side
+from foreal_local.runtime.lanes import side_by_side
 
 Run = Generator[tuple[str, int], None, None]
 

@@ -18,9 +18,9 @@ from fakes import DRAFT, LEADER, FakePair
 from runs import SETTINGS, SPECULATIVE, new_sequence, outcome, run_all
 
 from foreal_local.config import Mode
-from foreal_local.saved_sequence import as_dict, from_dict
-from foreal_local.sentences import Verdict
-from foreal_local.sequence import Role, Sequence
+from foreal_local.method.sentences import Verdict
+from foreal_local.method.sequence import Role, Sequence
+from foreal_local.storage.saved_sequence import as_dict, from_dict
 
 
 def batch(settings: dict[str, Any], n: int = 9) -> list[Sequence]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from foreal_local.ledger import Cost, Shape
+from foreal_local.method.ledger import Cost, Shape
 
 
 def slow_flops(shape: Shape, n_tokens: int, n_before: int) -> float:

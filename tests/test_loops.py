@@ -9,9 +9,9 @@ from itertools import pairwise
 
 import pytest
 
-from foreal_local.loops import LoopGuard, ThinkingMeter
-from foreal_local.sentences import SentenceDetector, Verdict
-from foreal_local.sequence import Role, Token
+from foreal_local.chat.loops import LoopGuard, ThinkingMeter
+from foreal_local.method.sentences import SentenceDetector, Verdict
+from foreal_local.method.sequence import Role, Token
 
 NAMES = ["Tom", "Anna", "Ben", "Cara", "Dan", "Emma", "Finn", "Gina", "Hugo", "Iris", "Jack", "Kate"]
 

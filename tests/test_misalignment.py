@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from runs import SETTINGS, new_sequence, prompt_of, run_all
 
 from foreal_local.config import COMPARE, HITS_FROM, Method, Mode
-from foreal_local.decode import Judge, Write, Written, lead
-from foreal_local.evaluation.handoffs import GRID, handoff
-from foreal_local.evaluation.judging import (
+from foreal_local.evaluation.analysis.handoffs import GRID, handoff
+from foreal_local.evaluation.analysis.judging import (
     END_OF_TEXT,
     Judgement,
     Opinions,
@@ -27,12 +26,13 @@ from foreal_local.evaluation.judging import (
     texts_of,
     view_of,
 )
-from foreal_local.evaluation.misalignment import Meter, Misalignment, direction, sign_flip
+from foreal_local.evaluation.analysis.misalignment import Meter, Misalignment, direction, sign_flip
+from foreal_local.evaluation.analysis.words import misaligned_words, piece_word, word_at
 from foreal_local.evaluation.statistics import Estimate
-from foreal_local.evaluation.words import misaligned_words, piece_word, word_at
-from foreal_local.sentences import Rule
-from foreal_local.sequence import Role
-from foreal_local.sequence import Sequence as Stream
+from foreal_local.method.flows import Judge, Write, Written, lead
+from foreal_local.method.sentences import Rule
+from foreal_local.method.sequence import Role
+from foreal_local.method.sequence import Sequence as Stream
 
 N_SLOTS = 3
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foreal_local.cli.files import LineFile, OutputError
+from foreal_local.storage.files import LineFile, OutputError
 
 
 class FullDisk:

@@ -10,7 +10,7 @@ from reference import Reference, Response
 from runs import new_sequence, run_all
 
 from foreal_local.config import Mode, Sampling
-from foreal_local.sequence import Sequence
+from foreal_local.method.sequence import Sequence
 
 METHODS: list[dict[str, Any]] = [
     {"n": 15, "p": 0.6, "k": 5},

@@ -15,15 +15,15 @@ import pytest
 from commands import ROOT, environment, run
 
 from foreal_local.errors import ForealError, UsageError
-from foreal_local.evaluation import plots
-from foreal_local.evaluation.bench_report import Told, bench_report, told_in
-from foreal_local.evaluation.example import MOST_TOKENS, escaped, example_html
-from foreal_local.evaluation.grading import Verdict
 from foreal_local.evaluation.measures import Response, measure
-from foreal_local.evaluation.plots import Point, pareto, scale_of
-from foreal_local.evaluation.report import Example, Report, Table, check_folder, page, write_report
+from foreal_local.evaluation.problems.grading import Verdict
+from foreal_local.evaluation.reports import plots
+from foreal_local.evaluation.reports.bench_report import Told, bench_report, told_in
+from foreal_local.evaluation.reports.example import MOST_TOKENS, escaped, example_html
+from foreal_local.evaluation.reports.plots import Point, pareto, scale_of
+from foreal_local.evaluation.reports.report import Example, Report, Table, check_folder, page, write_report
 from foreal_local.evaluation.statistics import Estimate
-from foreal_local.sequence import Role, Token
+from foreal_local.method.sequence import Role, Token
 
 FOREAL = [sys.executable, "-m", "foreal_local"]
 HOSTILE = "<script>alert('1')</script>\"&\x1b[0m\ud800http://evil.example/"

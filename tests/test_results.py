@@ -10,8 +10,8 @@ from fakes import DRAFT, LEADER, SHAPES, FakePair
 from runs import new_sequence, run_all
 
 from foreal_local.config import Generation, Mode, Prompting, Sampling
+from foreal_local.method.sequence import FinishReason, Sequence
 from foreal_local.results import Asked, Prompt, Result, settings_hash
-from foreal_local.sequence import FinishReason, Sequence
 
 # design.md, "One result, one line"; further keys may stand between them.
 KEYS = [

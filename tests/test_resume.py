@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from commands import ROOT
 
-from foreal_local.cli.files import LineFile, OutputError, locked
-from foreal_local.cli.resume import Earlier, keep_whole_traces, plan_for, read_earlier
+from foreal_local.batch.resume import Earlier, keep_whole_traces, plan_for, read_earlier
 from foreal_local.errors import UsageError
+from foreal_local.storage.files import LineFile, OutputError, locked
 
 HASHES = {"a": "ha", "b": "hb", "c": "hc"}
 posix = pytest.mark.skipif(os.name == "nt", reason="there is no such thing there")

@@ -8,7 +8,7 @@ import pytest
 from reference import slow_choice
 
 from foreal_local.config import Sampling
-from foreal_local.sampling import choose, filtered, penalised, top1
+from foreal_local.method.sampling import choose, filtered, penalised, top1
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,9 +11,9 @@ from runs import drawn_gates, new_sequence, outcome, run_all
 
 from foreal_local.config import Mode
 from foreal_local.errors import EvaluationError
-from foreal_local.model import Row
-from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import FinishReason, Role, Sequence
+from foreal_local.method.sequence import FinishReason, Role, Sequence
+from foreal_local.runtime.model import Row
+from foreal_local.runtime.scheduler import Scheduler
 
 
 def alone(index: int, **settings: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreal_local.sentences import Rule, SentenceDetector, Verdict
+from foreal_local.method.sentences import Rule, SentenceDetector, Verdict
 
 NO, MAYBE, END = Verdict.NO, Verdict.MAYBE, Verdict.END
 

@@ -12,12 +12,12 @@ import pytest
 from fakes import DRAFT, LEADER, FakePair
 from runs import new_sequence, outcome, run_all
 
-from foreal_local import session
 from foreal_local.errors import SessionError
-from foreal_local.model import Snapshot
-from foreal_local.saved_sequence import as_dict, from_dict
-from foreal_local.sequence import Role, Sequence
-from foreal_local.session import Identity, read_session, write_session
+from foreal_local.method.sequence import Role, Sequence
+from foreal_local.runtime.model import Identity, Snapshot
+from foreal_local.storage import session
+from foreal_local.storage.saved_sequence import as_dict, from_dict
+from foreal_local.storage.session import read_session, write_session
 
 IDENTITY = Identity({"leader": "a1", "draft": "b2"}, {"leader": "f16 512", "draft": "f16 512"})
 

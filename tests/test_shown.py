@@ -10,7 +10,7 @@ from runs import SETTINGS, new_sequence, run_all
 
 from foreal_local.config import Mode
 from foreal_local.errors import EvaluationError
-from foreal_local.sequence import FinishReason, Sequence
+from foreal_local.method.sequence import FinishReason, Sequence
 
 E_ACUTE, EMOJI = [ID[b"\xc3"], ID[b"\xa9"]], [ID[b"\xf0\x9f"], ID[b"\x98\x80"]]
 

@@ -19,10 +19,10 @@ from test_turns import flops_of
 
 from foreal_local.config import Mode, Sampling
 from foreal_local.errors import EvaluationError
+from foreal_local.method.sequence import FinishReason, Role, Sequence, n_common
 from foreal_local.results import count_flops
-from foreal_local.saved_sequence import as_dict, from_dict
-from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import FinishReason, Role, Sequence, n_common
+from foreal_local.runtime.scheduler import Scheduler
+from foreal_local.storage.saved_sequence import as_dict, from_dict
 
 SAMPLINGS = {
     "greedy": Sampling(0.0),

@@ -10,9 +10,9 @@ from fakes import FakeModel, FakePair
 from runs import SETTINGS, SPECULATIVE, new_sequence, outcome, run_all
 
 from foreal_local.errors import EvaluationError
-from foreal_local.model import Row
-from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import FinishReason, Role, Sequence
+from foreal_local.method.sequence import FinishReason, Role, Sequence
+from foreal_local.runtime.model import Row
+from foreal_local.runtime.scheduler import Scheduler
 
 FINISHED_BY_ITSELF = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.CONTEXT)
 

@@ -11,16 +11,9 @@ from fakes import DRAFT, LEADER
 
 from foreal_local.config import Prompting
 from foreal_local.errors import UsageError, VocabularyError
-from foreal_local.sequence import Role
-from foreal_local.text import (
-    Messages,
-    PairTokens,
-    PromptTokens,
-    ReasoningSplitter,
-    different_tokens,
-    encode_prompt,
-    split_reasoning,
-)
+from foreal_local.method.reasoning import ReasoningSplitter, split_reasoning
+from foreal_local.method.sequence import Role
+from foreal_local.runtime.text import Messages, PairTokens, PromptTokens, different_tokens, encode_prompt
 
 WORDS = [*(chr(code) for code in range(32, 127)), "\n"]
 

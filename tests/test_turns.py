@@ -9,8 +9,8 @@ from fakes import DRAFT, END, LEADER, SHAPES, FakePair, ids_of
 from runs import SETTINGS, SPECULATIVE, drawn_gates, new_sequence, run_all
 
 from foreal_local.config import Mode
+from foreal_local.method.sequence import FinishReason, Role, Sequence
 from foreal_local.results import count_flops
-from foreal_local.sequence import FinishReason, Role, Sequence
 
 
 # ---------------------------------------------------------------- fairness

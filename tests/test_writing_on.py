@@ -14,9 +14,9 @@ from fakes import DRAFT, END, LEADER, FakeModel, FakePair
 from runs import SETTINGS, new_sequence, outcome, prompt_of, run_all
 
 from foreal_local.config import Mode, Sampling
-from foreal_local.model import Row
-from foreal_local.saved_sequence import as_dict, from_dict
-from foreal_local.sequence import FinishReason, Sequence
+from foreal_local.method.sequence import FinishReason, Sequence
+from foreal_local.runtime.model import Row
+from foreal_local.storage.saved_sequence import as_dict, from_dict
 
 pytestmark = pytest.mark.usefixtures("clock_of_the_fakes")
 

@@ -9,14 +9,7 @@ import click
 
 from .. import __version__
 from ..errors import UsageError
-from .options import (
-    ForealCommand,
-    method_options,
-    model_options,
-    option,
-    prompting_options,
-    with_settings_of,
-)
+from .options import ForealCommand, method_options, model_options, option, prompting_options, with_settings_of
 
 EPILOG = """\b
 Examples:

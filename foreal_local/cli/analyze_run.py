@@ -19,19 +19,19 @@ import click
 from .. import __version__
 from ..config import Generation, Mode, ModelSettings, Sampling
 from ..errors import ForealError, UsageError
-from ..evaluation.datasets import DEFAULT_SET
-from ..evaluation.judging import Judgement, Reading
-from ..evaluation.misalignment import N_DRAWS, Meter, Misalignment, plain
-from ..evaluation.report import check_folder
-from ..gguf_file import fingerprint
+from ..evaluation.analysis.judging import Judgement, Reading
+from ..evaluation.analysis.misalignment import N_DRAWS, Meter, Misalignment, plain
+from ..evaluation.analysis.models import Models, Response
+from ..evaluation.analysis.sources import Source, Trace, read_source
+from ..evaluation.problems.datasets import DEFAULT_SET
+from ..evaluation.reports.analysis_tables import About, show
+from ..evaluation.reports.report import check_folder
+from ..evaluation.reports.writing import report_analysis
 from ..hub import resolve_model
 from ..results import Prompt
-from .analyze_models import Models, Response
-from .analyze_sources import Source, Trace, read_source
-from .analyze_tables import About, show
-from .files import LineFile, check_writable, locked
+from ..runtime.gguf_file import fingerprint
+from ..storage.files import LineFile, check_writable, locked
 from .options import method_of, prompting_of, runtime_of
-from .reports import report_analysis
 
 ANALYSIS_VERSION = 1
 T = TypeVar("T")

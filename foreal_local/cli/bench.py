@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
+from ..batch.json_lines import objects
 from ..config import MODES, Mode
 from ..errors import UsageError
 from ..evaluation.experiments import parts_of
-from .files import OutputError, check_writable, same_file
-from .json_lines import objects
+from ..storage.files import OutputError, check_writable, same_file
 from .options import (
     ForealCommand,
     generation_of,
@@ -32,8 +32,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..evaluation.datasets import Problem
     from ..evaluation.measures import Measures, Recommendation, Response
+    from ..evaluation.problems.datasets import Problem
     from ..evaluation.statistics import Estimate
     from ..hub import PairEntry
 
@@ -80,14 +80,14 @@ def main(context: click.Context, /, **values: Any) -> None:
     All settings answer each problem in turn. The table says accuracy with a 95 % interval, length, work and time,
     and the ratios to the leader alone.
     """
-    from ..evaluation.datasets import load_problems
+    from ..evaluation.problems.datasets import load_problems
     from .loading import named_pair
 
     _check_files(values)
     if not 0 <= values["loss"] <= 100:
         raise UsageError(f"--loss is {values['loss']}, but must be between 0 and 100 points")
     if values["report"]:
-        from ..evaluation.report import check_folder
+        from ..evaluation.reports.report import check_folder
 
         check_folder(Path(values["report"]))
     problems = load_problems(
@@ -110,9 +110,9 @@ def _answered(values: dict[str, Any], entry: PairEntry | None, problems: list[Pr
     """Run what is not in the output yet, and grade all of it."""
     from dataclasses import replace
 
+    from ..batch.run import Run
     from ..evaluation.experiments import prompts_for, settings_for
-    from ..evaluation.grading import check_installed
-    from .answering import Run
+    from ..evaluation.problems.grading import check_installed
 
     check_installed(problems)
     base = generation_of(values)
@@ -162,8 +162,8 @@ def _given(path: Path, problems: list[Problem], limit: int | None) -> list[Respo
 
 
 def _graded(problem: Problem, setting: str, sample: int, record: dict[str, Any]) -> Response:
-    from ..evaluation.grading import Verdict, grade
     from ..evaluation.measures import Response, can_be_measured
+    from ..evaluation.problems.grading import Verdict, grade
 
     verdict = Verdict.FAILED if record.get("error") else grade(record["text"], problem).verdict
     measured = record if can_be_measured(record) else {}
@@ -214,7 +214,7 @@ def _tell(responses: list[Response], values: dict[str, Any], entry: PairEntry | 
         _write(values["recommend"], _config_of(found, responses, values))
         lines.append(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
     if whole and values["report"]:
-        from .reports import report_bench
+        from ..evaluation.reports.writing import report_bench
 
         lines += ["", f"report: {report_bench(values, entry, responses, measures, found)}"]
     for line in lines:
@@ -222,7 +222,7 @@ def _tell(responses: list[Response], values: dict[str, Any], entry: PairEntry | 
 
 
 def _write(path: str, text: str) -> None:
-    from ..session import write_beside
+    from ..storage.session import write_beside
 
     try:
         write_beside(Path(path), [text.encode()])

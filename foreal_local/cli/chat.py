@@ -30,8 +30,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..chat.conversation import Conversation
     from ..config import Prompting
-    from ..conversation import Conversation
     from ..engine import Engine
     from ..hub import PairEntry
 
@@ -101,11 +101,11 @@ def _list() -> None:
 
 
 def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | None) -> int:
-    from .chat_input import PipedLines
-    from .chat_loop import Chat, editor_for
-    from .chat_past import show_loaded
-    from .chat_screen import Screen
-    from .files import locked
+    from ..chat.input import PipedLines
+    from ..chat.loop import Chat, editor_for
+    from ..chat.past import show_loaded
+    from ..chat.screen import Screen
+    from ..storage.files import locked
     from .loading import color_of
 
     screen = Screen(color_of(values["color"]), values["reasoning"] == "show")
@@ -134,7 +134,7 @@ class _Opener:
     """Opens engines for a chat: the first, and another where the context is to be larger."""
 
     def __init__(self, stack: contextlib.ExitStack, values: dict[str, Any], entry: PairEntry | None) -> None:
-        from ..sequence import Role
+        from ..method.sequence import Role
         from .loading import pair_of
 
         self._values, self._runtime = values, runtime_of(values)
@@ -149,10 +149,10 @@ class _Opener:
             self._engine.close()
 
     def open(self, ctx_size: int | None) -> Conversation:
-        from ..conversation import Conversation
+        from ..chat.commands import budget_of
+        from ..chat.conversation import Conversation
         from ..engine import Engine
-        from ..sequence import Role
-        from .chat_commands import budget_of
+        from ..method.sequence import Role
         from .loading import loading_bar
 
         with loading_bar(self._values["quiet"]) as on_progress:
@@ -172,8 +172,8 @@ class _Opener:
         return conversation
 
     def opening_lines(self, conversation: Conversation) -> list[str]:
-        from ..sequence import Role
-        from .chat_commands import describe
+        from ..chat.commands import describe
+        from ..method.sequence import Role
 
         engine = conversation.engine
         settings = describe(conversation.settings, conversation.think_budget, conversation.thinking)
@@ -189,7 +189,7 @@ _SAMPLING = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n
 
 def _apply_typed(conversation: Conversation, context: click.Context, values: dict[str, Any]) -> None:
     """What was typed at the start of this chat goes before what its session has."""
-    from .chat_commands import budget_of
+    from ..chat.commands import budget_of
 
     default = click.core.ParameterSource.DEFAULT
     typed = {name for name in values if context.get_parameter_source(name) is not default}

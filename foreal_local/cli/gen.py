@@ -79,14 +79,14 @@ def main(context: click.Context, /, **values: Any) -> None:
         values = with_settings_of(entry, values, context)
     settings = generation_of(values)
     prompts = _prompts(values, settings)
-    from .answering import Run
+    from ..batch.run import Run
 
     sys.exit(Run(values, entry, settings, prompts).execute())
 
 
 def _prompts(values: dict[str, Any], settings: Generation) -> list[Prompt]:
+    from ..batch.prompts import read_prompts, with_unique_ids
     from ..results import Prompt
-    from .prompts import read_prompts, with_unique_ids
 
     if not values["file"] and not values["prompt"]:
         raise UsageError("nothing to answer: give --file PATH (- is stdin) or --prompt TEXT; --help shows all")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import ModelSettings, Pair
 from ..errors import UsageError
-from ..sequence import Role
+from ..method.sequence import Role
 
 if TYPE_CHECKING:
     from ..hub import PairEntry

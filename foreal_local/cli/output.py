@@ -10,10 +10,10 @@ from typing import IO, Any, ClassVar
 import click
 
 from ..config import Generation, Mode
-from ..ledger import Cost
+from ..method.ledger import Cost
+from ..method.reasoning import ReasoningSplitter
+from ..method.sequence import FinishReason, Role, Token
 from ..results import Result, of_one_mode
-from ..sequence import FinishReason, Role, Token
-from ..text import ReasoningSplitter
 
 TRACE_VERSION = 1
 

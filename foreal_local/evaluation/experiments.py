@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ..config import Generation, Mode
 from ..errors import UsageError
 from ..results import Prompt
-from .datasets import Problem
+from .problems.datasets import Problem
 
 _SEPARATOR = "|"
 

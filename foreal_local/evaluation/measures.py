@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .grading import Verdict
+from .problems.grading import Verdict
 from .statistics import Estimate, bootstrap_mean, paired_bootstrap, wilson, without_certainty
 
 Record = dict[str, Any]

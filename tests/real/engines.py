@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foreal_local import llama
 from foreal_local.cli.output import trace_header, trace_lines
 from foreal_local.config import Generation, Method, Mode, ModelSettings, Pair, Prompting, Runtime, Sampling
 from foreal_local.engine import Engine
+from foreal_local.method.sequence import Role
 from foreal_local.results import Result
-from foreal_local.sequence import Role
+from foreal_local.runtime import llama
 
 from . import replay
 from .models import TinyModels

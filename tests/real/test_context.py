@@ -14,9 +14,9 @@ import pytest
 from foreal_local.config import Pair, Runtime
 from foreal_local.engine import Engine
 from foreal_local.errors import SequenceError
-from foreal_local.hardware import AttentionPlan, auto_cache_type, plan_attention
-from foreal_local.llama import Context
-from foreal_local.model import Row, Snapshot
+from foreal_local.runtime.hardware import AttentionPlan, auto_cache_type, plan_attention
+from foreal_local.runtime.llama import Context
+from foreal_local.runtime.model import Row, Snapshot
 
 from . import tiny_gguf
 from .engines import DRAFT, GPU, LEADER, PairMaker, ask, ids, open_engine, pair_of, settings

@@ -19,16 +19,17 @@ from typing import Any
 
 import pytest
 
-from foreal_local.cli.chat_input import LineEditor
-from foreal_local.cli.chat_loop import Chat
-from foreal_local.cli.chat_screen import AnswerView, Screen
+from foreal_local.chat.conversation import Conversation, Message, Reading
+from foreal_local.chat.input import LineEditor
+from foreal_local.chat.loop import Chat
+from foreal_local.chat.screen import AnswerView, Screen
 from foreal_local.config import Mode, Pair, Prompting
-from foreal_local.conversation import Conversation, Message, Reading
 from foreal_local.engine import Engine
 from foreal_local.errors import ContextFullError, SessionError, UsageError
+from foreal_local.method.sequence import FinishReason, Role, n_common
 from foreal_local.results import Prompt, Result, Written
-from foreal_local.sequence import FinishReason, Role, n_common
-from foreal_local.session import Identity, write_stored
+from foreal_local.runtime.model import Identity
+from foreal_local.storage.session import write_stored
 
 from . import tiny_gguf
 from .engines import LEADER, PairMaker, assert_same_up_to_near_ties, ids, open_engine, pair_of, settings
@@ -557,7 +558,7 @@ def test_a_file_of_another_version_is_a_session_error(missing: str, make: PairMa
         ask(conversation, "so")
         seen: dict[str, Any] = {}
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("foreal_local.conversation.write_stored", lambda *given: seen.update(content=given[2]))
+            patch.setattr("foreal_local.chat.conversation.write_stored", lambda *given: seen.update(content=given[2]))
             conversation.save(path)
         content = {name: value for name, value in seen["content"].items() if missing and name != missing}
         write_stored(path, "conversation", content, {}, engine.identity)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from foreal_local.config import Mode
-from foreal_local.gguf_file import read_shape
-from foreal_local.ledger import Shape
-from foreal_local.sequence import Role
+from foreal_local.method.ledger import Shape
+from foreal_local.method.sequence import Role
+from foreal_local.runtime.gguf_file import read_shape
 
 from .engines import DRAFT, LEADER, PAIRS, RAW, PairMaker, ask, open_engine, settings
 from .models import TinyModels

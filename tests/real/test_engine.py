@@ -10,7 +10,7 @@ import llama_cpp
 import pytest
 
 from foreal_local.config import Mode, Pair
-from foreal_local.llama import Context
+from foreal_local.runtime.llama import Context
 
 from .engines import (
     DRAFT,

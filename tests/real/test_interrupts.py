@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from foreal_local import llama
 from foreal_local.config import Mode, Pair
 from foreal_local.engine import Engine
-from foreal_local.interrupt import watching_interrupts
+from foreal_local.runtime import llama
+from foreal_local.runtime.interrupt import watching_interrupts
 
 from . import tiny_gguf
 from .engines import GPU, LEADER, RAW, PairMaker, ids, open_engine, pair_of, settings

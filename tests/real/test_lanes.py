@@ -12,8 +12,8 @@ import pytest
 from foreal_local.config import Mode
 from foreal_local.engine import Engine
 from foreal_local.errors import UsageError
-from foreal_local.llama import Context
 from foreal_local.results import Prompt, Result
+from foreal_local.runtime.llama import Context
 
 from .engines import GPU, LEADER, RAW, PairMaker, ids, open_engine, settings
 

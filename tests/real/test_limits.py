@@ -11,9 +11,9 @@ import pytest
 from foreal_local.config import Generation, Mode, ModelSettings, Pair, Prompting, Sampling
 from foreal_local.engine import Engine
 from foreal_local.errors import EvaluationError, ForealError
-from foreal_local.llama import Context
+from foreal_local.method.sequence import FinishReason
 from foreal_local.results import Prompt, Result, Written
-from foreal_local.sequence import FinishReason
+from foreal_local.runtime.llama import Context
 
 from .engines import DRAFT, GPU, LEADER, RAW, PairMaker, ask, ids, open_engine, settings
 

@@ -10,8 +10,8 @@ import pytest
 from foreal_local.config import ModelSettings, Pair, Prompting
 from foreal_local.engine import Engine
 from foreal_local.errors import VocabularyError
+from foreal_local.method.sequence import FinishReason, Role
 from foreal_local.results import Result
-from foreal_local.sequence import FinishReason, Role
 
 from .engines import DRAFT, LEADER, RAW, PairMaker, ask, open_engine, pair_of, settings
 from .models import TinyModels

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from commands import ROOT
 
+from foreal_local.chat.conversation import Conversation
 from foreal_local.config import Mode, Pair
-from foreal_local.conversation import Conversation
 from foreal_local.results import Result
 
 from .engines import (

@@ -12,11 +12,11 @@ import pytest
 from foreal_local.config import Mode
 from foreal_local.engine import Engine
 from foreal_local.errors import SequenceError, SessionError
-from foreal_local.llama import Context
-from foreal_local.model import Model, Row
-from foreal_local.scheduler import Scheduler
-from foreal_local.sequence import Role, Sequence
-from foreal_local.session import read_session, write_session
+from foreal_local.method.sequence import Role, Sequence
+from foreal_local.runtime.llama import Context
+from foreal_local.runtime.model import Model, Row
+from foreal_local.runtime.scheduler import Scheduler
+from foreal_local.storage.session import read_session, write_session
 
 from .engines import LEADER, PAIRS, RAW, PairMaker, ask, open_engine, settings
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from foreal_local.cli.analyze_sources import read_trace
 from foreal_local.cli.gen import main
 from foreal_local.config import Mode
 from foreal_local.errors import UsageError
+from foreal_local.evaluation.analysis.sources import read_trace
 from foreal_local.hub import bundled_dir
 
 from . import replay

@@ -1,0 +1,1 @@
+"""Files of prompts answered offline: prompts, records, traces, resuming."""

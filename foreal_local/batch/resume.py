@@ -1,0 +1,155 @@
+"""What an earlier run has finished: its records and trace, read back, and what of them stays.
+
+A record stands when it is whole and answers the same prompt with the same settings. Others are set aside.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import UsageError
+from ..storage.files import OutputError, kept_aside
+from ..storage.session import write_beside
+
+Note = Callable[[str], None]
+
+
+@dataclass
+class Earlier:
+    """The lines of a result file, each with its record; `torn`: its last line was cut off, `mended`: it was whole."""
+
+    path: Path
+    lines: list[tuple[bytes, dict[str, Any]]] = field(default_factory=list)
+    torn: bool = False
+    mended: bool = False
+
+    def seed(self, ids: Iterable[str]) -> int | None:
+        """The seed of most records of these prompts, which have none of their own."""
+        wanted = set(ids)
+        seeds = Counter(r.get("seed") for _, r in self.lines if r["id"] in wanted and isinstance(r.get("seed"), int))
+        return seeds.most_common(1)[0][0] if seeds else None
+
+
+def read_earlier(path: Path) -> Earlier:
+    """The records of an output file; a last line that a crash tore is left out."""
+    earlier = Earlier(path)
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--resume needs a file for --output, and {path} is none")
+    try:
+        *lines, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    except OSError as error:
+        raise UsageError(f"cannot read {path} to resume it: {error.strerror or error}") from None
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        if record is None:
+            raise UsageError(f"{path}:{number} is not a record of foreal-gen: name another --output, or mend the line")
+        earlier.lines.append((line + b"\n", record))
+    record = _record(last)
+    earlier.torn, earlier.mended = bool(last) and record is None, record is not None
+    if record is not None:
+        earlier.lines.append((last + b"\n", record))
+    return earlier
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = isinstance(record, dict) and isinstance(record.get("id"), str) and "finish_reason" in record
+    return record if known else None
+
+
+@dataclass
+class Plan:
+    """What stays of an output file: `done` are the ids of this run's prompts that need no answer any more."""
+
+    earlier: Earlier
+    done: set[str]
+    standing: list[bytes]
+    dropped: Counter[str]
+    loses_text: bool
+
+    def apply(self, note: Note) -> None:
+        """Reduce the file to what stands; the old one is kept where a text would be lost."""
+        for reason, n in self.dropped.items():
+            note(f"{n} of the records {'is' if n == 1 else 'are'} {reason}")
+        if self.earlier.torn:
+            note(f"the last line of {self.earlier.path} was torn and is cut off")
+        if self.dropped or self.earlier.torn or self.earlier.mended:
+            replace_lines(self.earlier.path, self.standing, self.loses_text, note)
+
+
+def plan_for(earlier: Earlier, hashes: dict[str, str], ctx_size: int) -> Plan:
+    """Which records stand (also those of other prompts). `hashes`: the settings_hash of each prompt by its id."""
+    standing: dict[str, bytes] = {}
+    dropped: Counter[str] = Counter()
+    loses_text = False
+    for line, record in earlier.lines:
+        reason = _why_again(record, hashes, ctx_size)
+        if reason is None and record["id"] in standing:
+            reason = "dropped: twice in the file"
+        if reason is None:
+            standing[record["id"]] = line
+        else:
+            dropped[reason] += 1
+            loses_text |= bool(record.get("text"))
+    return Plan(earlier, standing.keys() & hashes.keys(), list(standing.values()), dropped, loses_text)
+
+
+def _why_again(record: dict[str, Any], hashes: dict[str, str], ctx_size: int) -> str | None:
+    id, reason = record["id"], record["finish_reason"]
+    if id not in hashes:
+        return None  # of a prompt that is not in this run
+    if record.get("settings_hash") != hashes[id]:
+        return "made again: the prompt, the settings or the models have changed"
+    if reason == "context" and record.get("ctx_size", 0) < ctx_size:
+        return "made again: the context is larger now"
+    return f"made again: finish_reason is {reason}" if reason in ("error", "cancelled") else None
+
+
+def replace_lines(path: Path, lines: Iterable[bytes], keep_old: bool, note: Note) -> None:
+    try:
+        if keep_old:
+            kept = kept_aside(path)
+            write_beside(kept, [path.read_bytes()], like=path)
+            note(f"{path} as it was is kept as {kept}")
+        write_beside(path, list(lines))
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; it is as it was") from None
+
+
+def keep_whole_traces(path: Path, header: str, unfinished: set[str]) -> bool:
+    """Reduce a trace to whole sequences but those of these ids, which come again.
+
+    False where it cannot be gone on with: no trace, or one of other settings (`header` is what its first line
+    must be).
+    """
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    except OSError as error:
+        raise UsageError(f"cannot read {path} to resume it: {error.strerror or error}") from None
+    if not lines or lines[0] != header.encode():
+        return False
+    kept, block = lines[:1], list[bytes]()
+    for line in lines[1:]:
+        entry = _entry(line)
+        block = [line] if entry.get("type") == "prompt" else [*block, line]
+        if entry.get("type") == "end" and entry.get("id") not in unfinished:
+            kept += block
+    if len(b"".join(kept)) < len(b"".join(lines)):
+        replace_lines(path, kept, False, lambda text: None)
+    return True
+
+
+def _entry(line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line) if line.endswith(b"\n") else {}
+    except (ValueError, RecursionError):
+        return {}
+    return entry if isinstance(entry, dict) else {}

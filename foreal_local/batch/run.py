@@ -1,0 +1,343 @@
+"""One run of foreal-gen: where results go, what is shown while it runs, how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..cli.loading import color_of, loading_bar, pair_of
+from ..cli.options import prompting_of, runtime_of
+from ..cli.output import AnswerPrinter, Totals, to_line, trace_header, trace_lines
+from ..config import Generation
+from ..engine import Engine
+from ..errors import UsageError
+from ..method.sequence import FinishReason, Role
+from ..results import Prompt, Result, Written, roles_of, settings_hash, with_seed
+from ..runtime.gguf_file import fingerprint
+from ..runtime.interrupt import sigterm_as_ctrl_c
+from ..runtime.loaded import ctx_size_of
+from ..storage.checkpoints import Checkpoints
+from ..storage.files import LineFile, OutputError, check_writable, locked, same_file
+from .resume import Plan, keep_whole_traces, plan_for, read_earlier
+
+if TYPE_CHECKING:
+    from ..hub import PairEntry
+
+
+class Run:
+    """One run of foreal-gen, or of another command by its `name`: settings, where results go, what is finished.
+
+    `summary`: say what became of single responses, and of all at the end.
+    """
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        entry: PairEntry | None,
+        settings: Generation,
+        prompts: list[Prompt],
+        summary: bool = True,
+        name: str = "foreal-gen",
+    ) -> None:
+        self._name, self._tells = name, summary
+        if values["output"] == "-":  # standard output, as JSON lines unless told otherwise
+            values = {**values, "output": None, "format": values["format"] or "jsonl"}
+        self._values, self._settings, self._prompts = values, settings, prompts
+        self._wants_summary = summary and not values["quiet"]
+        self._prompting, self._runtime = prompting_of(values), runtime_of(values)
+        if values["parallel"] < 1:
+            raise UsageError(f"--parallel is {values['parallel']}, but must be 1 or more")
+        self._roles = {role for item in prompts for role in roles_of((item.settings or settings).mode)}
+        for path in filter(None, (values["output"], values["trace"])):
+            check_writable(path)
+        self._pair = pair_of(values, entry, self._roles)
+        self._refuse_one_file_twice()
+        self._totals = Totals()
+        self._n_printed = 0
+        self._waiting: dict[int, Result] = {}  # finished answers in text, whose turn has not come
+        self._format = values["format"] or ("jsonl" if values["output"] else "text")
+        self._color = color_of(values["color"])
+        self._show_reasoning = values["reasoning"] == "show" or (values["reasoning"] == "auto" and sys.stderr.isatty())
+        if values["resume"] and not (values["output"] and self._format == "jsonl"):
+            raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
+        self._output: LineFile | None = None
+        self._trace: LineFile | None = None
+        self._checkpoints: Checkpoints | None = None
+        self._hashes: dict[str, str] = {}
+
+    def _refuse_one_file_twice(self) -> None:
+        """What is written must not be what is read, or written twice: it would be set aside or mixed up."""
+        values = self._values
+        named = {"--output": values["output"], "--trace": values["trace"], "--file": values["file"]}
+        named["--checkpoint"] = values["checkpoint"]
+        named |= {"the leader": self._pair.leader.path, "the draft": self._pair.draft.path}
+        for option in ("--output", "--trace"):
+            for other, path in named.items():
+                if path and other != option and named[option] and same_file(named[option], path):
+                    raise UsageError(f"{option} and {other} are the same file: {path}")
+
+    def execute(self) -> int:
+        interrupted = False
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(sigterm_as_ctrl_c())
+            self._lock(stack)
+            plan = self._settle()
+            done = plan.done if plan else set()
+            todo = [prompt for prompt in self._prompts if prompt.id not in done]
+            if done:
+                self._note(f"{len(done)} of {len(self._prompts)} prompts are done already, in {self._values['output']}")
+            if not todo:
+                self._apply(plan)
+                self._finish_checkpoints()
+                return 0
+            engine = self._load(stack, len(todo))
+            self._open_files(stack, plan)
+            started = time.perf_counter()
+            try:
+                self._answer_all(engine, todo)
+            except KeyboardInterrupt:
+                interrupted = True
+            seconds, cost = time.perf_counter() - started, engine.cost
+            if self._totals.n_results == len(todo):
+                self._finish_checkpoints()
+        self._summarise(cost, seconds)
+        if interrupted:
+            self._note(f"interrupted: {self._totals.n_results} of {len(todo)} prompts finished" + self._kept())
+            return 130
+        return 1 if self._totals.finished[FinishReason.ERROR] else 0
+
+    # ---------------------------------------------------------------- before anything is answered
+    def _lock(self, stack: contextlib.ExitStack) -> None:
+        values = self._values
+        for option in ("output", "trace"):
+            if values[option]:
+                stack.enter_context(locked(Path(values[option]), f"--{option}"))
+        if values["checkpoint"]:
+            folder = Path(values["checkpoint"])
+            self._checkpoints = Checkpoints(folder, values["checkpoint_every"], self._note)
+            stack.enter_context(locked(folder, "--checkpoint"))
+            self._checkpoints.clean()
+
+    def _settle(self) -> Plan | None:
+        """Settle the seed, and so what each prompt is answered with; with --resume, what stands of the output."""
+        earlier = read_earlier(Path(self._values["output"])) if self._values["resume"] else None
+        named = [
+            replace(p, id=str(i) if p.id is None else p.id, index=i if p.index is None else p.index)
+            for i, p in enumerate(self._prompts)
+        ]
+        if self._settings.seed is None and earlier:
+            unseeded = (str(p.id) for p in named if p.settings is None or p.settings.seed is None)
+            self._settings = replace(self._settings, seed=earlier.seed(unseeded))
+        checkpoints = self._checkpoints
+        self._settings = checkpoints.with_seed(self._settings) if checkpoints else with_seed(self._settings)
+        self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
+        self._hashes = {str(p.id): self._hash(p) for p in self._prompts}
+        return plan_for(earlier, self._hashes, ctx_size_of(self._pair, self._runtime)) if earlier else None
+
+    def _seeded(self, settings: Generation | None) -> Generation:
+        settings = settings or self._settings
+        return settings if settings.seed is not None else replace(settings, seed=self._settings.seed)
+
+    def _hash(self, prompt: Prompt) -> str:
+        models = {Role.LEADER: fingerprint(self._pair.leader.path), Role.DRAFT: fingerprint(self._pair.draft.path)}
+        assert prompt.settings is not None
+        return settings_hash(prompt.content, prompt.settings, self._prompting, models)
+
+    def _load(self, stack: contextlib.ExitStack, n_prompts: int) -> Engine:
+        with loading_bar(self._quiet) as on_progress:
+            engine = Engine(
+                self._pair,
+                runtime=self._runtime,
+                n_slots=min(self._values["parallel"], n_prompts),
+                roles=self._roles,
+                shared_prefix=n_prompts > 1,
+                on_progress=on_progress,
+            )
+            stack.enter_context(engine)
+        for warning in engine.warnings:
+            self._note(f"warning: {warning}")
+        return engine
+
+    def _open_files(self, stack: contextlib.ExitStack, plan: Plan | None) -> None:
+        """Only once nothing can keep the run from starting: what is set aside here was somebody's."""
+        output, trace, done = self._values["output"], self._values["trace"], self._apply(plan)
+        header = trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
+        going_on = bool(trace and plan) and keep_whole_traces(Path(trace), header, self._hashes.keys() - done)
+        self._output, self._trace = self._open(output, plan is not None), self._open(trace, going_on)
+        for file in filter(None, (self._output, self._trace)):
+            stack.callback(file.close)
+        if self._trace and not going_on:
+            self._trace.write(header)
+            if done:
+                self._note(f"{trace} gets only what is written now: it has nothing of the {len(done)} that are done")
+
+    def _apply(self, plan: Plan | None) -> set[str]:
+        """Cut the output back to what stands, and forget what was unfinished of it; the ids that are done."""
+        if plan is None:
+            return set()
+        plan.apply(self._note)
+        for id in plan.done if self._checkpoints else ():
+            self._checkpoints.remove(id, self._hashes[id])  # type: ignore[union-attr]
+        return plan.done
+
+    def _finish_checkpoints(self) -> None:
+        if self._checkpoints:
+            self._checkpoints.close()
+
+    def _open(self, path: str | None, append: bool) -> LineFile | None:
+        if not path:
+            return None
+        file = LineFile(path, append)
+        if file.kept:
+            self._note(f"{file.path} was there already: kept as {file.kept}")
+        return file
+
+    # ---------------------------------------------------------------- answering
+    def _answer_all(self, engine: Engine, prompts: list[Prompt]) -> None:
+        to_screen = self._format == "text" and not self._output
+        live = to_screen and engine.n_slots == 1
+        printer: AnswerPrinter | None = None
+        with self._progress(to_screen, len(prompts)) as advance:
+            try:
+                with contextlib.closing(engine.run(prompts, self._settings, self._prompting, self._checkpoints)) as run:
+                    for item in run:
+                        if isinstance(item, Written):
+                            advance(len(item.tokens), False)
+                            if live:
+                                printer = printer or self._printer(item.index, item.starts_thinking)
+                                printer.feed(item.tokens)
+                            continue
+                        advance(0, True)
+                        self._totals.add(item)
+                        with self._traced(item):
+                            if printer:
+                                printer.end()
+                                self._report(item)
+                                printer, self._n_printed = None, item.index + 1
+                            else:
+                                self._keep(item)
+            finally:
+                for index in sorted(self._waiting):  # finished, behind a prompt that was not
+                    self._print_whole(self._waiting.pop(index))
+
+    @contextlib.contextmanager
+    def _traced(self, result: Result) -> Iterator[None]:
+        """The trace comes before the record, so that a record that stands has its trace; it goes on without."""
+        failed: OutputError | None = None
+        try:
+            if self._trace:
+                self._trace.write(trace_lines(result))
+        except OutputError as error:
+            failed = error
+        yield
+        if failed:
+            raise failed
+
+    def _printer(self, index: int, starts_thinking: bool) -> AnswerPrinter:
+        self._heading(index)
+        return AnswerPrinter(starts_thinking, self._color, self._show_reasoning)
+
+    def _heading(self, index: int) -> None:
+        if len(self._prompts) > 1 and sys.stderr.isatty() and not self._quiet:
+            content = self._prompts[index].content
+            text = content if isinstance(content, str) else content[-1]["content"]
+            line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
+            click.echo(("\n" if index else "") + self._dim(line), err=True)
+
+    def _print_whole(self, result: Result) -> None:
+        if self._output:
+            self._output.write(f"{result.answer}\n")
+        else:
+            printer = self._printer(result.index, result.starts_thinking)
+            printer.feed(result.tokens)
+            printer.end()
+        self._report(result)
+
+    def _keep(self, result: Result) -> None:
+        """Records as they are finished; texts, which have no ids, in the order of the prompts."""
+        if self._format == "text":
+            self._waiting[result.index] = result
+            while self._n_printed in self._waiting:
+                self._print_whole(self._waiting.pop(self._n_printed))
+                self._n_printed += 1
+            return
+        line = to_line(result.as_dict())
+        if self._output:
+            self._output.write(line)
+        else:
+            click.echo(line, nl=False)
+            sys.stdout.flush()
+        self._report(result)
+
+    def _report(self, result: Result) -> None:
+        """The result is out: what the user should know of a response that did not end by itself."""
+        if self._checkpoints:
+            self._checkpoints.remove(result.id, result.asked.settings_hash)
+        reason, name = result.finish_reason, f"prompt {result.id}"
+        inside = " inside the reasoning" if result.reasoning and not result.answer else ""
+        if reason is FinishReason.ERROR:
+            self._note(f"{name} failed: {result.error}")
+        elif not self._tells:
+            return
+        elif reason is FinishReason.CONTEXT:
+            self._note(f"{name}: the context is full after {len(result.tokens)} tokens{inside}: raise --ctx-size")
+        elif reason is FinishReason.LENGTH and not self._quiet:
+            self._note(f"{name}: ended by --max-tokens after {len(result.tokens)} tokens{inside}")
+
+    # ---------------------------------------------------------------- stderr
+    @property
+    def _quiet(self) -> bool:
+        return bool(self._values["quiet"])
+
+    def _note(self, text: str) -> None:
+        click.echo(f"{self._name}: {text}", err=True)
+
+    def _dim(self, text: str) -> str:
+        return click.style(text, dim=True) if sys.stderr.isatty() and self._color is not False else text
+
+    def _kept(self) -> str:
+        return f", kept in {self._output.path}" if self._output else ""
+
+    def _summarise(self, cost: Any, seconds: float) -> None:
+        if not self._wants_summary:
+            return
+        rows = list(self._totals.lines(self._settings, cost, seconds))
+        width = max(len(label) for label, _ in rows)
+        click.echo("", err=True)
+        for label, text in rows:
+            click.echo(f"{self._dim(f'{label:<{width}}')}  {text}", err=True)
+
+    @contextlib.contextmanager
+    def _progress(self, to_screen: bool, n_prompts: int) -> Iterator[Any]:
+        """A bar on a terminal's stderr, unless answers stream to the same terminal."""
+        streaming = to_screen and sys.stdout.isatty()
+        if self._quiet or streaming or not sys.stderr.isatty():
+            yield lambda n_tokens, finished: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("answering"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+        )
+        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=n_prompts, speed="")
+            started, written = time.perf_counter(), 0
+
+            def advance(n_tokens: int, finished: bool) -> None:
+                nonlocal written
+                written += n_tokens
+                speed = f"{written / (time.perf_counter() - started):.0f} tokens/s"
+                bar.update(task, advance=int(finished), speed=speed)
+
+            yield advance

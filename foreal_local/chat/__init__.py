@@ -1,0 +1,1 @@
+"""A conversation of many turns, and its terminal."""

@@ -1,0 +1,250 @@
+"""What a chat shows: words in their author's style as they come, a status line while nothing can be shown, figures."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import IO
+
+from wcwidth import wcswidth
+
+from ..method.ledger import Cost
+from ..method.reasoning import ReasoningSplitter
+from ..method.sequence import FinishReason, Role
+from ..results import Result, Written
+
+_RESET = "\x1b[0m"
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_PARTS = re.compile(r"\s+|\S+")
+_DIM, _BOLD, _UNDERLINE, _CYAN = "2", "1", "4", "36"
+
+
+class Screen:
+    """Writes to the terminal (`out`), or plain answers to a pipe. Owns how it looks: colours, what of the thinking.
+
+    The leader's words are bold and underlined, or with colours bold and cyan; the draft's are plain. Reasoning is
+    dim. Without a terminal there is no style, no reasoning and no status.
+    """
+
+    def __init__(self, color: bool | None = None, show_thinking: bool = True, out: IO[str] | None = None) -> None:
+        self._out = out or sys.stdout
+        self.is_terminal = self._out.isatty()
+        self.styled = self.is_terminal and os.environ.get("TERM") != "dumb"
+        self.colored = self.styled and (color if color is not None else not os.environ.get("NO_COLOR"))
+        self.show_thinking = show_thinking and self.is_terminal
+        self._status = False
+        self._at_line_start = True
+        self._word: list[str] = []  # styled parts of a word that is not finished
+        self._word_width = self._column = 0
+
+    # ---------------------------------------------------------------- lines
+    def line(self, text: str = "") -> None:
+        """A line of the program's own, not of an answer."""
+        self.clear_status()
+        self.flush()
+        self._put(f"{text}\n" if self._at_line_start else f"\n{text}\n")
+        self._column = 0
+
+    def end_line(self) -> None:
+        """Begin the next line, unless the last one is ended."""
+        self.flush()
+        if not self._at_line_start:
+            self._put("\n")
+            self._column = 0
+
+    def note(self, text: str) -> None:
+        """A dim line; on a pipe it goes to stderr, so that answers stay plain."""
+        if self.is_terminal:
+            self.paragraph(text, _DIM)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def paragraph(self, text: str, *codes: str) -> None:
+        """Lines of the program's own, of any length, broken between words."""
+        for line in _harmless(text).split("\n"):
+            for part in textwrap.wrap(line, max(10, shutil.get_terminal_size().columns - 1)) or [""]:
+                self.line(self.style(part, *codes))
+
+    def style(self, text: str, *codes: str) -> str:
+        return f"\x1b[{';'.join(codes)}m{text}{_RESET}" if self.styled and codes and text else text
+
+    def status(self, text: str) -> None:
+        """A line that the next output replaces."""
+        if self.styled:
+            width = shutil.get_terminal_size().columns
+            self._status = True
+            self._write(f"\r{self.style(text[: width - 1], _DIM)}\x1b[K")
+
+    def clear_status(self) -> None:
+        if self._status:
+            self._write("\r\x1b[K")
+            self._status = False
+
+    def _put(self, text: str) -> None:
+        if text:
+            self._at_line_start = text.endswith("\n")
+            self._write(text)
+
+    def _write(self, text: str) -> None:
+        self._out.write(text)
+        self._out.flush()
+
+    # ---------------------------------------------------------------- answers
+    def words(self, text: str, author: Role | None, thinking: bool) -> None:
+        """A part of an answer, in its author's style."""
+        codes = [_DIM] if thinking else []
+        if author is Role.LEADER:
+            if self.colored:
+                codes += [_CYAN] if thinking else [_BOLD, _CYAN]
+            else:
+                codes += [_UNDERLINE] if thinking else [_BOLD, _UNDERLINE]
+        self.clear_status()
+        if not self.is_terminal:
+            self._put(text)
+            return
+        text = _harmless(text)
+        for part in _PARTS.findall(text):
+            if part.isspace():
+                self.flush()
+                self._space(part)
+                continue
+            self._word.append(self.style(part, *codes))
+            self._word_width += max(0, wcswidth(part))
+            if not part.isascii() and wcswidth(part[-1]) == 2:
+                self.flush()  # words of wide characters have no spaces between them
+
+    def flush(self) -> None:
+        """Write the word that was held back to see whether it fits the line."""
+        if not self._word:
+            return
+        if self._column and self._column + self._word_width > shutil.get_terminal_size().columns:
+            self._put("\n")
+            self._column = 0
+        self._put("".join(self._word))
+        self._column += self._word_width
+        self._word, self._word_width = [], 0
+
+    def _space(self, text: str) -> None:
+        before, newline, after = text.rpartition("\n")
+        if newline:
+            self._put(before + newline)
+            self._column = 0
+        for character in after:
+            self._space_character(character)
+
+    def _space_character(self, after: str) -> None:
+        width = 8 - self._column % 8 if after == "\t" else 1
+        if self._column + width >= shutil.get_terminal_size().columns:
+            self._put("\n")
+            self._column = 0
+        else:
+            self._put(after)
+            self._column += width
+
+    def answer(self) -> AnswerView:
+        return AnswerView(self)
+
+
+def _harmless(text: str) -> str:
+    """Without characters that would steer the terminal."""
+    return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+
+
+class AnswerView:
+    """One answer on the screen, from its first token to its figures."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._splitter: ReasoningSplitter | None = None
+        self._author = Role.LEADER
+        self._thinking: bool | None = None  # of what was shown last
+        self._n_hidden = 0
+
+    def feed(self, written: Written) -> None:
+        if self._splitter is None:
+            self._splitter = ReasoningSplitter(written.starts_thinking)
+        for token in written.tokens:
+            self._author = token.author
+            if self._splitter.thinking:
+                self._n_hidden += 1
+            for thinking, text in self._splitter.feed(token.text):
+                self._show(thinking, text)
+
+    def end(self) -> None:
+        for thinking, text in self._splitter.rest() if self._splitter else ():
+            self._show(thinking, text)
+        self._screen.clear_status()
+        self._screen.end_line()
+        if self._thinking is None and not self._screen.is_terminal:
+            self._screen.line()  # an answer line of its own, even when it is empty
+
+    def _show(self, thinking: bool, text: str) -> None:
+        if thinking and not self._screen.show_thinking:
+            self._screen.status(f"thinking: {count(self._n_hidden, 'token')}")
+            return
+        if self._thinking != thinking:
+            text = text.lstrip("\n")
+            if not text:
+                return
+            self._screen.end_line()
+        self._thinking = thinking
+        self._screen.words(text, self._author, thinking)
+
+
+# ---------------------------------------------------------------- figures
+def figures(result: Result, seconds: float, first: float | None) -> str:
+    """The line after an answer."""
+    sequence, n_tokens = result.sequence, len(result.tokens)
+    parts = [count(n_tokens, "token")]
+    if n_tokens:
+        parts.append(f"leader {sequence.n_written(Role.LEADER) / n_tokens:.0%}")
+        if sequence.n_led or sequence.n_handoffs:
+            handoffs = count(sequence.n_handoffs, "handoff")
+            parts.append(f"{sequence.n_led} of {count(sequence.n_sentences, 'sentence')} led, {handoffs}")
+    if n_tokens and seconds > 0:
+        parts.append(f"{n_tokens / seconds:.0f} tokens/s")
+    if first is not None:
+        parts.append(f"first after {first:.2f} s")
+    if result.flops.leader_only_generation:
+        ratio = result.flops.generation / result.flops.leader_only_generation
+        parts.append(f"FLOPs {ratio:.0%} of the leader alone")
+    ending = ending_of(result)
+    return " · ".join(parts + ([ending] if ending else []))
+
+
+def ending_of(result: Result) -> str | None:
+    """How an answer ended that did not end by itself."""
+    return _ENDINGS.get(result.finish_reason)
+
+
+def count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+_ENDINGS = {
+    FinishReason.LENGTH: "ended by max-tokens",
+    FinishReason.CONTEXT: "the context is full",
+    FinishReason.CANCELLED: "stopped",
+    FinishReason.ERROR: "failed",
+}
+
+
+def totals(cost: dict[Role, Cost], n_answers: int) -> Iterator[str]:
+    """The lines of /stats."""
+    yield count(n_answers, "answer")
+    for role, work in cost.items():
+        if work.tokens:
+            yield (
+                f"{role}: {work.decode_tokens} tokens decoded, {work.prefill_tokens} prefilled, {work.calls} calls, "
+                f"{work.seconds:.2f} s, {work.flops / 1e9:.3g} GFLOPs"
+            )
+
+
+def gauge(n_used: int, n_all: int, width: int = 12) -> str:
+    """How full the context is, in a few characters."""
+    n = min(width, round(width * n_used / n_all)) if n_all else 0
+    return f"{'█' * n}{'░' * (width - n)} {n_used}/{n_all}"

@@ -1,0 +1,1 @@
+"""Where leader and drafts disagree along responses that are written already."""

@@ -1,0 +1,181 @@
+"""What models say along a response that is written already: each one's top-1, how unsure it is, where both agree.
+
+Knows the model protocol, ids, texts and where sentences end. Knows no files, no llama.cpp and no figures
+(misalignment.py makes them): a model reads a response here, nobody writes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...method.sampling import top1
+from ...method.sentences import Rule, SentenceDetector, Verdict
+from ...method.sequence import View
+from ...method.vocabulary import Logits
+from ...runtime.model import Model, Row
+
+END_OF_TEXT = "<end>"
+"""What stands for an end-of-generation token among words."""
+
+_FLAT = -80.0  # below this, less than 1e-34 of the best token: nothing in a sum, and never 0 x infinity
+
+Translate = Callable[[int], tuple[int, ...]]
+Piece = Callable[[int], "bytes | None"]
+Bools = NDArray[np.bool_]
+
+
+# ---------------------------------------------------------------- one model along one response
+class Opinion(NamedTuple):
+    """A model's view of one position: its top-1 (own id), its entropy in nats, the chance of the token written."""
+
+    top1: int
+    entropy: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Opinions:
+    """One model's opinions at all T positions of a response. `words`: what its top-1 reads, each time."""
+
+    top1: NDArray[np.int64]
+    entropy: NDArray[np.float64]
+    chance: NDArray[np.float64]
+    words: list[str]
+
+    @classmethod
+    def of(cls, said: Sequence[Opinion], piece: Piece) -> Opinions:
+        columns = [np.array(column) for column in zip(*said, strict=True)] or [np.zeros(0)] * 3
+        words = {token: readable(piece(token)) for token in {one.top1 for one in said}}
+        top1, entropy, chance = columns[0].astype(np.int64), columns[1], columns[2]
+        return cls(top1, entropy, chance, [words[token] for token in top1.tolist()])
+
+
+def opinion(logits: Logits, token: int) -> Opinion:
+    """Reduce logits (n_vocab,), a view that is gone soon, to what is kept of them; `token` is what was written."""
+    best = top1(logits)
+    shifted = np.maximum(logits - logits[best], _FLAT)
+    weights = np.exp(shifted)
+    total = float(weights.sum(dtype=np.float64))
+    entropy = math.log(total) - float(np.dot(weights, shifted)) / total
+    return Opinion(best, max(0.0, entropy), float(weights[token]) / total)
+
+
+def view_of(prompt: Sequence[int], tokens: Sequence[int], translate: Translate) -> View:
+    """The response as one model's ids: its own prompt, then what it reads for each token of the leader."""
+    view = View(list(prompt), len(prompt))
+    for token in tokens:
+        view.starts.append(len(view.ids))
+        view.ids.extend(translate(token))
+    return view
+
+
+def opinions(model: Model, views: Sequence[View], advance: Callable[[int], None], piece: Piece) -> Iterator[Opinions]:
+    """The model's opinions on every token of each view, as many views at a time as it has slots.
+
+    One row a view, all its positions as outputs; no logits are kept. `advance` hears how many positions are done.
+    """
+    for first in range(0, len(views), model.n_slots):
+        for said in _read(model, views[first : first + model.n_slots], advance):
+            yield Opinions.of(said, piece)
+
+
+def _read(model: Model, views: Sequence[View], advance: Callable[[int], None]) -> list[list[Opinion]]:
+    """Each of these views in a slot of its own."""
+    said: list[list[Opinion]] = [[] for _ in views]
+    filled = [slot for slot, view in enumerate(views) if view.starts]
+    rows = []
+    for slot in filled:
+        first, last = views[slot].starts[0], views[slot].starts[-1]
+        rows.append(Row(slot, views[slot].ids[:last], last - first + 1))
+    try:
+        for output in model.evaluate(rows) if rows else ():
+            if output.logits is None:
+                assert output.failure is not None
+                raise output.failure
+            slot = filled[output.row]
+            ids, starts, so_far = views[slot].ids, views[slot].starts, said[slot]
+            if output.index == starts[len(so_far)] - 1:  # else inside a token that is several of this model's
+                so_far.append(opinion(output.logits, ids[output.index + 1]))
+                advance(1)
+    finally:
+        for slot in filled:
+            model.release(slot)
+    return said
+
+
+# ---------------------------------------------------------------- texts and sentences
+def readable(piece: bytes | None) -> str:
+    return END_OF_TEXT if piece is None else piece.decode("utf-8", "replace")
+
+
+def texts_of(pieces: Iterable[bytes]) -> list[str]:
+    """The characters that each token completes; none where it ends in half a character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return [decoder.decode(piece) for piece in pieces]
+
+
+def sentences_of(texts: Iterable[str], rule: Rule) -> list[int]:
+    """Each token's sentence, counted from 0, cut as the decoder would: a MAYBE waits for the next token's text."""
+    detector, verdict, number = SentenceDetector(rule), Verdict.END, -1
+    numbers = []
+    for text in texts:
+        if verdict is Verdict.END or (verdict is Verdict.MAYBE and detector.confirms(text)):
+            detector.start()
+            number += 1
+        numbers.append(number)
+        verdict = detector.feed(text)
+    return numbers
+
+
+# ---------------------------------------------------------------- leader and draft
+@dataclass(frozen=True)
+class Reading:
+    """A response and what its leader says along it; the token that ended it is no position.
+
+    `tokens` are the leader's ids, `texts` and `sentences` go with them; prompts are no part of this.
+    """
+
+    id: str
+    tokens: list[int]
+    texts: list[str]
+    sentences: list[int]
+    leader: Opinions
+
+    @property
+    def own(self) -> Bools:
+        """Where the token is the leader's top-1: everywhere in its own greedy response, up to rounding."""
+        return np.asarray(self.leader.top1 == np.array(self.tokens, np.int64), dtype=np.bool_)
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Each token's place in its sentence, the first being 1."""
+        numbers = np.array(self.sentences, np.int64)
+        first = np.searchsorted(numbers, numbers)  # they never fall
+        return np.asarray(np.arange(numbers.size) - first + 1, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One draft on one reading. aligned: both top-1 are the same token; agrees: the draft's is the token written."""
+
+    reading: Reading
+    draft: Opinions
+    aligned: Bools
+    agrees: Bools
+
+    @classmethod
+    def of(cls, reading: Reading, draft: Opinions, translate: Translate) -> Judgement:
+        """Ids are compared as the decoder's check does: the first that the draft reads for the leader's token."""
+
+        def same(tokens: Iterable[int]) -> Bools:
+            pairs = zip(tokens, draft.top1.tolist(), strict=True)
+            return np.array([translate(token)[:1] == (best,) for token, best in pairs], np.bool_)
+
+        return cls(reading, draft, same(reading.leader.top1.tolist()), same(reading.tokens))

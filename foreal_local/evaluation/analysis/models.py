@@ -1,0 +1,238 @@
+"""The models of an analysis: vocabularies compared, the leader's answers, then one reader after the other.
+
+Knows how models are opened and in which order. No two are in memory at a time but while their vocabularies are
+compared: a response that is written already is read by one model after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+from ...cli.loading import loading_bar
+from ...config import Generation, ModelSettings, Pair, Prompting, Runtime
+from ...engine import Engine
+from ...errors import ForealError, UsageError, VocabularyError
+from ...method.sentences import Rule
+from ...method.sequence import FinishReason, Role, View
+from ...results import Prompt, Result
+from ...runtime import llama
+from ...runtime.gguf_file import n_ctx_train
+from ...runtime.interrupt import watching_interrupts
+from ...runtime.text import Messages, PairTokens, RoleVocabulary, encode_prompt
+from .judging import Judgement, Opinions, Reading, Translate, sentences_of, texts_of, view_of
+from .readers import read
+from .sources import Record, Source, Trace, Traced
+
+LEADER, DRAFT = Role.LEADER, Role.DRAFT
+Advance = Callable[[int], None]
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response in the leader's ids, without the token that ended it. `place`: among those of the source."""
+
+    place: int
+    id: str
+    prompt: list[int]
+    tokens: list[int]
+    finish_reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """How a draft reads: its own ids of each prompt of the source, and what it reads for a token of the leader."""
+
+    name: str
+    settings: ModelSettings
+    prompts: list[list[int]]
+    tokens: PairTokens  # to translate with; the vocabularies behind it are closed
+
+    @property
+    def translate(self) -> Translate:
+        return partial(self.tokens.translate, LEADER, reader=DRAFT)
+
+
+@dataclass
+class Models:
+    """Opens the leader and the drafts, by name, when their turn comes. `note` tells the user one line."""
+
+    leader: ModelSettings
+    drafts: dict[str, ModelSettings]
+    runtime: Runtime
+    prompting: Prompting
+    n_slots: int
+    quiet: bool
+    progress: Progress
+    note: Callable[[str], None]
+
+    # ---------------------------------------------------------------- vocabularies
+    def compare(self, source: Source) -> tuple[list[Draft], list[Response]]:
+        """The drafts, once each is known to share the leader's words; and the responses that the source has."""
+        abort = llama.Abort()
+        with watching_interrupts(abort), self._weights(self.leader, LEADER, abort, gpu=False) as leader:
+            drafts = []
+            for name, settings in self.drafts.items():
+                with self._weights(settings, DRAFT, abort, gpu=False) as weights:
+                    drafts.append(self._draft(name, settings, leader, weights, source))
+            return drafts, self._given(source, leader, drafts)
+
+    def _draft(
+        self, name: str, settings: ModelSettings, leader: llama.Weights, draft: llama.Weights, source: Source
+    ) -> Draft:
+        try:
+            tokens = PairTokens({LEADER: leader.vocabulary, DRAFT: draft.vocabulary})
+        except VocabularyError as error:
+            raise VocabularyError(f"{name}: {error}") from None
+        if tokens.n_different:
+            self.note(f"{tokens.n_different} special tokens of the leader are others in {name}: it reads them as text")
+        if isinstance(source, Trace):
+            took_part = [name == source.draft and _reads(one.prompts[DRAFT], draft) for one in source.responses]
+            if not all(took_part) and leader.chat_template != draft.chat_template:
+                self.note(f"{name} has a chat template of its own, but reads the trace's prompts in the leader's")
+            prompts = [
+                one.prompts[DRAFT] if took else _translated(one.prompts[LEADER], tokens)
+                for one, took in zip(source.responses, took_part, strict=True)
+            ]
+            return Draft(name, settings, prompts, tokens)
+        both = {LEADER: leader, DRAFT: draft}
+        alone = [self._encode(one.id, one.content, {LEADER: leader})[1] for one in source]
+        encoded = [self._encode(one.id, one.content, both) for one in source]
+        if any(thinks and not by_itself for (_, thinks), by_itself in zip(encoded, alone, strict=True)):
+            self.note(f"the chat template of {name} opens the reasoning, the leader's does not: contexts differ there")
+        return Draft(name, settings, [ids[DRAFT] for ids, _ in encoded], tokens)
+
+    def _encode(
+        self, id: str | None, content: str | Messages, models: dict[Role, llama.Weights]
+    ) -> tuple[dict[Role, list[int]], bool]:
+        """Each role's ids of a prompt, and whether it opens the reasoning."""
+        vocabularies: dict[Role, RoleVocabulary] = {role: weights.vocabulary for role, weights in models.items()}
+        templates = {role: weights.chat_template for role, weights in models.items()}
+        try:
+            encoded = encode_prompt(content, self.prompting, vocabularies, templates, llama.render_chat)
+        except ForealError as error:
+            raise UsageError(f"prompt {id}: {error}") from None
+        if not all(encoded.ids.values()):
+            raise UsageError(f"prompt {id} is empty: there is no token to continue from")
+        return encoded.ids, encoded.starts_thinking
+
+    # ---------------------------------------------------------------- responses
+    def _given(self, source: Source, leader: llama.Weights, drafts: Sequence[Draft]) -> list[Response]:
+        """The responses of records and traces in the leader's ids; none of prompts that are still to be answered."""
+        if isinstance(source, Trace):
+            author = next((draft for draft in drafts if draft.name == source.draft), drafts[0])
+            return [
+                Response(
+                    i, one.id, one.prompts[LEADER], _traced_tokens(one, leader.vocabulary, author), one.finish_reason
+                )
+                for i, one in enumerate(source.responses)
+            ]
+        responses = []
+        for i, one in enumerate(source):
+            if isinstance(one, Record):
+                ids, _ = self._encode(one.id, one.content, {LEADER: leader})
+                responses.append(Response(i, one.id, ids[LEADER], leader.vocabulary.encode(one.text)))
+        return responses
+
+    def answers(self, prompts: Sequence[Prompt], settings: Generation) -> tuple[list[Response], int]:
+        """The leader's answers, and how many prompts failed. The context is one that every draft can follow."""
+        paths = [self.leader.path, *(draft.path for draft in self.drafts.values())]
+        fits = max(2, min(*map(n_ctx_train, paths), Runtime.MAX_DEFAULT_CTX_SIZE))
+        runtime = replace(self.runtime, ctx_size=self.runtime.ctx_size or fits)
+        n_slots, results = min(self.n_slots, len(prompts)), list[Result]()
+        with loading_bar(self.quiet) as on_progress:
+            engine = Engine(
+                Pair(self.leader, self.leader),
+                runtime=runtime,
+                n_slots=n_slots,
+                roles={LEADER},
+                shared_prefix=len(prompts) > 1,
+                on_progress=on_progress,
+            )
+        with engine, self.progress("the leader answers", len(prompts)) as advance:
+            for warning in engine.warnings:
+                self.note(f"warning: {warning}")
+            with closing(engine.run(prompts, settings, self.prompting)) as run:
+                for item in run:
+                    if isinstance(item, Result):
+                        results.append(item)
+                        advance(1)
+        return self._answered(sorted(results, key=lambda result: result.index))
+
+    def _answered(self, results: list[Result]) -> tuple[list[Response], int]:
+        responses = []
+        for result in results:
+            if result.finish_reason is FinishReason.ERROR:
+                self.note(f"prompt {result.id} failed: {result.error}")
+                continue
+            view = result.sequence.views[LEADER]
+            ids, n_prompt = view.ids, view.n_prompt
+            responses.append(
+                Response(result.index, result.id, ids[:n_prompt], ids[n_prompt:], str(result.finish_reason))
+            )
+        return responses, len(results) - len(responses)
+
+    # ---------------------------------------------------------------- readers
+    def readings(self, responses: Sequence[Response], rule: Rule) -> list[Reading]:
+        """What the leader says along each response."""
+        views = [view_of(one.prompt, one.tokens, lambda token: (token,)) for one in responses]
+        with self._reader(self.leader, LEADER, views) as (vocabulary, said):
+            readings = []
+            for one, leader in zip(responses, said, strict=True):
+                texts = texts_of(vocabulary.piece(token) for token in one.tokens)
+                readings.append(Reading(one.id, one.tokens, texts, sentences_of(texts, rule), leader))
+            return readings
+
+    def judge(self, draft: Draft, responses: Sequence[Response], readings: Sequence[Reading]) -> list[Judgement]:
+        """What a draft says along each response, and where both agree."""
+        views = [view_of(draft.prompts[one.place], one.tokens, draft.translate) for one in responses]
+        with self._reader(draft.settings, DRAFT, views, draft.name) as (_, said):
+            return [Judgement.of(reading, one, draft.translate) for reading, one in zip(readings, said, strict=True)]
+
+    @contextmanager
+    def _reader(
+        self, settings: ModelSettings, role: Role, views: list[View], name: str = "the leader"
+    ) -> Iterator[tuple[llama.Vocabulary, list[Opinions]]]:
+        """A model's opinions along all views; its vocabulary is there for as long as this is open."""
+        abort, longest = llama.Abort(), max(len(view.ids) for view in views)
+        with watching_interrupts(abort), self._weights(settings, role, abort) as weights:
+            if longest > weights.n_ctx_train:
+                self.note(f"{name} was trained for {weights.n_ctx_train} tokens, and reads {longest} here")
+            with self.progress(f"{name} reads", sum(len(view.starts) for view in views)) as advance:
+                said = read(weights, views, self.n_slots, self.runtime, abort, advance)
+            yield weights.vocabulary, said
+
+    @contextmanager
+    def _weights(
+        self, settings: ModelSettings, role: Role, abort: llama.Abort, gpu: bool = True
+    ) -> Iterator[llama.Weights]:
+        """An open model; without `gpu`, for its vocabulary only."""
+        with loading_bar(self.quiet) as on_progress:
+            report = partial(on_progress, role) if on_progress else None
+            layers = settings.gpu_layers if gpu else 0
+            weights = llama.Weights(settings.path, layers, self.runtime.verbose, report, abort)
+        with closing(weights):
+            yield weights
+
+
+def _reads(ids: list[int], weights: llama.Weights) -> bool:
+    return bool(ids) and max(ids) < weights.vocabulary.n_tokens
+
+
+def _translated(ids: list[int], tokens: PairTokens) -> list[int]:
+    return [id for token in ids for id in tokens.translate(LEADER, token, DRAFT)]
+
+
+def _traced_tokens(one: Traced, vocabulary: llama.Vocabulary, draft: Draft) -> list[int]:
+    """A traced response in the leader's ids. UsageError where they are not this leader's: another one's text."""
+    tokens: list[int] = []
+    for author, token, _ in one.tokens:
+        tokens.extend((token,) if author is LEADER else draft.tokens.translate(DRAFT, token, LEADER))
+    known = all(token < vocabulary.n_tokens for token in [*one.prompts[LEADER], *tokens])
+    text = "".join(texts_of(map(vocabulary.piece, tokens))) if known else ""
+    if not text.startswith(one.text.rstrip("\ufffd")):  # a stop string may have cut it, and half a character end it
+        raise UsageError(f"the trace is not this leader's: response {one.id} reads otherwise in its words")
+    return tokens

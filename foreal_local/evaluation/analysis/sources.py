@@ -1,0 +1,163 @@
+"""Where analysed responses come from: problems and prompts that are still to be answered, records, traces.
+
+Knows files and their formats. A record's text becomes ids and a trace's ids are checked only where a vocabulary is
+at hand (analyze_run.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ...batch.json_lines import objects
+from ...batch.prompts import read_prompts, with_unique_ids
+from ...cli.output import TRACE_VERSION
+from ...config import Generation
+from ...errors import UsageError
+from ...method.sequence import Role
+from ...results import Prompt
+from ...runtime.text import Messages
+
+N_PROBLEMS = 100  # of a problem set, unless --limit says otherwise
+
+
+@dataclass(frozen=True)
+class Record:
+    """A response as text, with what was asked."""
+
+    id: str
+    content: str | Messages
+    text: str
+
+
+@dataclass
+class Traced:
+    """A response as a trace has it: both prompts' ids (none for a role that took no part), and its tokens as author,
+    id and text; the token that ended it is left out."""
+
+    id: str
+    prompts: dict[Role, list[int]]
+    tokens: list[tuple[Role | None, int, str]] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(text for _, _, text in self.tokens)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """`draft`: the file name of the draft that took part. `n_without_leader`: responses left out, since the leader
+    took no part and its prompt is not there (modes draft and cue)."""
+
+    draft: str
+    responses: list[Traced]
+    n_without_leader: int = 0
+
+
+Source = list[Prompt] | list[Record] | Trace
+
+
+def read_source(values: dict[str, Any], settings: Generation) -> Source:
+    """What the options name, at most --limit of it: prompts to answer greedily, records or a trace."""
+    named = [name for name in ("problems", "prompts", "responses", "trace") if values[name]]
+    if len(named) > 1:
+        raise UsageError(f"--{named[0]} and --{named[1]} each name what is to be analysed: leave one out")
+    limit = values["limit"]
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit is {limit}, but must be 1 or more")
+    if values["responses"]:
+        return read_records(values["responses"])[:limit]
+    if values["trace"]:
+        trace = read_trace(values["trace"])
+        return replace(trace, responses=trace.responses[:limit])
+    if values["prompts"]:
+        prompts = read_prompts(values["prompts"], settings)[:limit]
+        # Who writes and how are this command's own; lengths and seeds may be a prompt's.
+        return [replace(p, settings=p.settings and _greedy(p.settings, settings)) for p in prompts]
+    from ..problems.datasets import DEFAULT_SET, load_problems
+
+    source, n = values["problems"] or DEFAULT_SET, limit or N_PROBLEMS
+    problems = load_problems(source, limit=n, seed=values["seed"], offline=values["offline"])
+    return with_unique_ids([Prompt(problem.question, problem.id) for problem in problems], source)
+
+
+def _greedy(own: Generation, settings: Generation) -> Generation:
+    return replace(own, mode=settings.mode, method=settings.method, sampling=settings.sampling)
+
+
+# ---------------------------------------------------------------- records
+def read_records(path: str) -> list[Record]:
+    """The responses of foreal-gen's records, or of any JSON lines with `prompt` (or `messages`) and `text`."""
+    records = []
+    for index, (where, line) in enumerate(objects(path)):
+        content: Any = line.get("prompt", line.get("messages"))
+        if not _is_content(content):
+            raise UsageError(f"{where}: a response needs the `prompt` (or `messages`) it answers")
+        if not isinstance(line.get("text"), str):
+            raise UsageError(f"{where}: a response needs its `text`")
+        records.append(Record(str(line.get("id", index)), content, line["text"]))
+    if not records:
+        raise UsageError(f"{path} has no responses: one JSON object on each line is expected")
+    return records
+
+
+def _is_content(content: Any) -> bool:
+    if isinstance(content, str):
+        return True
+    keys = ("role", "content")
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(m, dict) and all(isinstance(m.get(key), str) for key in keys) for m in content)
+    )
+
+
+# ---------------------------------------------------------------- traces
+def read_trace(path: str) -> Trace:
+    """The responses of a trace that foreal-gen has written."""
+    draft: str | None = None
+    found: dict[str, Traced] = {}
+    for where, line in objects(path):
+        kind = line.get("type")
+        if kind == "header":
+            if line.get("version") != TRACE_VERSION:
+                raise UsageError(f"{where}: a trace of version {line.get('version')!r}; {TRACE_VERSION} can be read")
+            draft = Path(str(line.get("draft", ""))).name
+        if draft is None:
+            raise UsageError(f"{path} is not a trace: it has no header line; foreal-gen --trace writes one")
+        try:
+            _take(kind, line, found)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"{where}: not a line of a trace ({type(error).__name__}: {error})") from None
+    if not found:
+        raise UsageError(f"{path} has no responses")
+    responses = [one for one in found.values() if one.prompts[Role.LEADER]]
+    if not responses:
+        raise UsageError(f"{path} has no prompt of the leader: it took no part in any response (modes draft and cue)")
+    return Trace(draft or "", responses, len(found) - len(responses))
+
+
+def _take(kind: Any, line: dict[str, Any], found: dict[str, Traced]) -> None:
+    """One line of a trace into the response it belongs to."""
+    if kind == "prompt":
+        if line["id"] in found:
+            raise ValueError(f"a second prompt {line['id']!r}")
+        found[line["id"]] = Traced(line["id"], {role: _ids(line[f"{role}_tokens"]) for role in Role})
+    elif kind == "token":
+        author = None if line["author"] is None else Role(line["author"])  # None: no model chose it
+        found[line["id"]].tokens.append((author, _ids([line["token"]])[0], line["piece"]))
+    elif kind == "end":
+        one = found[line["id"]]
+        one.finish_reason = line["finish_reason"]
+        if one.finish_reason == "stop" and one.tokens and one.tokens[-1][2] == "":
+            one.tokens.pop()
+    elif kind != "header":
+        raise ValueError(f"its type is {kind!r}")
+
+
+def _ids(values: list[Any]) -> list[int]:
+    if not all(isinstance(value, int) and value >= 0 for value in values):
+        raise ValueError("a token is not a number")
+    return values

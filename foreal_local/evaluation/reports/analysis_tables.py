@@ -1,0 +1,230 @@
+"""What foreal analyze prints: tables for a terminal (rich) or for a pipe (plain lines). Knows figures, no models."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import click
+
+from ...config import Method
+from ..analysis.handoffs import Handoffs
+from ..analysis.misalignment import FACTOR_PLACE, Curve, Direction, Misalignment
+from ..statistics import Estimate
+
+_MOST_ROWS = 16  # of the curve along the response
+_BAR = 30
+_LATER = (5, 10, 20)  # tokens after the earliest handoff, in the table of handoffs
+
+_ALONG_RESPONSE: dict[Direction, str] = {
+    "grows": "It grows along the response: the paper's global rebound.",
+    "stays": "It stays along the response: the paper's global rebound.",
+    "falls": "It falls along the response: no rebound.",
+    "unknown": "Whether it stays or falls along the response cannot be told from these responses.",
+}
+_ALONG_SENTENCE: dict[Direction, str] = {
+    "grows": "It grows along the sentence, where the paper's pairs fall.",
+    "stays": "It stays along the sentence, where the paper's pairs fall.",
+    "falls": "It falls along the sentence: the paper's local diminish.",
+    "unknown": "Whether it falls along the sentence cannot be told from these responses.",
+}
+
+
+@dataclass(frozen=True)
+class About:
+    """What was analysed: the leader, where its responses come from, and the method's settings."""
+
+    leader: str
+    source: str
+    method: Method
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts under columns (those but the first flushed right, unless "<" begins their name)."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def show(about: About, found: dict[str, Misalignment]) -> None:
+    """All tables on stdout."""
+    print_table = _rich if sys.stdout.isatty() else _plain
+    for table in tables_of(about, found):
+        print_table(table)
+
+
+def tables_of(about: About, found: dict[str, Misalignment]) -> Iterator[Table]:
+    yield _summary(about, found)
+    for name, one in found.items():
+        yield _curve(f"{name}: misaligned, by position in the response", "tokens from", one.along_response)
+        sentence = _curve(f"{name}: misaligned, by token of the sentence", "token", one.along_sentence)
+        sentence.notes.append(
+            f"Token 1 against token {FACTOR_PLACE}, in sentences that have both: {_factor(one.factor)}."
+        )
+        yield sentence
+        yield _words(name, one)
+        yield _unsureness(name, one)
+        yield _handoffs(name, one.handoffs)
+        yield _grid(name, one)
+
+
+def _summary(about: About, found: dict[str, Misalignment]) -> Table:
+    first = next(iter(found.values()))
+    size = f"{first.n_responses} responses, {first.n_tokens} tokens, {first.n_sentences} sentences"
+    columns = ["draft", "misaligned %", "token 1", f"token {FACTOR_PLACE}", "<along response", "draft would write %"]
+    rows = []
+    for name, one in found.items():
+        local = dict(zip(one.along_sentence.places, one.along_sentence.share, strict=True))
+        places = [_percent(local.get(place, math.nan)) for place in (1, FACTOR_PLACE)]
+        rows.append([name, _share(one.overall), *places, one.along_response.direction, _share(one.handoffs.expected)])
+    method = about.method
+    notes = [
+        f"{_percent(first.own.value)} % of the tokens are the leader's own top-1. Intervals: 95 %, over responses.",
+        f"Draft would write: of all tokens, at n={method.n} p={method.p:g} k={method.k}, "
+        "if the text stayed the leader's.",
+    ]
+    return Table(f"{about.leader} on {about.source}: {size}", columns, rows, notes)
+
+
+def _curve(title: str, place: str, curve: Curve) -> Table:
+    n_rows = len(curve.places)
+    step = max(1, math.ceil(n_rows / _MOST_ROWS)) if place != "token" else 1
+    highest = max((share for share in curve.share if math.isfinite(share)), default=0.0) or 1.0
+    rows = []
+    for i in range(0, n_rows, step):
+        estimate = Estimate(curve.share[i], curve.low[i], curve.high[i])
+        bar = "#" * round(_BAR * curve.share[i] / highest) if math.isfinite(curve.share[i]) else ""
+        rows.append([str(curve.places[i]), _share(estimate), str(curve.n[i]), bar])
+    says = (_ALONG_SENTENCE if place == "token" else _ALONG_RESPONSE)[curve.direction]
+    change = _number(_hundredfold(curve.change), "+.1f")
+    notes = [says, f"Change from end to end, inside of each: {change} points, p = {curve.p_value:.4f}."]
+    if math.isfinite(curve.trend.rho):
+        trend = curve.trend
+        notes.append(f"The curve's {trend.n_positions} places by rank: rho {trend.rho:+.2f}, p = {trend.p_value:.4f}.")
+    if step > 1:
+        notes.append(f"One row of {step} is shown; all {n_rows} are in --output.")
+    return Table(title, [place, "misaligned %", "positions", "<"], rows, notes)
+
+
+def _words(name: str, one: Misalignment) -> Table:
+    rows = []
+    for word in one.words:
+        drafts = "  ".join(f"{draft} ({n})" for draft, n in word.drafts)
+        rows.append([word.word, str(word.n), _percent(word.n / word.n_seen), str(word.n_first), drafts])
+    columns = ["leader's word", "misaligned", "% of its uses", "first in sentence", "<draft's word"]
+    return Table(f"{name}: the most frequent misaligned words", columns, rows)
+
+
+def _unsureness(name: str, one: Misalignment) -> Table:
+    kinds = (one.aligned, one.misaligned)
+    rows = [
+        ["positions", *(str(kind.n) for kind in kinds)],
+        ["leader's entropy, nats", *(_number(kind.leader_entropy, ".3f") for kind in kinds)],
+        ["draft's entropy, nats", *(_number(kind.draft_entropy, ".3f") for kind in kinds)],
+        ["leader's chance of the token written, %", *(_share(kind.leader_chance) for kind in kinds)],
+        ["draft's chance of the token written, %", *(_share(kind.draft_chance) for kind in kinds)],
+    ]
+    return Table(f"{name}: how sure the models are", ["", "where aligned", "where misaligned"], rows)
+
+
+def _handoffs(name: str, one: Handoffs) -> Table:
+    earliest = one.at[0] if one.at else one.n + max(1, one.k)
+    rows = []
+    for token in (earliest, *(earliest + later for later in _LATER)):
+        rows.append([f"by token {token}", _percent(one.handed_by(token))])
+    rows.append(["at all", _share(one.handed)])
+    rows.append(["never", _percent(1 - one.handed.value)])
+    title = f"{name}: led sentences handed over at n={one.n} k={one.k} ({one.n_sentences} sentences)"
+    notes = [
+        f"The draft would write {_share(one.written)} % of the tokens if all sentences were led, "
+        f"{_share(one.expected)} % at p={one.p:g}."
+    ]
+    return Table(title, ["handed over", "%"], rows, notes)
+
+
+def _grid(name: str, one: Misalignment) -> Table:
+    columns = ["n", "k", "handed over %", "middle token", "draft writes %, all led", f"%, p={one.handoffs.p:g}"]
+    rows = [
+        [
+            str(h.n),
+            str(h.k),
+            _share(h.handed),
+            f"{h.median:g}" if h.at else "-",
+            _share(h.written),
+            _share(h.expected),
+        ]
+        for h in one.grid
+    ]
+    return Table(f"{name}: the gain to expect, by n and k", columns, rows)
+
+
+# ---------------------------------------------------------------- numbers and lines
+def _percent(value: float) -> str:
+    """Of a column whose name says %."""
+    return f"{100 * value:.1f}" if math.isfinite(value) else "-"
+
+
+def _share(one: Estimate) -> str:
+    return _number(_hundredfold(one), ".1f")
+
+
+def _hundredfold(one: Estimate) -> Estimate:
+    return Estimate(100 * one.value, 100 * one.low, 100 * one.high)
+
+
+def _number(one: Estimate, style: str = ".2f") -> str:
+    if math.isnan(one.value):
+        return "-"
+    return f"{one.value:{style}}" + _interval(one.low, one.high, style)
+
+
+def _factor(one: Estimate) -> str:
+    if math.isinf(one.value):
+        return f"at least {one.low:.1f} times as often, never misaligned at {FACTOR_PLACE}"
+    return f"{_number(one)} times as often"
+
+
+def _interval(low: float, high: float, style: str) -> str:
+    to = "-" if low >= 0 and "+" not in style else " to "
+    return "" if math.isnan(low) or math.isnan(high) else f" ({low:{style}}{to}{high:{style}})"
+
+
+def _plain(table: Table) -> None:
+    names = [name.lstrip("<") for name in table.columns]
+    widths = [max(map(len, column)) for column in zip(names, *table.rows, strict=True)]
+    click.echo(table.title)
+    for row in (names, *table.rows):
+        cells = [
+            f"{cell:<{width}}" if i == 0 or table.columns[i].startswith("<") else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo(("  " + "  ".join(cells)).rstrip())
+    for note in table.notes:
+        click.echo(f"  {note}")
+    click.echo("")
+
+
+def _rich(table: Table) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
+    for i, name in enumerate(table.columns):
+        left = i == 0 or name.startswith("<")
+        drawn.add_column(Text(name.lstrip("<")), justify="left" if left else "right")
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))  # a word may look like rich's markup
+    console.print(Text(table.title, "bold"))
+    console.print(drawn)
+    for note in table.notes:
+        console.print(Padding(Text(note), (0, 0, 0, 2)))
+    console.print()

@@ -1,0 +1,173 @@
+"""A report: one HTML page that needs nothing beside it, and its figures as PNG and SVG files.
+
+Knows texts, tables, figures and how a page is made of them. Does not know what was measured. Everything that comes in
+is text and is escaped, but `Report.example`, which example.py has made.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import ForealError, UsageError
+from ...storage.session import write_beside
+from .example import escaped
+from .plots import check_installed, image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PAGE = "report.html"
+_STYLE = Path(__file__).with_name("report.css")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts; columns but the first are flushed right, unless "<" begins their name."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure; its files are called `name`."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Example:
+    """One response: what was asked, in words what answered, and the response as HTML."""
+
+    title: str
+    problem: str
+    html: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """`summary`: a line under the title. `told`: what follows from the figures. `facts`: how it came about.
+
+    `tables` stand before the figures, `details` after them.
+    """
+
+    title: str
+    summary: str
+    told: Sequence[str]
+    tables: Sequence[Table]
+    pictures: Sequence[Picture]
+    facts: Mapping[str, Mapping[str, str]]
+    example: Example | None = None
+    notes: Sequence[str] = ()
+    details: Sequence[Table] = ()
+
+
+def check_folder(folder: Path) -> None:
+    """UsageError before a long run whose report could not be drawn or written; makes the folder."""
+    check_installed()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder of --report {folder}: {error.strerror or error}") from None
+
+
+def write_report(folder: Path, report: Report) -> Path:
+    """Write figures/*.png, figures/*.svg and the page, each whole or not at all; the page's path."""
+    figures = folder / "figures"
+    vectors = {}
+    try:
+        figures.mkdir(parents=True, exist_ok=True)
+        for picture in report.pictures:
+            vectors[picture.name] = image(picture.figure, "svg", picture.name)
+            write_beside(figures / f"{picture.name}.svg", [vectors[picture.name]])
+            write_beside(figures / f"{picture.name}.png", [image(picture.figure, "png", picture.name)])
+        write_beside(folder / PAGE, [page(report, vectors).encode()])
+    except OSError as error:
+        raise ForealError(f"cannot write the report to {folder}: {error.strerror or error}") from None
+    return folder / PAGE
+
+
+# ---------------------------------------------------------------- the page
+def page(report: Report, vectors: Mapping[str, bytes]) -> str:
+    """The whole page; `vectors` are the figures as SVG, by name."""
+    parts = [
+        "<!DOCTYPE html>\n",
+        '<html lang="en">\n<head>\n<meta charset="utf-8">\n',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
+        f"<title>{escaped(report.title)}</title>\n",
+        f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n",
+        f'<h1>{escaped(report.title)}</h1>\n<p class="soft">{escaped(report.summary)}</p>\n',
+        *(f'<p class="told">{escaped(text)}</p>\n' for text in report.told),
+        *(f'<p class="note">{escaped(text)}</p>\n' for text in report.notes),
+        *(_table(table) for table in report.tables),
+        _pictures(report.pictures, vectors),
+        _example(report.example) if report.example else "",
+        *(_table(table) for table in report.details),
+        _facts(report.facts),
+        "</body>\n</html>\n",
+    ]
+    return "".join(parts)
+
+
+def _table(table: Table) -> str:
+    left = [i == 0 or name.startswith("<") for i, name in enumerate(table.columns)]
+    plain = [' class="left"' if is_left else "" for is_left in left]
+    head = "".join(
+        f'<th scope="col"{of}>{escaped(name.removeprefix("<"))}</th>'
+        for of, name in zip(plain, table.columns, strict=True)
+    )
+    rows = "".join(
+        "<tr>"
+        + "".join(f"<td{of}>{_cell(cell, bool(of))}</td>" for of, cell in zip(plain, row, strict=True))
+        + "</tr>\n"
+        for row in table.rows
+    )
+    notes = "".join(f'<p class="note">{escaped(note)}</p>\n' for note in table.notes)
+    return (
+        f'<h2>{escaped(table.title)}</h2>\n<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{rows}</tbody>\n</table></div>\n{notes}"
+    )
+
+
+def _cell(text: str, is_left: bool) -> str:
+    """A cell; a figure's interval stands small under it."""
+    value, bracket, interval = text.partition(" (")
+    if is_left or not (bracket and interval.endswith(")")):
+        return escaped(text)
+    return f"{escaped(value)} <small>({escaped(interval)}</small>"
+
+
+def _pictures(pictures: Sequence[Picture], vectors: Mapping[str, bytes]) -> str:
+    """An image in the page's text, so that its names and styles cannot meet those of another."""
+    figures = "".join(
+        f'<figure id="{escaped(picture.name)}">\n<h3>{escaped(picture.title)}</h3>\n'
+        f'<img alt="{escaped(f"{picture.title}. {picture.caption}")}" '
+        f'src="data:image/svg+xml;base64,{base64.b64encode(vectors[picture.name]).decode()}">\n'
+        f"<figcaption>{escaped(picture.caption)}</figcaption>\n</figure>\n"
+        for picture in pictures
+    )
+    return f'<h2>Figures</h2>\n<div class="figures">\n{figures}</div>\n' if pictures else ""
+
+
+def _example(example: Example) -> str:
+    note = f'<p class="note">{escaped(example.note)}</p>\n' if example.note else ""
+    return f'<h2>{escaped(example.title)}</h2>\n<p class="problem">{escaped(example.problem)}</p>\n{example.html}{note}'
+
+
+def _facts(groups: Mapping[str, Mapping[str, str]]) -> str:
+    return "".join(
+        f"<h2>{escaped(title)}</h2>\n<dl>\n"
+        + "".join(f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>\n" for name, value in facts.items())
+        + "</dl>\n"
+        for title, facts in groups.items()
+    )

@@ -1,0 +1,29 @@
+"""What the method asks of a pair's vocabularies, and the type of logits. Knows no tokenizer and no model."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from .sequence import Role
+
+Logits = npt.NDArray[np.float32]
+"""One float for each token of a vocabulary, (n_vocab,)."""
+
+
+class PairVocabulary(Protocol):
+    """Both roles' token ids, as far as the scheduler asks."""
+
+    def piece(self, role: Role, token: int) -> bytes | None:
+        """The token's bytes; None for an end-of-generation token."""
+        ...
+
+    def encode(self, role: Role, text: str) -> list[int]:
+        """The role's ids of a text."""
+        ...
+
+    def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
+        """The reader's ids for a token of the author: the same id, unless its text differs."""
+        ...

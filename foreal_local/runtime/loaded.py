@@ -1,0 +1,176 @@
+"""A pair of models in memory: weights, contexts in lanes, vocabularies and templates; prompts as their tokens.
+
+Knows what is loaded and how it is planned; writes nothing (engine.py does).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from ..config import ModelSettings, Pair, Prompting, Runtime
+from ..errors import UsageError
+from ..method.sequence import Role, Sequence, Spelled
+from ..method.serving import spelled
+from . import llama
+from .gguf_file import fingerprint, n_ctx_train, read_shape
+from .hardware import plan_lanes, usable_cores
+from .interrupt import watching_interrupts
+from .model import Identity, Model
+from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
+
+Progress = Callable[[Role, float], None]
+
+
+class LoadedPair:
+    """The models of a pair for at most `n_slots` sequences at a time.
+
+    Owns the weights, the lanes (a context for each role, driven by one thread) and the abort flag; closes
+    contexts before weights. `warnings` are lines for the user.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        *,
+        runtime: Runtime | None = None,
+        n_slots: int = 1,
+        roles: Iterable[Role] = tuple(Role),
+        spare: bool = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        if n_slots < 1:
+            raise UsageError(f"the number of parallel sequences is {n_slots}, but must be 1 or more")
+        self.pair, self.runtime, self.n_slots = pair, runtime or Runtime(), n_slots
+        self._spare = spare
+        self.roles = [role for role in Role if role in set(roles)]
+        self.warnings: list[str] = []
+        self.abort = llama.Abort()
+        self._weights: dict[Role, llama.Weights] = {}
+        self._lanes: list[dict[Role, llama.Context]] = []
+        try:
+            with watching_interrupts(self.abort):
+                self._open(on_progress)
+        except BaseException:
+            self._free()
+            raise
+
+    def _settings(self, role: Role) -> ModelSettings:
+        return self.pair.leader if role is Role.LEADER else self.pair.draft
+
+    def _open(self, on_progress: Progress | None) -> None:
+        self.shapes = {role: read_shape(self._settings(role).path) for role in Role}
+        self.fingerprints = {role: fingerprint(self._settings(role).path) for role in Role}
+        for role in self.roles:
+            settings = self._settings(role)
+            shared = self._weights.get(role.other)
+            if shared and settings.path.samefile(shared.path) and settings.gpu_layers == self.pair.leader.gpu_layers:
+                self._weights[role] = shared
+                continue
+            report = (lambda done, role=role: on_progress(role, done)) if on_progress else None
+            self._weights[role] = llama.Weights(
+                settings.path, settings.gpu_layers, self.runtime.verbose, report, self.abort
+            )
+        vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
+        self._vocabularies = vocabularies
+        self.tokens = PairTokens(vocabularies)
+        self._templates = {role: w.chat_template for role, w in self._weights.items()}
+        self.ctx_size = ctx_size_of(self.pair, self.runtime)
+        self.threads = self.runtime.threads or usable_cores()
+        slots = self._plan_lanes()
+        for n_slots in slots:
+            lane: dict[Role, llama.Context] = {}
+            self._lanes.append(lane)
+            for role in self.roles:
+                lane[role] = llama.Context(
+                    self._weights[role],
+                    n_slots,
+                    self.ctx_size,
+                    max(1, self.threads // len(slots)),
+                    self.runtime,
+                    self.abort,
+                    self._spare,
+                    apart=len(slots) > 1,
+                )
+        formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
+        self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)
+        self._warn()
+
+    def _plan_lanes(self) -> list[int]:
+        """The slots of each lane; n_slots together."""
+        n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
+        n_lanes = self.runtime.lanes or plan_lanes(n_bytes, self.threads, llama.supports_gpu_offload())
+        n_lanes = min(self.n_slots, n_lanes)
+        return [len(range(lane, self.n_slots, n_lanes)) for lane in range(n_lanes)]
+
+    def _warn(self) -> None:
+        trained = min(w.n_ctx_train for w in self._weights.values())
+        if self.ctx_size > trained:
+            self.warnings.append(f"--ctx-size {self.ctx_size} is more than the models were trained for ({trained})")
+        n_processors = os.cpu_count() or 1
+        if self.threads > n_processors:
+            self.warnings.append(
+                f"--threads {self.threads} is more than this machine's {n_processors} processors: "
+                "threads that wait for each other make this very slow"
+            )
+        wanted = [role for role in self.roles if self._settings(role).gpu_layers > 0]
+        if wanted and not llama.supports_gpu_offload():
+            self.warnings.append(
+                "layers are to be offloaded, but llama-cpp-python finds no GPU (a build without GPU support, or no "
+                "working driver): everything runs on the CPU (README, Install, says how to get a CUDA or Metal build)"
+            )
+        if any(w.spared_amx for w in self._weights.values()):
+            self.warnings.append(
+                "this build of llama.cpp was compiled by a GCC whose AMX code crashes (PR 114098): its AMX and "
+                "repacked kernels are not used; compile it with GCC 12.4, 13.3, 14 or later for speed"
+            )
+        if self.tokens.n_different:
+            self.warnings.append(
+                f"{self.tokens.n_different} special tokens differ between leader and draft: "
+                "each reads the other's as text"
+            )
+
+    # ---------------------------------------------------------------- what others ask
+    @property
+    def models(self) -> dict[Role, Model]:
+        """The contexts of an engine with one lane."""
+        (lane,) = self._lanes
+        return dict(lane)
+
+    def tokens_of(self, text: str, sequence: Sequence) -> list[Spelled]:
+        """A text as tokens for Sequence.close_with, in the ids of who wrote last."""
+        author = sequence.tokens[-1].author if sequence.tokens else next(iter(sequence.views))
+        return spelled(text, author, sequence, self.tokens)
+
+    def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
+        """A prompt's ids for each role, as `run` would use them."""
+        self._require_open()
+        return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
+
+    def describe(self, role: Role) -> str:
+        """Model, size and where it runs, in a few words."""
+        weights = self._weights[role]
+        where = "GPU" if llama.supports_gpu_offload() and self._settings(role).gpu_layers != 0 else "CPU"
+        return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
+
+    # ---------------------------------------------------------------- closing
+    def _require_open(self) -> None:
+        if not self._weights:  # a vocabulary whose model is freed ends the process
+            raise UsageError("this engine is closed: use it inside its `with`")
+
+    def _free(self) -> None:
+        for lane in self._lanes:
+            for context in lane.values():
+                context.close()
+        self._lanes.clear()
+        for weights in set(self._weights.values()):
+            weights.close()
+        self._weights.clear()
+
+
+def ctx_size_of(pair: Pair, runtime: Runtime) -> int:
+    """Tokens of one sequence's context: as asked for, or what both models were trained for, within reason."""
+    if runtime.ctx_size is not None:
+        return runtime.ctx_size
+    trained = min(n_ctx_train(settings.path) for settings in (pair.leader, pair.draft))
+    return max(2, min(trained, Runtime.MAX_DEFAULT_CTX_SIZE))

@@ -1,0 +1,1 @@
+"""What is kept on disk: sessions, checkpoints, files that are never half-written."""

@@ -1,0 +1,111 @@
+"""A folder with a session file for each running sequence of a batch, so that a crash costs little.
+
+Knows which file is whose and when one is due; session.py knows what is in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from ..config import Generation
+from ..errors import SessionError, UsageError
+from ..method.sequence import FinishReason, Role, Sequence
+from ..results import with_seed
+from ..runtime.model import Identity, Snapshot
+from .session import Session, read_session, write_beside, write_session
+
+
+class Checkpoints:
+    """Saves sequences every `every` tokens into `folder`; `on_note` gets a line for what users should know."""
+
+    EVERY = 256
+
+    def __init__(self, folder: Path, every: int = EVERY, on_note: Callable[[str], None] = lambda note: None) -> None:
+        if every < 1:
+            raise UsageError(f"--checkpoint-every is {every}, but must be 1 or more")
+        self.folder, self.every, self._note = folder, every, on_note
+        self._n_saved: dict[str, int] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SessionError(f"cannot use {folder} for checkpoints: {error.strerror or error}") from None
+
+    def clean(self) -> None:
+        """Remove what a run that was killed while it wrote has left; only for who has the folder alone."""
+        for scratch in self.folder.glob(".*.part"):
+            scratch.unlink(missing_ok=True)
+
+    def with_seed(self, settings: Generation) -> Generation:
+        """The settings with a seed: their own, that of the run that was stopped here, or one drawn and noted here."""
+        if settings.seed is not None:
+            return settings
+        file = self.folder / "run.json"
+        try:
+            return replace(settings, seed=_whole(json.loads(file.read_text())["seed"]))
+        except (OSError, ValueError, KeyError, TypeError, UsageError):
+            settings = with_seed(settings)
+        try:
+            write_beside(file, [json.dumps({"seed": settings.seed}).encode()])
+        except OSError as error:
+            raise SessionError(f"cannot write {file}: {error.strerror or error}") from None
+        return settings
+
+    def path(self, id: str, settings_hash: str) -> Path:
+        """The file of a prompt's response with these settings."""
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", id)[:40]
+        digest = hashlib.blake2b(f"{settings_hash} {id}".encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+        return self.folder / f"{name}.{digest}.session"
+
+    def load(self, id: str, settings_hash: str, identity: Identity) -> Session | None:
+        """What was saved of this response; None where there is nothing that can be gone on with."""
+        path = self.path(id, settings_hash)
+        if not path.exists():
+            return None
+        try:
+            session = read_session(path, identity)
+        except SessionError as error:
+            self._note(f"prompt {id}: {error}; it begins again")
+            return None
+        if not session.sequence.tokens:
+            return None
+        for note in session.notes:
+            self._note(f"prompt {id}: {note}")
+        self._note(f"prompt {id}: goes on after {len(session.sequence.tokens)} tokens")
+        session.sequence.n_shown = 0
+        if session.sequence.finish_reason is FinishReason.CONTEXT:
+            session.sequence.finish_reason = None  # the context may be larger now
+        self._n_saved[id] = len(session.sequence.tokens)
+        return session
+
+    def due(self, sequence: Sequence) -> bool:
+        return len(sequence.tokens) - self._n_saved.get(sequence.id, 0) >= self.every
+
+    def save(self, sequence: Sequence, settings_hash: str, states: dict[Role, Snapshot], identity: Identity) -> None:
+        """Keep an unfinished sequence; SessionError where the disk does not take it (an older file stays)."""
+        path = self.path(sequence.id, settings_hash)
+        try:
+            write_session(path, sequence, states, identity)
+        except OSError as error:
+            raise SessionError(f"cannot write {path}: {error.strerror or error}; an older checkpoint stays") from None
+        self._n_saved[sequence.id] = len(sequence.tokens)
+
+    def remove(self, id: str, settings_hash: str) -> None:
+        """Forget a response whose result is safe."""
+        self.path(id, settings_hash).unlink(missing_ok=True)
+        self._n_saved.pop(id, None)
+
+    def close(self) -> None:
+        """After a run that is complete: the noted seed is of use only to what is unfinished."""
+        if not any(self.folder.glob("*.session")):
+            (self.folder / "run.json").unlink(missing_ok=True)
+
+
+def _whole(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(value)
+    return value
