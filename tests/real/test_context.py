@@ -339,7 +339,7 @@ import re, resource, sys
 from pathlib import Path
 from foreal_local.config import Generation, Method, ModelSettings, Pair, Prompting, Runtime
 from foreal_local.engine import Engine
-from foreal_local.sequence import Role
+from foreal_local.method.sequence import Role
 
 pair = Pair(*(ModelSettings(Path(path)) for path in sys.argv[1:3]))
 with Engine(pair, runtime=Runtime(ctx_size=int(sys.argv[3]), threads=1)) as engine:
