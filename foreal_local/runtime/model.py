@@ -1,6 +1,6 @@
 """What the scheduler sees of a model: slots that hold a prefix each, and rows of tokens to evaluate.
 
-Knows no llama.cpp. The real one is llama.py's context; the tests have a fake.
+Knows no llama.cpp. The real one is llama/context.py's; the tests have a fake.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The file that talks to llama.cpp: saved states, chunks of a batch, and how much memory is used."""
+"""The folder that talks to llama.cpp: saved states, chunks of a batch, and how much memory is used."""
 
 from __future__ import annotations
 

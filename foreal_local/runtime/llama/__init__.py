@@ -1,0 +1,18 @@
+"""llama.cpp behind the model protocol: weights, vocabularies and contexts over its low-level bindings.
+
+The only folder that imports llama_cpp. Knows pointers, batches, return codes and the order of closing, and translates
+every failure once. Knows nothing of sentences, roles or flows.
+
+library.py     the library's start, its log, what this build can do; Abort stops an evaluation
+weights.py     a model file in memory
+vocabulary.py  texts and token ids; chat templates
+batch.py       rows cut into pieces that fit one evaluation
+context.py     a KV cache and its evaluations
+"""
+
+from .context import Context
+from .library import Abort, supports_gpu_offload
+from .vocabulary import Vocabulary, render_chat
+from .weights import Weights
+
+__all__ = ["Abort", "Context", "Vocabulary", "Weights", "render_chat", "supports_gpu_offload"]

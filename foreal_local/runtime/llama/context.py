@@ -1,0 +1,295 @@
+"""Context: a model's KV cache and its evaluations, the model protocol over llama.cpp.
+
+Knows pointers, batches and return codes, and translates each failure once. Knows nothing of sentences, roles or flows.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from ...config import Runtime
+from ...errors import EvaluationError, SequenceError
+from ...method.vocabulary import Logits
+from ..hardware import auto_cache_type, plan_attention
+from ..model import Output, Row, Snapshot
+from .batch import Batch, Piece, split_rows
+from .library import Abort, library, supports_gpu_offload
+from .weights import Weights
+
+_KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_NO_ROOM, _ABORTED = 1, 2  # of llama_decode
+_MOST_MARKS = 4  # of a slot
+_MARK = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY  # kept on the device, one for a slot, llama.cpp aborts on some
+
+# llama_get_logits_ith with an address for a result: a pointer object for each token costs more.
+_logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(
+    ctypes.cast(llama_cpp.llama_get_logits_ith, ctypes.c_void_p).value or 0
+)
+
+
+class Mark(NamedTuple):
+    """A place in a slot that can be gone back to: what cannot be removed of the memory, as it was there."""
+
+    n_tokens: int
+    data: npt.NDArray[np.uint8]
+
+
+class Context:
+    """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache.
+
+    `spare`: one more slot, for a prefix that is copied into the others; it gives its room up when they need it.
+    `apart`: each slot has cells of its own, and rows look only at these; but only rows of one length, in slots side by
+    side, then share a graph. Else all share one buffer and one graph.
+    `cache_format`: what a saved state must have in common with this context. Evaluate while the abort is held.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        n_slots: int,
+        n_ctx: int,
+        threads: int,
+        settings: Runtime,
+        abort: Abort,
+        spare: bool = False,
+        apart: bool = False,
+    ) -> None:
+        self._weights, self.needs_marks = weights, weights.needs_marks
+        self._n_slots, self._n_ctx, self.has_spare = n_slots, n_ctx, spare
+        n_sequences = n_slots + spare
+        self._n_batch = max(settings.batch_size, n_sequences)  # llama.cpp reserves a row per sequence
+        self._n_outputs = min(self._n_batch, max(32, 8 * n_slots))
+        self._cached = [0] * n_sequences
+        self._marks: list[list[Mark]] = [[] for _ in range(n_sequences)]
+        self.n_calls, self.seconds = 0, 0.0
+        self._n_vocab = weights.vocabulary.n_tokens
+        params = llama_cpp.llama_context_default_params()
+        n_cells = n_ctx * (n_sequences if apart else n_slots)
+        params.n_ctx = n_cells
+        params.n_batch = self._n_batch
+        params.n_seq_max = n_sequences
+        params.n_outputs_max = self._n_outputs
+        params.n_threads = params.n_threads_batch = threads
+        params.kv_unified = n_sequences > 1 and not apart
+        params.n_rs_seq = settings.rollback
+        n_heads = int(llama_cpp.llama_model_n_head(weights.model))
+        head_size, gpu = weights.shape.width // max(1, n_heads), supports_gpu_offload()
+        self._gpu = gpu
+        plan = plan_attention(settings, gpu, n_heads, n_ctx if apart else n_cells)
+        self._splits_nothing = plan.flash_attention == "off"
+        params.flash_attn_type, params.n_ubatch = (
+            _FLASH_ATTENTION[plan.flash_attention],
+            max(plan.n_ubatch, n_sequences),
+        )
+        auto = auto_cache_type(plan, gpu, head_size, n_slots)
+        types = [auto if name == "auto" else name for name in (settings.kv_type_k, settings.kv_type_v)]
+        params.type_k, params.type_v = (_KV_TYPES[name] for name in types)
+        self.cache_format = f"{types[0]} {types[1]}, flash attention {plan.flash_attention}, {llama_cpp.__version__}"
+        params.abort_callback, params.abort_callback_data = abort.callback, abort.data
+        params.no_perf = True
+        with abort.held():
+            context = llama_cpp.llama_init_from_model(weights.model, params)
+        if not context:
+            raise EvaluationError(
+                f"no context of {n_slots} x {n_ctx} tokens for {weights.path.name}: {library().take_reason()}; "
+                "lower --ctx-size or --parallel"
+            )
+        self._context = context
+        self._memory = llama_cpp.llama_get_memory(context)
+        self._batch = Batch(self._n_batch)
+        self._views: dict[int, Logits] = {}
+
+    @property
+    def n_slots(self) -> int:
+        return self._n_slots
+
+    @property
+    def n_ctx(self) -> int:
+        return self._n_ctx
+
+    def cached(self, slot: int) -> int:
+        return self._cached[slot]
+
+    def use_threads(self, n: int) -> None:
+        """Evaluate with n threads from now on, where the logits stay the same to the bit: without flash attention,
+        which splits a long context between the threads."""
+        if self._splits_nothing:
+            llama_cpp.llama_set_n_threads(self._context, n, n)
+
+    def evaluate(self, rows: list[Row]) -> Iterator[Output]:
+        for pieces in split_rows(rows, self._n_batch, self._n_outputs):
+            if self._decode(rows, pieces) or (self._give_up_spare(rows) and self._decode(rows, pieces)):
+                yield from self._outputs(rows, pieces)
+                continue
+            for piece in pieces:  # no room for all at once: one by one, so that one fails alone
+                if len(pieces) > 1 and self._decode(rows, [piece]):
+                    yield from self._outputs(rows, [piece])
+                else:
+                    n_tokens = piece.end - piece.begin
+                    reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
+                    yield Output(piece.row, 0, None, SequenceError(reason))
+
+    def write_on(self, slot: int, token: int, take: Callable[[Logits], int | None], most: int, seconds: float) -> None:
+        context, cached, gpu = self._context, self._cached, self._gpu
+        batch, first, n_calls, total = self._batch, cached[slot], 0, 0.0
+        batch.clear()
+        batch.add(slot, [token], first, 0)
+        tokens, positions, native = batch.tokens, batch.positions, batch.native
+        decode, clock = llama_cpp.llama_decode, time.perf_counter
+        logits: Logits | None = None  # they stay where they are: only a batch with more outputs makes them move
+        next_token: int | None = token
+        until = clock() + seconds
+        try:
+            for n_calls in range(1, most + 1):
+                started = clock()
+                code = decode(context, native)
+                if gpu:
+                    llama_cpp.llama_synchronize(context)
+                now = clock()
+                total += now - started
+                if code:
+                    self._fail(code, [slot])
+                    return
+                cached[slot] = position = first + n_calls
+                if logits is None:
+                    logits = self._logits(0)
+                next_token = take(logits)
+                if next_token is None or now > until:
+                    return
+                tokens[0], positions[0] = next_token, position
+        finally:
+            self.n_calls += n_calls
+            self.seconds += total
+
+    def _give_up_spare(self, rows: list[Row]) -> bool:
+        """Free the shared prefix's room, unless it is what is evaluated."""
+        spare = self._n_slots
+        if not self.has_spare or not self._cached[spare] or rows[0].slot == spare:
+            return False
+        self.release(spare)
+        return True
+
+    def _decode(self, rows: list[Row], pieces: list[Piece]) -> bool:
+        """One llama_decode of these pieces; False when the cache has no room for them."""
+        batch, cached = self._batch, self._cached
+        batch.clear()
+        for index, begin, end in pieces:
+            slot, tokens, n_outputs, _ = rows[index]
+            batch.add(slot, tokens[begin:end], cached[slot], len(tokens) - n_outputs - begin)
+        started = time.perf_counter()
+        code = llama_cpp.llama_decode(self._context, batch.native)
+        if self._gpu:  # it works on, and would be waited for only when the logits are read
+            llama_cpp.llama_synchronize(self._context)
+        self.seconds += time.perf_counter() - started
+        self.n_calls += 1
+        if code == 0:
+            for index, begin, end in pieces:
+                cached[rows[index].slot] += end - begin
+            return True
+        self._fail(code, [rows[index].slot for index, _, _ in pieces])
+        return False
+
+    def _fail(self, code: int, slots: list[int]) -> None:
+        """Raise what a code of llama_decode means, the slots left as they were; not where there only was no room."""
+        if code == _NO_ROOM:
+            return
+        for slot in slots:
+            self.truncate(slot, self._cached[slot])
+        if code == _ABORTED:
+            raise KeyboardInterrupt
+        raise EvaluationError(f"llama_decode failed with code {code}: {library().take_reason()}")
+
+    def _outputs(self, rows: list[Row], pieces: list[Piece]) -> Iterator[Output]:
+        at = 0  # the piece's first token in the batch
+        for index, begin, end in pieces:
+            row = rows[index]
+            for token in range(max(begin, len(row.tokens) - row.n_outputs), end):
+                yield Output(index, token, self._logits(at + token - begin))
+            at += end - begin
+
+    def _logits(self, i: int) -> Logits:
+        address = _logits_address(self._context, i)
+        view = self._views.get(address)
+        if view is None:  # llama.cpp gives the same few addresses again and again
+            row = (ctypes.c_float * self._n_vocab).from_address(address)
+            view = self._views[address] = np.frombuffer(memoryview(row), np.float32)
+        return view
+
+    def truncate(self, slot: int, n_tokens: int) -> int:
+        """Remove the end, or go back to the last mark before it, or forget all: what the memory can do.
+
+        Attention removes; recurrent memories only as many tokens as Runtime.rollback keeps states for; a sliding
+        window says yes, but what stood in it is gone (seq_pos_min tells).
+        """
+        n_tokens = min(n_tokens, self._cached[slot])
+        removed = bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, n_tokens, -1))
+        if removed and n_tokens and self._weights.n_swa:
+            oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, slot)
+            removed = 0 <= oldest <= max(0, n_tokens - self._weights.n_swa)
+        marks = self._marks[slot]
+        while marks and (marks[-1].n_tokens > n_tokens or not (removed or self._go_back(slot, marks[-1]))):
+            marks.pop()
+        if not removed and not marks:
+            self.release(slot)
+        else:
+            self._cached[slot] = n_tokens if removed else marks[-1].n_tokens
+        return self._cached[slot]
+
+    def mark(self, slot: int) -> None:
+        """Make it possible to truncate to here. Costs nothing where the end can be removed anyway."""
+        n_tokens, marks = self._cached[slot], self._marks[slot]
+        if not n_tokens or not self._weights.needs_marks or (marks and marks[-1].n_tokens == n_tokens):
+            return
+        marks.append(Mark(n_tokens, self._state(slot, _MARK)))
+        del marks[:-_MOST_MARKS]
+
+    def _go_back(self, slot: int, mark: Mark) -> bool:
+        read = llama_cpp.llama_state_seq_set_data_ext(self._context, _bytes_of(mark.data), mark.data.size, slot, _MARK)
+        return read > 0 and bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, mark.n_tokens, -1))
+
+    def _state(self, slot: int, flags: int = 0) -> npt.NDArray[np.uint8]:
+        size = llama_cpp.llama_state_seq_get_size_ext(self._context, slot, flags)
+        data = np.empty(size, np.uint8)
+        written = llama_cpp.llama_state_seq_get_data_ext(self._context, _bytes_of(data), size, slot, flags)
+        if not written:
+            raise EvaluationError(f"llama.cpp gives no state of slot {slot}: {library().take_reason()}")
+        return data[:written]
+
+    def save(self, slot: int) -> Snapshot:
+        return Snapshot(self._cached[slot], self._state(slot).data)
+
+    def restore(self, slot: int, snapshot: Snapshot) -> None:
+        self.release(slot)
+        data = np.frombuffer(snapshot.data, np.uint8)
+        read = llama_cpp.llama_state_seq_set_data(self._context, _bytes_of(data), data.size, slot)
+        newest = llama_cpp.llama_memory_seq_pos_max(self._memory, slot)
+        if read != data.size or newest != snapshot.n_tokens - 1:
+            self.release(slot)
+            raise SequenceError(f"llama.cpp refuses the saved state ({library().take_reason()})")
+        self._cached[slot] = snapshot.n_tokens
+
+    def copy(self, source: int, target: int) -> None:
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._cached[target] = self._cached[source]
+
+    def release(self, slot: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
+        self._cached[slot] = 0
+        self._marks[slot].clear()
+
+    def close(self) -> None:
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+
+
+def _bytes_of(data: npt.NDArray[np.uint8]) -> Any:
+    return ctypes.cast(data.ctypes.data, ctypes.POINTER(ctypes.c_uint8))

@@ -1,0 +1,102 @@
+"""The library llama.cpp as a whole: its start, its log, what this build of it can do, and how an evaluation is stopped.
+
+Knows no model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import llama_cpp
+
+from ..hardware import amx_crashes
+
+_LOG_ERROR, _LOG_CONTINUED = 4, 5
+
+
+class NativeLog:
+    """Where llama.cpp's log goes: to stderr when verbose, else its last errors are kept for messages."""
+
+    def __init__(self) -> None:
+        self.verbose = False
+        self.errors: deque[str] = deque(maxlen=8)
+        self._level = 0
+        self._callback = llama_cpp.llama_log_callback(self._receive)
+        llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
+
+    def _receive(self, level: int, text: bytes, _data: ctypes.c_void_p) -> None:
+        if level != _LOG_CONTINUED:
+            self._level = level
+        if self.verbose:
+            sys.stderr.write(text.decode("utf-8", "replace"))
+        elif self._level == _LOG_ERROR:
+            self.errors.append(text.decode("utf-8", "replace").strip())
+
+    def take_reason(self) -> str:
+        """The first of the kept errors (later ones only say that something failed), and forget them."""
+        reason = next((line for line in self.errors if line), "no reason was given")
+        self.errors.clear()
+        return reason
+
+
+@functools.cache
+def library() -> NativeLog:
+    """Start llama.cpp once per process, its log in our hands."""
+    log = NativeLog()
+    llama_cpp.llama_backend_init()
+    return log
+
+
+def supports_gpu_offload() -> bool:
+    library()  # else the first question about devices is answered on stderr, too
+    return bool(llama_cpp.llama_supports_gpu_offload())
+
+
+@functools.cache
+def without_amx() -> bool:
+    """Whether this build would crash on AMX, so that it is left alone (with the repacked kernels)."""
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    info = (llama_cpp.llama_print_system_info() or b"").decode()
+    return any(amx_crashes(info, library) for library in folder.glob("*ggml-cpu*"))
+
+
+class Abort:
+    """A flag that stops a running evaluation, set from another thread. `requested`: it is set; `busy`: C code
+    runs that an exception cannot pass through, and that asks for the flag (the log's callback is Python).
+
+    llama.cpp asks for it before every node of its graph, so a Python callback would cost more than small
+    models do. The C library's strlen is the callback instead: of our buffer it is 0, or 1 once set.
+    """
+
+    def __init__(self) -> None:
+        self._flag = ctypes.create_string_buffer(b"\0\0", 2)
+        libc = ctypes.cdll.msvcrt if os.name == "nt" else ctypes.CDLL(None)
+        self.callback = llama_cpp.ggml_abort_callback(ctypes.cast(libc.strlen, ctypes.c_void_p).value)
+        self.data = ctypes.cast(self._flag, ctypes.c_void_p)
+        self.requested = self.busy = False
+
+    def set(self) -> None:
+        self.requested = True
+        self._flag[0] = b"\1"
+
+    def clear(self) -> None:
+        self.requested = False
+        self._flag[0] = b"\0"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Around C code that may take long: a request that came meanwhile is a KeyboardInterrupt after it."""
+        self.busy = True
+        try:
+            yield
+        finally:
+            self.busy = False
+            if self.requested:
+                raise KeyboardInterrupt
