@@ -100,3 +100,87 @@ def auto_cache_type(plan: AttentionPlan, gpu: bool, head_size: int, n_slots: int
     """
     small = 0 < head_size < 64 and not gpu
     return "f32" if small and n_slots == 1 and plan.flash_attention == "off" else "f16"
+
+
+# ---------------------------------------------------------------- a context
+_FEWEST_OUTPUTS, _OUTPUTS_PER_SLOT = 32, 8
+
+
+@dataclass(frozen=True)
+class ContextPlan:
+    """How a context is made: its sizes, how it computes attention, how it stores keys and values.
+
+    n_slots: sequences that are cached side by side
+    n_ctx: most tokens of one sequence
+    has_spare: whether there is one more slot, for a prefix that is copied into the others
+    threads: threads that evaluate
+    n_cells: tokens that the KV cache has room for, all slots together
+    kv_unified: whether all slots share one KV buffer
+    n_batch: most tokens of one evaluation
+    n_ubatch: most tokens of one graph; llama.cpp cuts an evaluation into such
+    n_outputs: most tokens of one evaluation that get logits
+    n_rollback: most tokens that a recurrent memory takes back at once
+    flash_attention: "on", "off" or "auto" (llama.cpp decides)
+    type_k, type_v: element types of the KV cache
+    """
+
+    n_slots: int
+    n_ctx: int
+    has_spare: bool
+    threads: int
+    n_cells: int
+    kv_unified: bool
+    n_batch: int
+    n_ubatch: int
+    n_outputs: int
+    n_rollback: int
+    flash_attention: str
+    type_k: str
+    type_v: str
+
+    @property
+    def n_sequences(self) -> int:
+        """All slots, the spare one too."""
+        return self.n_slots + self.has_spare
+
+
+def plan_context(
+    settings: Runtime,
+    *,
+    n_slots: int,
+    n_ctx: int,
+    threads: int,
+    n_heads: int,
+    head_size: int,
+    gpu: bool,
+    spare: bool = False,
+    separate_caches: bool = False,
+) -> ContextPlan:
+    """The context of a model with n_heads attention heads of head_size numbers each.
+
+    spare: one more slot, for a shared prefix. A buffer that all slots share is not larger for it: the spare slot
+        uses cells that the others leave free.
+    separate_caches: one KV buffer per slot. Attention reads less; llama.cpp batches only equally long rows of
+        neighbouring slots.
+    """
+    n_sequences = n_slots + spare
+    n_cells = n_ctx * (n_sequences if separate_caches else n_slots)
+    attention = plan_attention(settings, gpu, n_heads, n_ctx if separate_caches else n_cells)
+    auto_type = auto_cache_type(attention, gpu, head_size, n_slots)
+    n_batch = max(settings.batch_size, n_sequences)  # llama.cpp reserves a row per sequence
+    return ContextPlan(
+        n_slots=n_slots,
+        n_ctx=n_ctx,
+        has_spare=spare,
+        threads=threads,
+        n_cells=n_cells,
+        kv_unified=n_sequences > 1 and not separate_caches,
+        n_batch=n_batch,
+        n_ubatch=max(attention.n_ubatch, n_sequences),
+        # Logits of a whole batch would cost memory: n_vocab floats for each of its tokens.
+        n_outputs=min(n_batch, max(_FEWEST_OUTPUTS, _OUTPUTS_PER_SLOT * n_slots)),
+        n_rollback=settings.rollback,
+        flash_attention=attention.flash_attention,
+        type_k=auto_type if settings.kv_type_k == "auto" else settings.kv_type_k,
+        type_v=auto_type if settings.kv_type_v == "auto" else settings.kv_type_v,
+    )

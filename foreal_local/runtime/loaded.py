@@ -82,15 +82,15 @@ class LoadedPair:
             lane: dict[Role, llama.Context] = {}
             self._lanes.append(lane)
             for role in self.roles:
-                lane[role] = llama.Context(
+                lane[role] = llama.open_context(
                     self._weights[role],
                     n_slots,
                     self.ctx_size,
                     max(1, self.threads // len(slots)),
                     self.runtime,
                     self.abort,
-                    self._spare,
-                    apart=len(slots) > 1,
+                    spare=self._spare,
+                    separate_caches=len(slots) > 1,
                 )
         formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
         self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
 import numpy as np
 import pytest
 
 from foreal_local.config import Pair, Runtime
 from foreal_local.engine import Engine
 from foreal_local.errors import SequenceError
+from foreal_local.runtime import llama
 from foreal_local.runtime.hardware import AttentionPlan, auto_cache_type, plan_attention
-from foreal_local.runtime.llama import Context
+from foreal_local.runtime.llama import Context, open_context
 from foreal_local.runtime.model import Row, Snapshot
 
 from . import tiny_gguf
@@ -329,6 +332,23 @@ def in_subprocess(code: str, pair: Pair, *arguments: str) -> subprocess.Complete
     command = [sys.executable, "-c", code, *paths, *arguments]
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
     return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=environment)
+
+
+@pytest.mark.parametrize(("n_slots", "spare", "separate"), [(1, False, False), (3, True, False), (3, True, True)])
+def test_a_context_is_made_as_planned(n_slots: int, spare: bool, separate: bool, make: PairMaker) -> None:
+    """Guards sizes that are planned, and not handed on."""
+    weights, asked = llama.Weights(make("llama").leader.path), Runtime(batch_size=100)
+    with closing(weights):
+        options = {"spare": spare, "separate_caches": separate}
+        with closing(open_context(weights, n_slots, 512, 3, asked, llama.Abort(), **options)) as context:
+            native, plan = context._context, context._plan
+            assert (plan.n_batch, plan.n_sequences, plan.threads) == (100, n_slots + spare, 3)
+            assert llama_cpp.llama_n_ctx(native) == plan.n_cells
+            assert llama_cpp.llama_n_batch(native) == plan.n_batch
+            assert llama_cpp.llama_n_ubatch(native) == plan.n_ubatch
+            assert llama_cpp.llama_n_seq_max(native) == plan.n_sequences
+            assert llama_cpp.llama_n_threads(native) == llama_cpp.llama_n_threads_batch(native) == plan.threads
+            assert (context.n_slots, context.n_ctx, context.has_spare) == (n_slots, 512, spare)
 
 
 # ---------------------------------------------------------------- memory

@@ -62,7 +62,7 @@ def _contexts(
         contexts = []
         for lane in range(n_lanes):
             n_here, threads_here = len(range(lane, n_slots, n_lanes)), max(1, threads // n_lanes)
-            context = llama.Context(weights, n_here, n_ctx, threads_here, runtime, abort)
+            context = llama.open_context(weights, n_here, n_ctx, threads_here, runtime, abort)
             stack.callback(context.close)
             contexts.append(context)
         yield contexts

@@ -10,9 +10,9 @@ batch.py       rows cut into pieces that fit one evaluation
 context.py     a KV cache and its evaluations
 """
 
-from .context import Context
+from .context import Context, open_context
 from .library import Abort, supports_gpu_offload
 from .vocabulary import Vocabulary, render_chat
 from .weights import Weights
 
-__all__ = ["Abort", "Context", "Vocabulary", "Weights", "render_chat", "supports_gpu_offload"]
+__all__ = ["Abort", "Context", "Vocabulary", "Weights", "open_context", "render_chat", "supports_gpu_offload"]

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...config import Runtime
 from ...errors import EvaluationError, SequenceError
 from ...method.vocabulary import Logits
-from ..hardware import auto_cache_type, plan_attention
+from ..hardware import ContextPlan, plan_context
 from ..model import Output, Row, Snapshot
 from .batch import Batch, Piece, split_rows
 from .library import Abort, library, supports_gpu_offload
@@ -42,78 +42,86 @@ class Mark(NamedTuple):
     data: npt.NDArray[np.uint8]
 
 
-class Context:
-    """The model protocol over llama.cpp: `n_slots` sequences of at most `n_ctx` tokens in one KV cache.
+def open_context(
+    weights: Weights,
+    n_slots: int,
+    n_ctx: int,
+    threads: int,
+    settings: Runtime,
+    abort: Abort,
+    *,
+    spare: bool = False,
+    separate_caches: bool = False,
+) -> Context:
+    """A context for n_slots sequences of at most n_ctx tokens, planned for these weights and this machine."""
+    plan = plan_context(
+        settings,
+        n_slots=n_slots,
+        n_ctx=n_ctx,
+        threads=threads,
+        n_heads=weights.n_heads,
+        head_size=weights.shape.width // max(1, weights.n_heads),
+        gpu=supports_gpu_offload(),
+        spare=spare,
+        separate_caches=separate_caches,
+    )
+    return Context(weights, plan, abort)
 
-    `spare`: one more slot, for a prefix that is copied into the others; it gives its room up when they need it.
-    `apart`: each slot has cells of its own, and rows look only at these; but only rows of one length, in slots side by
-    side, then share a graph. Else all share one buffer and one graph.
-    `cache_format`: what a saved state must have in common with this context. Evaluate while the abort is held.
+
+def _parameters(plan: ContextPlan, abort: Abort) -> Any:
+    """The plan as llama.cpp's llama_context_params."""
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx = plan.n_cells
+    params.n_batch, params.n_ubatch = plan.n_batch, plan.n_ubatch
+    params.n_seq_max = plan.n_sequences
+    params.n_outputs_max = plan.n_outputs
+    params.n_threads = params.n_threads_batch = plan.threads
+    params.kv_unified = plan.kv_unified
+    params.n_rs_seq = plan.n_rollback
+    params.flash_attn_type = _FLASH_ATTENTION[plan.flash_attention]
+    params.type_k, params.type_v = _KV_TYPES[plan.type_k], _KV_TYPES[plan.type_v]
+    params.abort_callback, params.abort_callback_data = abort.callback, abort.data
+    params.no_perf = True
+    return params
+
+
+class Context:
+    """The model protocol over llama.cpp: a KV cache for a plan's slots, and what evaluates into it.
+
+    Evaluate while the abort is held. Close it before its weights.
+
+    cache_format: what a saved state must have in common with this context
     """
 
-    def __init__(
-        self,
-        weights: Weights,
-        n_slots: int,
-        n_ctx: int,
-        threads: int,
-        settings: Runtime,
-        abort: Abort,
-        spare: bool = False,
-        apart: bool = False,
-    ) -> None:
-        self._weights, self.needs_marks = weights, weights.needs_marks
-        self._n_slots, self._n_ctx, self.has_spare = n_slots, n_ctx, spare
-        n_sequences = n_slots + spare
-        self._n_batch = max(settings.batch_size, n_sequences)  # llama.cpp reserves a row per sequence
-        self._n_outputs = min(self._n_batch, max(32, 8 * n_slots))
-        self._cached = [0] * n_sequences
-        self._marks: list[list[Mark]] = [[] for _ in range(n_sequences)]
+    def __init__(self, weights: Weights, plan: ContextPlan, abort: Abort) -> None:
+        self._weights, self._plan = weights, plan
+        self.needs_marks, self.has_spare = weights.needs_marks, plan.has_spare
+        self._cached = [0] * plan.n_sequences
+        self._marks: list[list[Mark]] = [[] for _ in range(plan.n_sequences)]
         self.n_calls, self.seconds = 0, 0.0
         self._n_vocab = weights.vocabulary.n_tokens
-        params = llama_cpp.llama_context_default_params()
-        n_cells = n_ctx * (n_sequences if apart else n_slots)
-        params.n_ctx = n_cells
-        params.n_batch = self._n_batch
-        params.n_seq_max = n_sequences
-        params.n_outputs_max = self._n_outputs
-        params.n_threads = params.n_threads_batch = threads
-        params.kv_unified = n_sequences > 1 and not apart
-        params.n_rs_seq = settings.rollback
-        n_heads = int(llama_cpp.llama_model_n_head(weights.model))
-        head_size, gpu = weights.shape.width // max(1, n_heads), supports_gpu_offload()
-        self._gpu = gpu
-        plan = plan_attention(settings, gpu, n_heads, n_ctx if apart else n_cells)
-        self._splits_nothing = plan.flash_attention == "off"
-        params.flash_attn_type, params.n_ubatch = (
-            _FLASH_ATTENTION[plan.flash_attention],
-            max(plan.n_ubatch, n_sequences),
-        )
-        auto = auto_cache_type(plan, gpu, head_size, n_slots)
-        types = [auto if name == "auto" else name for name in (settings.kv_type_k, settings.kv_type_v)]
-        params.type_k, params.type_v = (_KV_TYPES[name] for name in types)
-        self.cache_format = f"{types[0]} {types[1]}, flash attention {plan.flash_attention}, {llama_cpp.__version__}"
-        params.abort_callback, params.abort_callback_data = abort.callback, abort.data
-        params.no_perf = True
+        self._gpu = supports_gpu_offload()
+        types, flash_attention = f"{plan.type_k} {plan.type_v}", plan.flash_attention
+        self.cache_format = f"{types}, flash attention {flash_attention}, {llama_cpp.__version__}"
         with abort.held():
-            context = llama_cpp.llama_init_from_model(weights.model, params)
+            context = llama_cpp.llama_init_from_model(weights.model, _parameters(plan, abort))
         if not context:
             raise EvaluationError(
-                f"no context of {n_slots} x {n_ctx} tokens for {weights.path.name}: {library().take_reason()}; "
-                "lower --ctx-size or --parallel"
+                f"no context of {plan.n_slots} x {plan.n_ctx} tokens for {weights.path.name}: "
+                f"{library().take_reason()}; lower --ctx-size or --parallel"
             )
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
-        self._batch = Batch(self._n_batch)
+        self._batch = Batch(plan.n_batch)
         self._views: dict[int, Logits] = {}
 
     @property
     def n_slots(self) -> int:
-        return self._n_slots
+        return self._plan.n_slots
 
     @property
     def n_ctx(self) -> int:
-        return self._n_ctx
+        return self._plan.n_ctx
 
     def cached(self, slot: int) -> int:
         return self._cached[slot]
@@ -121,11 +129,11 @@ class Context:
     def use_threads(self, n: int) -> None:
         """Evaluate with n threads from now on, where the logits stay the same to the bit: without flash attention,
         which splits a long context between the threads."""
-        if self._splits_nothing:
+        if self._plan.flash_attention == "off":
             llama_cpp.llama_set_n_threads(self._context, n, n)
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
-        for pieces in split_rows(rows, self._n_batch, self._n_outputs):
+        for pieces in split_rows(rows, self._plan.n_batch, self._plan.n_outputs):
             if self._decode(rows, pieces) or (self._give_up_spare(rows) and self._decode(rows, pieces)):
                 yield from self._outputs(rows, pieces)
                 continue
@@ -171,7 +179,7 @@ class Context:
 
     def _give_up_spare(self, rows: list[Row]) -> bool:
         """Free the shared prefix's room, unless it is what is evaluated."""
-        spare = self._n_slots
+        spare = self._plan.n_slots
         if not self.has_spare or not self._cached[spare] or rows[0].slot == spare:
             return False
         self.release(spare)

@@ -51,6 +51,7 @@ class Weights:
             raise ModelFileError(f"llama.cpp cannot load {path}: {log.take_reason()}")
         self.model = model
         self.vocabulary = Vocabulary(model)
+        self.n_heads = int(llama_cpp.llama_model_n_head(model))
         self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
         self.n_swa = int(llama_cpp.llama_model_n_swa(model))
         recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
