@@ -119,7 +119,7 @@ class LoadedPair:
                 "layers are to be offloaded, but llama-cpp-python finds no GPU (a build without GPU support, or no "
                 "working driver): everything runs on the CPU (README, Install, says how to get a CUDA or Metal build)"
             )
-        if any(w.spared_amx for w in self._weights.values()):
+        if any(w.avoids_amx for w in self._weights.values()):
             self.warnings.append(
                 "this build of llama.cpp was compiled by a GCC whose AMX code crashes (PR 114098): its AMX and "
                 "repacked kernels are not used; compile it with GCC 12.4, 13.3, 14 or later for speed"

@@ -42,9 +42,9 @@ def some_tokens(n: int) -> list[int]:
     return np.random.default_rng(n).choice(words, n).tolist()
 
 
-@pytest.fixture(params=[False, True], ids=["one buffer", "apart"])
+@pytest.fixture(params=[False, True], ids=["one buffer", "separate caches"])
 def lanes(request: pytest.FixtureRequest) -> int:
-    """In how many contexts the slots are: in one, they share a buffer; in two, each slot has cells of its own."""
+    """In how many contexts the slots are: in one, they share a buffer; in two, each slot has a buffer of its own."""
     return 2 if request.param else 1
 
 

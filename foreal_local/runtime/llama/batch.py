@@ -13,7 +13,11 @@ from ..model import Row
 
 
 class Piece(NamedTuple):
-    """Tokens begin to end of a row, evaluated in one call."""
+    """A part of a row that is evaluated in one call.
+
+    row: index of the row
+    begin, end: its tokens from begin on, before end
+    """
 
     row: int
     begin: int
@@ -21,7 +25,10 @@ class Piece(NamedTuple):
 
 
 def split_rows(rows: list[Row], most_tokens: int, most_outputs: int) -> Iterator[list[Piece]]:
-    """Pieces that fit one batch, in tokens and in outputs."""
+    """Cut rows into the pieces of one evaluation after another, all of them in order.
+
+    Each evaluation has at most most_tokens tokens, and at most most_outputs of them get logits.
+    """
     n_tokens = n_outputs = 0
     pieces = []
     for index, row in enumerate(rows):
@@ -53,7 +60,12 @@ def split_rows(rows: list[Row], most_tokens: int, most_outputs: int) -> Iterator
 
 
 class Batch:
-    """A llama_batch over numpy arrays, filled by slices."""
+    """A llama_batch of at most `size` tokens.
+
+    tokens, positions, slots: of each token
+    wanted: 1 where its logits are wanted, else 0
+    native: the llama_batch, which points into the arrays
+    """
 
     def __init__(self, size: int) -> None:
         self._tokens = np.zeros(size, np.int32)
@@ -62,7 +74,7 @@ class Batch:
         self._wanted = np.zeros(size, np.int8)
         self._n_slots = np.ones(size, np.int32)
         self.tokens, self.positions, self.slots, self.wanted = (
-            memoryview(array)  # type: ignore[arg-type]  # to set single numbers: far cheaper than by numpy
+            memoryview(array)  # type: ignore[arg-type]  # setting single numbers is far cheaper than in numpy
             for array in (self._tokens, self._positions, self._slots, self._wanted)
         )
         self._slot_pointers = self._slots.ctypes.data + 4 * np.arange(size, dtype=np.uintp)
@@ -81,7 +93,11 @@ class Batch:
         self.native.n_tokens = 0
 
     def add(self, slot: int, tokens: list[int], position: int, first_wanted: int) -> None:
-        """Append tokens at positions from `position`; logits are wanted from index first_wanted on."""
+        """Append tokens of a slot.
+
+        position: of the first of them; the others follow
+        first_wanted: index of the first token whose logits are wanted; all after it give theirs, too
+        """
         begin = self.native.n_tokens
         end = begin + len(tokens)
         self.native.n_tokens = end

@@ -23,11 +23,13 @@ from .batch import Batch, Piece, split_rows
 from .library import Abort, library, supports_gpu_offload
 from .weights import Weights
 
-_KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
-_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+_KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}  # ggml_type
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 _NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _MOST_MARKS = 4  # of a slot
-_MARK = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY  # kept on the device, one for a slot, llama.cpp aborts on some
+# Only what cannot be truncated, in the host's memory: on the device llama.cpp keeps a single state per slot, and ends
+# the process where the cells of a memory are not in one piece.
+_MARK_FLAGS = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
 # llama_get_logits_ith with an address for a result: a pointer object for each token costs more.
 _logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32)(
@@ -36,7 +38,11 @@ _logits_address = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_in
 
 
 class Mark(NamedTuple):
-    """A place in a slot that can be gone back to: what cannot be removed of the memory, as it was there."""
+    """A position that a slot can return to.
+
+    n_tokens: tokens cached at the position
+    data: the part of the memory that cannot be truncated (recurrent state, window), as it was there
+    """
 
     n_tokens: int
     data: npt.NDArray[np.uint8]
@@ -53,7 +59,10 @@ def open_context(
     spare: bool = False,
     separate_caches: bool = False,
 ) -> Context:
-    """A context for n_slots sequences of at most n_ctx tokens, planned for these weights and this machine."""
+    """A context for n_slots sequences of at most n_ctx tokens each, planned for these weights and this machine.
+
+    spare, separate_caches: see plan_context
+    """
     plan = plan_context(
         settings,
         n_slots=n_slots,
@@ -86,11 +95,16 @@ def _parameters(plan: ContextPlan, abort: Abort) -> Any:
 
 
 class Context:
-    """The model protocol over llama.cpp: a KV cache for a plan's slots, and what evaluates into it.
+    """The model protocol (model.py) over llama.cpp: one KV cache, whose slots hold a sequence each.
 
-    Evaluate while the abort is held. Close it before its weights.
+    The spare slot, where there is one, gives its cells up as soon as the others need them. Evaluate while the abort
+    is held. Close a context before its weights.
 
-    cache_format: what a saved state must have in common with this context
+    cache_format: what a saved state must have in common with this context: element types, attention, version
+    needs_marks: see Weights
+    has_spare: see ContextPlan
+    n_calls: calls of llama_decode so far
+    seconds: time spent in them
     """
 
     def __init__(self, weights: Weights, plan: ContextPlan, abort: Abort) -> None:
@@ -127,8 +141,10 @@ class Context:
         return self._cached[slot]
 
     def use_threads(self, n: int) -> None:
-        """Evaluate with n threads from now on, where the logits stay the same to the bit: without flash attention,
-        which splits a long context between the threads."""
+        """Evaluate with n threads from now on, unless that would change bits of the logits.
+
+        Flash attention splits a long context between the threads, so that its sums depend on their number.
+        """
         if self._plan.flash_attention == "off":
             llama_cpp.llama_set_n_threads(self._context, n, n)
 
@@ -137,7 +153,7 @@ class Context:
             if self._decode(rows, pieces) or (self._give_up_spare(rows) and self._decode(rows, pieces)):
                 yield from self._outputs(rows, pieces)
                 continue
-            for piece in pieces:  # no room for all at once: one by one, so that one fails alone
+            for piece in pieces:  # no room for all together: one by one, so that only what has no room fails
                 if len(pieces) > 1 and self._decode(rows, [piece]):
                     yield from self._outputs(rows, [piece])
                 else:
@@ -152,7 +168,7 @@ class Context:
         batch.add(slot, [token], first, 0)
         tokens, positions, native = batch.tokens, batch.positions, batch.native
         decode, clock = llama_cpp.llama_decode, time.perf_counter
-        logits: Logits | None = None  # they stay where they are: only a batch with more outputs makes them move
+        logits: Logits | None = None  # always at the same address: only a batch with more outputs moves them
         next_token: int | None = token
         until = clock() + seconds
         try:
@@ -178,7 +194,7 @@ class Context:
             self.seconds += total
 
     def _give_up_spare(self, rows: list[Row]) -> bool:
-        """Free the shared prefix's room, unless it is what is evaluated."""
+        """Free the spare slot's cells, unless it is being evaluated; whether there were any."""
         spare = self._plan.n_slots
         if not self.has_spare or not self._cached[spare] or rows[0].slot == spare:
             return False
@@ -194,7 +210,7 @@ class Context:
             batch.add(slot, tokens[begin:end], cached[slot], len(tokens) - n_outputs - begin)
         started = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, batch.native)
-        if self._gpu:  # it works on, and would be waited for only when the logits are read
+        if self._gpu:  # it goes on computing after the call; else that time would count as reading logits
             llama_cpp.llama_synchronize(self._context)
         self.seconds += time.perf_counter() - started
         self.n_calls += 1
@@ -206,7 +222,11 @@ class Context:
         return False
 
     def _fail(self, code: int, slots: list[int]) -> None:
-        """Raise what a code of llama_decode means, the slots left as they were; not where there only was no room."""
+        """Raise the error that a return code of llama_decode means, unless it says that the cache has no room.
+
+        An evaluation that was stopped may have left tokens in the cache, so each slot is truncated to what it held
+        before (a recurrent memory may have to forget all).
+        """
         if code == _NO_ROOM:
             return
         for slot in slots:
@@ -216,7 +236,7 @@ class Context:
         raise EvaluationError(f"llama_decode failed with code {code}: {library().take_reason()}")
 
     def _outputs(self, rows: list[Row], pieces: list[Piece]) -> Iterator[Output]:
-        at = 0  # the piece's first token in the batch
+        at = 0  # index in the batch of the piece's first token
         for index, begin, end in pieces:
             row = rows[index]
             for token in range(max(begin, len(row.tokens) - row.n_outputs), end):
@@ -224,18 +244,21 @@ class Context:
             at += end - begin
 
     def _logits(self, i: int) -> Logits:
+        """The logits (n_vocab,) of token i of the batch: a view, valid until the next evaluation."""
         address = _logits_address(self._context, i)
         view = self._views.get(address)
-        if view is None:  # llama.cpp gives the same few addresses again and again
+        if view is None:  # llama.cpp uses the same few addresses again and again
             row = (ctypes.c_float * self._n_vocab).from_address(address)
             view = self._views[address] = np.frombuffer(memoryview(row), np.float32)
         return view
 
     def truncate(self, slot: int, n_tokens: int) -> int:
-        """Remove the end, or go back to the last mark before it, or forget all: what the memory can do.
+        """Remove the tokens after the first n_tokens. Where the memory cannot, return to the last mark that is not
+        after that position; without one, forget all.
 
-        Attention removes; recurrent memories only as many tokens as Runtime.rollback keeps states for; a sliding
-        window says yes, but what stood in it is gone (seq_pos_min tells).
+        Attention can remove any number of tokens, a recurrent memory only as many as Runtime.rollback keeps states
+        for. A sliding window says that it can, although tokens that would be back in the window may be gone:
+        llama_memory_seq_pos_min tells.
         """
         n_tokens = min(n_tokens, self._cached[slot])
         removed = bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, n_tokens, -1))
@@ -243,7 +266,7 @@ class Context:
             oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, slot)
             removed = 0 <= oldest <= max(0, n_tokens - self._weights.n_swa)
         marks = self._marks[slot]
-        while marks and (marks[-1].n_tokens > n_tokens or not (removed or self._go_back(slot, marks[-1]))):
+        while marks and (marks[-1].n_tokens > n_tokens or not (removed or self._return_to(slot, marks[-1]))):
             marks.pop()
         if not removed and not marks:
             self.release(slot)
@@ -252,18 +275,21 @@ class Context:
         return self._cached[slot]
 
     def mark(self, slot: int) -> None:
-        """Make it possible to truncate to here. Costs nothing where the end can be removed anyway."""
+        """Make it possible to truncate to this position. Costs nothing where any tokens can be removed."""
         n_tokens, marks = self._cached[slot], self._marks[slot]
         if not n_tokens or not self._weights.needs_marks or (marks and marks[-1].n_tokens == n_tokens):
             return
-        marks.append(Mark(n_tokens, self._state(slot, _MARK)))
+        marks.append(Mark(n_tokens, self._state(slot, _MARK_FLAGS)))
         del marks[:-_MOST_MARKS]
 
-    def _go_back(self, slot: int, mark: Mark) -> bool:
-        read = llama_cpp.llama_state_seq_set_data_ext(self._context, _bytes_of(mark.data), mark.data.size, slot, _MARK)
+    def _return_to(self, slot: int, mark: Mark) -> bool:
+        """Put a mark's data back and remove what was cached after it; whether llama.cpp could."""
+        data = _bytes_of(mark.data)
+        read = llama_cpp.llama_state_seq_set_data_ext(self._context, data, mark.data.size, slot, _MARK_FLAGS)
         return read > 0 and bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, mark.n_tokens, -1))
 
     def _state(self, slot: int, flags: int = 0) -> npt.NDArray[np.uint8]:
+        """The slot's state as llama.cpp writes it."""
         size = llama_cpp.llama_state_seq_get_size_ext(self._context, slot, flags)
         data = np.empty(size, np.uint8)
         written = llama_cpp.llama_state_seq_get_data_ext(self._context, _bytes_of(data), size, slot, flags)

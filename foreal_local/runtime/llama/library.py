@@ -22,7 +22,11 @@ _LOG_ERROR, _LOG_CONTINUED = 4, 5
 
 
 class NativeLog:
-    """Where llama.cpp's log goes: to stderr when verbose, else its last errors are kept for messages."""
+    """Receives llama.cpp's log.
+
+    verbose: whether it is written to stderr
+    errors: the last error lines, kept for messages where it is not
+    """
 
     def __init__(self) -> None:
         self.verbose = False
@@ -40,7 +44,7 @@ class NativeLog:
             self.errors.append(text.decode("utf-8", "replace").strip())
 
     def take_reason(self) -> str:
-        """The first of the kept errors (later ones only say that something failed), and forget them."""
+        """Return the first of the kept errors (later ones only say that something failed) and forget them all."""
         reason = next((line for line in self.errors if line), "no reason was given")
         self.errors.clear()
         return reason
@@ -48,31 +52,36 @@ class NativeLog:
 
 @functools.cache
 def library() -> NativeLog:
-    """Start llama.cpp once per process, its log in our hands."""
+    """Start llama.cpp, once per process, and return its log."""
     log = NativeLog()
     llama_cpp.llama_backend_init()
     return log
 
 
 def supports_gpu_offload() -> bool:
-    library()  # else the first question about devices is answered on stderr, too
+    """Whether this build of llama.cpp can compute on a GPU, and finds one."""
+    library()  # the first question about devices makes llama.cpp log: the log must be ours by then
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 
 @functools.cache
-def without_amx() -> bool:
-    """Whether this build would crash on AMX, so that it is left alone (with the repacked kernels)."""
+def must_avoid_amx() -> bool:
+    """Whether this build of llama.cpp would crash when it multiplies quantised weights on AMX."""
     folder = Path(llama_cpp.__file__).parent / "lib"
     info = (llama_cpp.llama_print_system_info() or b"").decode()
-    return any(amx_crashes(info, library) for library in folder.glob("*ggml-cpu*"))
+    return any(amx_crashes(info, file) for file in folder.glob("*ggml-cpu*"))
 
 
 class Abort:
-    """A flag that stops a running evaluation, set from another thread. `requested`: it is set; `busy`: C code
-    runs that an exception cannot pass through, and that asks for the flag (the log's callback is Python).
+    """A flag that stops a running evaluation; any thread may set it.
 
-    llama.cpp asks for it before every node of its graph, so a Python callback would cost more than small
-    models do. The C library's strlen is the callback instead: of our buffer it is 0, or 1 once set.
+    llama.cpp asks a callback before every node of its graph whether to stop. In Python that would cost more than a
+    small model does, so the callback is the C library's strlen: of our buffer it is 0, and 1 once the flag is set.
+
+    requested: the flag is set
+    busy: C code runs that asks for the flag. No exception may be raised meanwhile: it could land in a callback
+        written in Python (the log's, the progress bar's), where ctypes swallows it
+    callback, data: what llama.cpp is given to ask
     """
 
     def __init__(self) -> None:
@@ -92,7 +101,7 @@ class Abort:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Around C code that may take long: a request that came meanwhile is a KeyboardInterrupt after it."""
+        """For C code that may take long; raises KeyboardInterrupt after it if a stop was requested by then."""
         self.busy = True
         try:
             yield

@@ -15,7 +15,11 @@ _NORMAL, _BYTE = 4, 32  # attributes of a token
 
 
 class Vocabulary:
-    """Token ids and texts of one model."""
+    """The tokens of one model.
+
+    n_tokens: how many there are
+    kind: llama.cpp's llama_vocab_type (BPE, SPM and so on)
+    """
 
     def __init__(self, model: Any) -> None:
         self._vocab = llama_cpp.llama_model_get_vocab(model)
@@ -23,7 +27,11 @@ class Vocabulary:
         self.kind = int(llama_cpp.llama_vocab_type(self._vocab))
 
     def encode(self, text: str, add_special: bool = False, parse_special: bool = True) -> list[int]:
-        """Ids of a text; special tokens written in it are recognised if parse_special."""
+        """The ids of a text.
+
+        add_special: put the tokens around it that the model expects (BOS, and EOS for some)
+        parse_special: special tokens written in the text become their ids, not the ids of their letters
+        """
         data = text.encode("utf-8", "surrogatepass")
         size = len(data) + 8
         while True:
@@ -44,6 +52,7 @@ class Vocabulary:
             size = -n
 
     def is_end(self, token: int) -> bool:
+        """Whether the token ends a generation."""
         return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
     def text(self, token: int) -> bytes:
@@ -76,8 +85,11 @@ def _formatter(template: str, bos: str, eos: str) -> Jinja2ChatFormatter:
 
 
 def render_chat(template: str, bos: str, eos: str, messages: list[dict[str, str]], args: dict[str, Any]) -> str:
-    """The prompt text of a GGUF's chat template (Jinja), up to where the assistant begins."""
+    """The prompt as a GGUF's chat template (Jinja) writes it, up to where the assistant begins.
+
+    args: further variables of the template
+    """
     try:
         return str(_formatter(template, bos, eos)(messages=messages, **args).prompt)
-    except Exception as error:  # whatever a template does wrong, it is the template's message we pass on
+    except Exception as error:  # a template can fail in any way: its message is passed on
         raise UsageError(f"the model's chat template refuses these messages: {error}; try --raw") from None

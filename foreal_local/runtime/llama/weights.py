@@ -11,12 +11,24 @@ import llama_cpp
 
 from ...errors import ModelFileError
 from ..gguf_file import is_quantised, read_shape, split_parts
-from .library import Abort, library, without_amx
+from .library import Abort, library, must_avoid_amx
 from .vocabulary import Vocabulary
 
 
 class Weights:
-    """A model file in memory; contexts share it. Close it after its contexts."""
+    """A model file in memory. Several contexts may share it; close it after them.
+
+    path: the file, or the first of its parts
+    n_bytes: size of all parts
+    shape: what the FLOPs of the model depend on
+    vocabulary: its tokens
+    n_heads: attention heads of its first layer
+    n_ctx_train: tokens of context that it was trained for
+    n_swa: tokens of its sliding window; 0: it has none
+    needs_marks: the cache cannot be truncated freely (recurrent memory, sliding window); it can return to a position
+        that was saved by Context.mark
+    avoids_amx: AMX and the repacked kernels are not used, because this build of llama.cpp would crash
+    """
 
     def __init__(
         self,
@@ -35,8 +47,8 @@ class Weights:
         self.n_bytes = sum(part.stat().st_size for part in split_parts(path))
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
-        self.spared_amx = is_quantised(path) and without_amx()  # plain weights are not multiplied there
-        params.use_extra_bufts = not self.spared_amx
+        self.avoids_amx = is_quantised(path) and must_avoid_amx()  # plain weights are not multiplied there
+        params.use_extra_bufts = not self.avoids_amx
 
         def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
             if on_progress is not None:
@@ -55,14 +67,16 @@ class Weights:
         self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
         self.n_swa = int(llama_cpp.llama_model_n_swa(model))
         recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
-        self.needs_marks = bool(recurrent or self.n_swa)  # the end cannot be removed, or not always
+        self.needs_marks = bool(recurrent or self.n_swa)
 
     @property
     def chat_template(self) -> str | None:
+        """The file's Jinja template, None where it has none."""
         template = llama_cpp.llama_model_chat_template(self.model, None)
         return template.decode("utf-8", "replace") if template else None
 
     def describe(self) -> str:
+        """Architecture, number of parameters and quantization, as llama.cpp names them."""
         buffer = ctypes.create_string_buffer(256)
         llama_cpp.llama_model_desc(self.model, buffer, len(buffer))
         n_parameters = llama_cpp.llama_model_n_params(self.model)
