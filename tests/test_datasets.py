@@ -215,7 +215,7 @@ CHILD = """
 import json, sys
 from dataclasses import asdict
 from foreal_local.errors import ForealError
-from foreal_local.evaluation.datasets import load_problems
+from foreal_local.evaluation.problems.datasets import load_problems
 offline, *names = sys.argv[1:]
 for name in names:
     try:
