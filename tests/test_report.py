@@ -21,7 +21,8 @@ from foreal_local.evaluation.reports import plots
 from foreal_local.evaluation.reports.bench_report import Told, bench_report, told_in
 from foreal_local.evaluation.reports.example import MOST_TOKENS, escaped, example_html
 from foreal_local.evaluation.reports.plots import Point, pareto, scale_of
-from foreal_local.evaluation.reports.report import Example, Report, Table, check_folder, page, write_report
+from foreal_local.evaluation.reports.report import Example, Report, check_folder, page, write_report
+from foreal_local.evaluation.reports.table import Table
 from foreal_local.evaluation.statistics import Estimate
 from foreal_local.method.sequence import Role, Token
 

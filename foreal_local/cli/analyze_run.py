@@ -24,7 +24,7 @@ from ..evaluation.analysis.misalignment import N_DRAWS, Meter, Misalignment, pla
 from ..evaluation.analysis.models import Models, Response
 from ..evaluation.analysis.sources import Source, Trace, read_source
 from ..evaluation.problems.datasets import DEFAULT_SET
-from ..evaluation.reports.analysis_tables import About, show
+from ..evaluation.reports.analysis_tables import About, tables_of
 from ..evaluation.reports.report import check_folder
 from ..evaluation.reports.writing import report_analysis
 from ..hub import resolve_model
@@ -32,6 +32,7 @@ from ..results import Prompt
 from ..runtime.gguf_file import fingerprint
 from ..storage.files import LineFile, check_writable, locked
 from .options import method_of, prompting_of, runtime_of
+from .tables import print_tables
 
 ANALYSIS_VERSION = 1
 T = TypeVar("T")
@@ -105,7 +106,7 @@ class Run:
             if values["output"]:
                 self._write(self._record(responses, readings, judged, found))
         about = About(models.leader.path.name, self._source_name, self._method)
-        show(about, found)
+        print_tables(tables_of(about, found))
         if values["report"]:
             paths = {"leader": models.leader.path} | {name: draft.path for name, draft in models.drafts.items()}
             click.echo(f"report: {report_analysis(values, paths, about, found)}")

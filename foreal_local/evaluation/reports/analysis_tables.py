@@ -1,18 +1,16 @@
-"""What foreal analyze prints: tables for a terminal (rich) or for a pipe (plain lines). Knows figures, no models."""
+"""The tables of an analysis, for the terminal and for the page. Knows figures, no models and no screen."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-import click
+from dataclasses import dataclass, replace
 
 from ...config import Method
 from ..analysis.handoffs import Handoffs
 from ..analysis.misalignment import FACTOR_PLACE, Curve, Direction, Misalignment
 from ..statistics import Estimate
+from .table import Table
 
 _MOST_ROWS = 16  # of the curve along the response
 _BAR = 30
@@ -41,32 +39,13 @@ class About:
     method: Method
 
 
-@dataclass(frozen=True)
-class Table:
-    """Rows of texts under columns (those but the first flushed right, unless "<" begins their name)."""
-
-    title: str
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)
-
-
-def show(about: About, found: dict[str, Misalignment]) -> None:
-    """All tables on stdout."""
-    print_table = _rich if sys.stdout.isatty() else _plain
-    for table in tables_of(about, found):
-        print_table(table)
-
-
 def tables_of(about: About, found: dict[str, Misalignment]) -> Iterator[Table]:
     yield _summary(about, found)
     for name, one in found.items():
         yield _curve(f"{name}: misaligned, by position in the response", "tokens from", one.along_response)
         sentence = _curve(f"{name}: misaligned, by token of the sentence", "token", one.along_sentence)
-        sentence.notes.append(
-            f"Token 1 against token {FACTOR_PLACE}, in sentences that have both: {_factor(one.factor)}."
-        )
-        yield sentence
+        factor = f"Token 1 against token {FACTOR_PLACE}, in sentences that have both: {_factor(one.factor)}."
+        yield replace(sentence, notes=[*sentence.notes, factor])
         yield _words(name, one)
         yield _unsureness(name, one)
         yield _handoffs(name, one.handoffs)
@@ -192,39 +171,3 @@ def _factor(one: Estimate) -> str:
 def _interval(low: float, high: float, style: str) -> str:
     to = "-" if low >= 0 and "+" not in style else " to "
     return "" if math.isnan(low) or math.isnan(high) else f" ({low:{style}}{to}{high:{style}})"
-
-
-def _plain(table: Table) -> None:
-    names = [name.lstrip("<") for name in table.columns]
-    widths = [max(map(len, column)) for column in zip(names, *table.rows, strict=True)]
-    click.echo(table.title)
-    for row in (names, *table.rows):
-        cells = [
-            f"{cell:<{width}}" if i == 0 or table.columns[i].startswith("<") else f"{cell:>{width}}"
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        click.echo(("  " + "  ".join(cells)).rstrip())
-    for note in table.notes:
-        click.echo(f"  {note}")
-    click.echo("")
-
-
-def _rich(table: Table) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(table.columns):
-        left = i == 0 or name.startswith("<")
-        drawn.add_column(Text(name.lstrip("<")), justify="left" if left else "right")
-    for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))  # a word may look like rich's markup
-    console.print(Text(table.title, "bold"))
-    console.print(drawn)
-    for note in table.notes:
-        console.print(Padding(Text(note), (0, 0, 0, 2)))
-    console.print()

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from ..measures import BAD, QUANTITIES, Measures, Record, Response
 from ..statistics import Estimate, bootstrap_mean
 from .plots import Point, Sweep, Written, accuracy_against, k_sweep, lengths, scale_of
-from .report import Example, Picture, Report, Table
+from .report import Example, Picture, Report
+from .table import Table
 
 _N_DRAWS = 2000
 _COSTS = (

@@ -16,22 +16,13 @@ from ...errors import ForealError, UsageError
 from ...storage.session import write_beside
 from .example import escaped
 from .plots import check_installed, image
+from .table import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "report.html"
 _STYLE = Path(__file__).with_name("report.css")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of texts; columns but the first are flushed right, unless "<" begins their name."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -120,12 +111,8 @@ def page(report: Report, vectors: Mapping[str, bytes]) -> str:
 
 
 def _table(table: Table) -> str:
-    left = [i == 0 or name.startswith("<") for i, name in enumerate(table.columns)]
-    plain = [' class="left"' if is_left else "" for is_left in left]
-    head = "".join(
-        f'<th scope="col"{of}>{escaped(name.removeprefix("<"))}</th>'
-        for of, name in zip(plain, table.columns, strict=True)
-    )
+    plain = [' class="left"' if left else "" for left in table.flushed_left]
+    head = "".join(f'<th scope="col"{of}>{escaped(name)}</th>' for of, name in zip(plain, table.names, strict=True))
     rows = "".join(
         "<tr>"
         + "".join(f"<td{of}>{_cell(cell, bool(of))}</td>" for of, cell in zip(plain, row, strict=True))

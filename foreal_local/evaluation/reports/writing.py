@@ -17,7 +17,8 @@ from ...config import Generation, Method, Mode, Pair, Sampling
 from ...method.sequence import Role
 from ...results import Prompt, Result, roles_of
 from ...runtime.gguf_file import fingerprint
-from .report import Example, Picture, Report, Table, write_report
+from .report import Example, Picture, Report, write_report
+from .table import Table
 
 if TYPE_CHECKING:
     from ...hub import PairEntry
@@ -103,7 +104,7 @@ def report_analysis(
     """Write the report of an analysis into --report; its path."""
     from .analysis_tables import tables_of
 
-    tables = [_without_bars(Table(t.title, t.columns, t.rows, t.notes)) for t in tables_of(about, found)]
+    tables = [_without_bars(table) for table in tables_of(about, found)]
     first = next(iter(found.values()))
     report = Report(
         f"Where {', '.join(found)} would not write what {about.leader} wrote",
