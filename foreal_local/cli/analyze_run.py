@@ -26,12 +26,12 @@ from ..evaluation.analysis.sources import Source, Trace, read_source
 from ..evaluation.problems.datasets import DEFAULT_SET
 from ..evaluation.reports.analysis_tables import About, tables_of
 from ..evaluation.reports.report import check_folder
-from ..evaluation.reports.writing import report_analysis
 from ..hub import resolve_model
 from ..results import Prompt
 from ..runtime.gguf_file import fingerprint
 from ..storage.files import LineFile, check_writable, locked
 from .options import method_of, prompting_of, runtime_of
+from .reports import report_analysis
 from .tables import print_tables
 
 ANALYSIS_VERSION = 1

@@ -214,7 +214,7 @@ def _tell(responses: list[Response], values: dict[str, Any], entry: PairEntry | 
         _write(values["recommend"], _config_of(found, responses, values))
         lines.append(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
     if whole and values["report"]:
-        from ..evaluation.reports.writing import report_bench
+        from .reports import report_bench
 
         lines += ["", f"report: {report_bench(values, entry, responses, measures, found)}"]
     for line in lines:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,3 +159,8 @@ def _facts(groups: Mapping[str, Mapping[str, str]]) -> str:
         + "</dl>\n"
         for title, facts in groups.items()
     )
+
+
+def timestamp() -> str:
+    """Now, as a report tells it."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

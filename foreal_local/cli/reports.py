@@ -1,0 +1,97 @@
+"""--report of foreal bench and foreal analyze: the page, with the command and its options beside the figures."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import __version__
+from ..config import Mode
+from ..evaluation.reports.bench_report import Told, bench_report
+from ..evaluation.reports.report import timestamp, write_report
+from ..method.sequence import Role
+from ..results import roles_of
+from ..runtime.gguf_file import fingerprint
+from .loading import pair_of
+from .options import prompting_of, runtime_of
+
+if TYPE_CHECKING:
+    from ..evaluation.analysis.misalignment import Misalignment
+    from ..evaluation.measures import Measures, Recommendation, Response
+    from ..evaluation.reports.analysis_tables import About
+    from ..hub import PairEntry
+
+Facts = dict[str, dict[str, str]]
+
+
+def report_bench(
+    values: dict[str, Any],
+    entry: PairEntry | None,
+    responses: Sequence[Response],
+    measures: Sequence[Measures],
+    found: Recommendation,
+) -> Path:
+    """Write the report of a benchmark; its path. Runs the example's response once more."""
+    models: dict[str, Path] = {}
+    example, notes = None, []
+    if values["responses"]:
+        notes.append("The responses came from a file: no model ran, and there is no example by author.")
+    else:
+        from ..evaluation.reports.bench_example import bench_example
+
+        modes = {record["mode"] for r in responses if (record := r.record)}
+        roles = {role for mode in modes for role in roles_of(Mode(mode))}
+        pair = pair_of(values, entry, roles)
+        models = {str(role): path for role, path in zip(Role, (pair.leader.path, pair.draft.path), strict=True)}
+        models = {name: path for name, path in models.items() if Role(name) in roles}
+        example = bench_example(responses, found.setting, pair, runtime_of(values), prompting_of(values))
+    n_problems = len({response.problem for response in responses})
+    told = Told(
+        f"Leader, draft and both: {values['problems']}",
+        f"{n_problems} problems, {len(measures)} settings, {len(responses)} responses; {timestamp()}",
+        f"{'Recommended: ' if found.setting else ''}{found.reason}.",
+        facts_of(values, models, sorted({r.record["seed"] for r in responses if r.record})),
+        example,
+        notes,
+    )
+    return write_report(Path(values["report"]), bench_report(responses, measures, told))
+
+
+def report_analysis(
+    values: dict[str, Any], models: Mapping[str, Path], about: About, found: dict[str, Misalignment]
+) -> Path:
+    """Write the report of an analysis; its path."""
+    from ..evaluation.reports.analysis_report import analysis_report
+
+    facts = facts_of(values, models, [values["seed"]])
+    return write_report(Path(values["report"]), analysis_report(about, found, values["bin"], facts))
+
+
+# ---------------------------------------------------------------- how the figures came about
+def facts_of(values: Mapping[str, Any], models: Mapping[str, Path], seeds: Sequence[int]) -> Facts:
+    """The command line, models by name and fingerprint, seeds, versions, and every option."""
+    name = Path(sys.argv[0]).name
+    command = shlex.join(["foreal" if name == "__main__.py" else name, *sys.argv[1:]])
+    run = {"command": command, "written": timestamp(), "foreal_local": __version__, "python": sys.version.split()[0]}
+    run |= {"seeds": ", ".join(map(str, seeds)) or "none"}
+    known = {name: f"{path.name}, fingerprint {fingerprint(path)}" for name, path in models.items()}
+    context = click.get_current_context(silent=True)
+    names = {p.name: max(p.opts, key=len) for p in context.command.params} if context else {}
+    options = {names.get(name, name): _as_text(value) for name, value in values.items()}
+    options = dict(sorted(options.items()))
+    facts = {"The run": run, "Models": known, "Settings": options}
+    return {title: group for title, group in facts.items() if group}
+
+
+def _as_text(value: Any) -> str:
+    """An option's value in words."""
+    if value is None or value == () or value == []:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
