@@ -9,7 +9,7 @@ import click
 
 from .. import __version__
 from ..errors import UsageError
-from .options import ForealCommand, method_options, model_options, option, prompting_options, with_settings_of
+from .options import ForealCommand, method_options, model_options_with, option, prompting_options, with_settings_of
 
 EPILOG = """\b
 Examples:
@@ -39,6 +39,17 @@ class _Drafts(click.Option):
         return super().type_cast_value(ctx, [value] if isinstance(value, str) else value)
 
 
+_drafts_option = option(
+    "--draft",
+    "-d",
+    cls=_Drafts,
+    type=_ModelName(),
+    multiple=True,
+    metavar="MODEL",
+    help="A draft beside the pair's own: a GGUF file, or owner/repo[:quant]; repeatable.",
+)
+
+
 @click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @option(
     "--problems", metavar="SET", help="heldout, a JSONL file, MATH-500, AIME24, ...  [default: heldout]", envvar=None
@@ -59,7 +70,7 @@ class _Drafts(click.Option):
 @option("--parallel", "-P", type=int, default=4, metavar="N", help="Prompts answered, and responses read, at a time.")
 @option("--seed", type=int, default=0, metavar="N", help="Of the intervals, and of shuffled choices.")
 @option("--quiet", "-q", is_flag=True, help="No progress.")
-@model_options
+@model_options_with(_drafts_option)
 @method_options
 @prompting_options
 @click.version_option(__version__, prog_name="foreal analyze")
@@ -95,21 +106,6 @@ def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[
     entry = find_pair(pair or DEFAULT_PAIR)
     return with_settings_of(entry, values, context), entry.leader, [entry.draft, *drafts]
 
-
-# The shared options, but --draft any number of times.
-main.params = [
-    _Drafts(
-        ["--draft", "-d"],
-        type=_ModelName(),
-        multiple=True,
-        metavar="MODEL",
-        envvar="FOREAL_DRAFT",
-        help="A draft beside the pair's own: a GGUF file, or owner/repo[:quant]; repeatable.",
-    )
-    if parameter.name == "draft"
-    else parameter
-    for parameter in main.params
-]
 
 if __name__ == "__main__":
     main()

@@ -117,7 +117,7 @@ def _names_of(parameter: click.Parameter) -> set[str]:
     return {str(parameter.name)} | {name.lstrip("-").replace("-", "_") for name in parameter.opts}
 
 
-model_options = _all(
+_which_models = _all(
     option(
         "--config",
         metavar="FILE",
@@ -128,7 +128,9 @@ model_options = _all(
     ),
     option("--pair", metavar="NAME", help="A pair by name (models/pairs.toml, or your own).  [default: tiny]"),
     option("--leader", "-l", metavar="MODEL", help="Leader: a GGUF file, or owner/repo[:quant] on the hub."),
-    option("--draft", "-d", metavar="MODEL", help="Draft: a GGUF file, or owner/repo[:quant] on the hub."),
+)
+
+_how_they_run = _all(
     option("--offline", is_flag=True, help="Use only files that are already here."),
     option(
         "--ctx-size",
@@ -150,6 +152,16 @@ model_options = _all(
     option("--cache-type-k", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_k, help="Type of the K cache."),
     option("--cache-type-v", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_v, help="Type of the V cache."),
     option("--verbose", "-v", is_flag=True, help="llama.cpp's own log on stderr."),
+)
+
+
+def model_options_with(draft_option: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
+    """The model options, with a --draft of the command's own."""
+    return _all(_which_models, draft_option, _how_they_run)
+
+
+model_options = model_options_with(
+    option("--draft", "-d", metavar="MODEL", help="Draft: a GGUF file, or owner/repo[:quant] on the hub.")
 )
 
 mode_option = option(
