@@ -27,7 +27,7 @@ ALLOWED = {
     "engine": _CORE | {"results", "storage"},
     "chat": _ENGINE,
     "batch": _ENGINE | {"cli"},
-    "evaluation": _ENGINE | {"batch", "cli"},
+    "evaluation": _ENGINE | {"batch"},
 }
 ANYTHING = {"", "cli", "__main__"}
 
@@ -75,7 +75,7 @@ def test_imports_point_one_way(module: str) -> None:
 def test_nobody_imports_the_command_line() -> None:
     """Guards code that only a command line can use: a server and Python users have none."""
     users = {m for m, others in GRAPH.items() for other in others if folder_of(other) == "cli"}
-    assert {folder_of(user) for user in users} <= {"cli", "__main__", "batch", "evaluation"}
+    assert {folder_of(user) for user in users} <= {"cli", "__main__", "batch"}
 
 
 def test_no_circles() -> None:

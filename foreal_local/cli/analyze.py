@@ -1,15 +1,36 @@
-"""foreal analyze: where leader and drafts disagree. Parses, runs the analysis, which prints."""
+"""foreal analyze: where leader and drafts disagree. Parses, runs the analysis, writes and prints what it found."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import __version__
+from ..config import Generation, Mode, ModelSettings, Sampling
 from ..errors import UsageError
-from .options import ForealCommand, method_options, model_options_with, option, prompting_options, with_settings_of
+from ..storage.files import LineFile, check_writable, locked
+from .options import (
+    ForealCommand,
+    method_of,
+    method_options,
+    model_options_with,
+    option,
+    prompting_of,
+    prompting_options,
+    runtime_of,
+    with_settings_of,
+)
+
+if TYPE_CHECKING:
+    from ..evaluation.analysis.analysis import AnalysisRequest
+    from ..evaluation.analysis.sources import SourceKind, SourceRequest
 
 EPILOG = """\b
 Examples:
@@ -22,6 +43,7 @@ Answers that take hours are better made by foreal-gen --mode leader --temp 0 --r
 Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 
 
+_SOURCES: tuple[SourceKind, ...] = ("problems", "prompts", "responses", "trace")
 _TYPED = click.core.ParameterSource.COMMANDLINE
 
 
@@ -82,9 +104,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     to stdout. They also tell what share of the tokens the draft would write for given n, p and k.
     """
     values, leader, drafts = _named_models(values, context)
-    from .analyze_run import Run
-
-    sys.exit(Run(values, leader, drafts).execute())
+    sys.exit(_analyse(values, leader, drafts))
 
 
 def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[str, Any], str, list[str]]:
@@ -105,6 +125,125 @@ def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[
         return values, leader, drafts
     entry = find_pair(pair or DEFAULT_PAIR)
     return with_settings_of(entry, values, context), entry.leader, [entry.draft, *drafts]
+
+
+# ---------------------------------------------------------------- the run
+def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
+    """Run the analysis, write the file, print the tables, make the report; the exit code."""
+    from ..evaluation.analysis.analysis import Analysis
+    from ..evaluation.analysis.callbacks import Callbacks
+    from ..evaluation.analysis.record import record_of
+    from ..evaluation.reports.analysis_tables import tables_of
+    from .loading import loading_bar
+    from .tables import print_tables
+
+    request = _request_of(values, leader, drafts)
+    quiet = values["quiet"]
+    analysis = Analysis(request, Callbacks(_note, partial(_progress_bar, quiet), partial(loading_bar, quiet)))
+    with contextlib.ExitStack() as stack:
+        if values["output"]:
+            stack.enter_context(locked(Path(values["output"]), "--output"))
+        findings = analysis.run()
+        if values["output"]:
+            options = ("limit", "seed", "max_tokens", "bin", "parallel", "ctx_size")
+            _write(values["output"], record_of(findings, {name: values[name] for name in options}))
+    print_tables(tables_of(findings))
+    if values["report"]:
+        from .reports import report_analysis
+
+        click.echo(f"report: {report_analysis(values, findings)}")
+    return 1 if findings.n_failed else 0
+
+
+def _request_of(values: dict[str, Any], leader: str, drafts: list[str]) -> AnalysisRequest:
+    """What the options ask for, checked before a model is opened: what is read here is not overwritten."""
+    from ..evaluation.analysis.analysis import AnalysisRequest
+    from ..evaluation.analysis.sources import read_source
+    from ..evaluation.reports.report import check_folder
+    from ..hub import resolve_model
+
+    method = method_of(values)
+    for name in ("parallel", "bin"):
+        if values[name] < 1:
+            raise UsageError(f"--{name} is {values[name]}, but must be 1 or more")
+    settings = Generation(Mode.LEADER, method, Sampling(temp=0), values["seed"], max_tokens=values["max_tokens"])
+    if values["output"]:
+        check_writable(values["output"])
+    if values["report"]:
+        check_folder(Path(values["report"]))
+    runtime, prompting = runtime_of(values), prompting_of(values)
+    wanted = _source_of(values)
+    source = read_source(wanted, settings)
+    resolve = partial(resolve_model, offline=values["offline"], progress=not values["quiet"])
+    paths = [resolve(draft) for draft in drafts]
+    request = AnalysisRequest(
+        leader=ModelSettings(resolve(leader), values["leader_gpu_layers"]),
+        drafts={_name(path, paths): ModelSettings(path, values["draft_gpu_layers"]) for path in paths},
+        source=source,
+        source_name=wanted.name,
+        settings=settings,
+        runtime=runtime,
+        prompting=prompting,
+        n_slots=values["parallel"],
+        bin_width=values["bin"],
+    )
+    files = [values[kind] for kind in _SOURCES if values[kind]]
+    _refuse_to_overwrite(values["output"], [*files, request.leader.path, *paths])
+    return request
+
+
+def _source_of(values: dict[str, Any]) -> SourceRequest:
+    """The one source that is named, or the default problem set."""
+    from ..evaluation.analysis.sources import SourceRequest
+    from ..evaluation.problems.datasets import DEFAULT_SET
+
+    named = [kind for kind in _SOURCES if values[kind]]
+    if len(named) > 1:
+        raise UsageError(f"--{named[0]} and --{named[1]} each name what is to be analysed: leave one out")
+    kind, path = (named[0], values[named[0]]) if named else (_SOURCES[0], DEFAULT_SET)
+    return SourceRequest(kind, path, values["limit"], values["offline"])
+
+
+def _name(path: Path, paths: list[Path]) -> str:
+    """The file's name, or all of its path where two have the same."""
+    return path.name if [other.name for other in paths].count(path.name) == 1 else str(path)
+
+
+def _refuse_to_overwrite(output: str | None, read: list[str | Path]) -> None:
+    """UsageError where the output is a file that is read."""
+    if not output or not Path(output).exists():
+        return
+    for path in read:
+        if Path(path).exists() and Path(path).samefile(output):
+            raise UsageError(f"--output is a file that is read here: {path}")
+
+
+# ---------------------------------------------------------------- the file and the screen
+def _write(output: str, record: dict[str, Any]) -> None:
+    file = LineFile(output)
+    with contextlib.closing(file):
+        if file.kept:
+            _note(f"{file.path} was there already: kept as {file.kept}")
+        file.write(json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def _note(line: str) -> None:
+    click.echo(f"foreal analyze: {line}", err=True)
+
+
+@contextlib.contextmanager
+def _progress_bar(quiet: bool, label: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar with the time left, on a terminal's stderr."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda n: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda n: bar.update(task, advance=n)
 
 
 if __name__ == "__main__":

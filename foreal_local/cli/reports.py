@@ -21,9 +21,8 @@ from .loading import pair_of
 from .options import prompting_of, runtime_of
 
 if TYPE_CHECKING:
-    from ..evaluation.analysis.misalignment import Misalignment
+    from ..evaluation.analysis.analysis import Findings
     from ..evaluation.measures import Measures, Recommendation, Response
-    from ..evaluation.reports.analysis_tables import About
     from ..hub import PairEntry
 
 Facts = dict[str, dict[str, str]]
@@ -62,14 +61,14 @@ def report_bench(
     return write_report(Path(values["report"]), bench_report(responses, measures, told))
 
 
-def report_analysis(
-    values: dict[str, Any], models: Mapping[str, Path], about: About, found: dict[str, Misalignment]
-) -> Path:
+def report_analysis(values: dict[str, Any], findings: Findings) -> Path:
     """Write the report of an analysis; its path."""
     from ..evaluation.reports.analysis_report import analysis_report
 
+    request = findings.request
+    models = {"leader": request.leader.path} | {name: draft.path for name, draft in request.drafts.items()}
     facts = facts_of(values, models, [values["seed"]])
-    return write_report(Path(values["report"]), analysis_report(about, found, values["bin"], facts))
+    return write_report(Path(values["report"]), analysis_report(findings, facts))
 
 
 # ---------------------------------------------------------------- how the figures came about

@@ -6,12 +6,11 @@ compared: a response that is written already is read by one model after the othe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ...cli.loading import loading_bar
 from ...config import Generation, ModelSettings, Pair, Prompting, Runtime
 from ...engine import Engine
 from ...errors import ForealError, UsageError, VocabularyError
@@ -22,13 +21,12 @@ from ...runtime import llama
 from ...runtime.gguf_file import n_ctx_train
 from ...runtime.interrupt import watching_interrupts
 from ...runtime.text import Messages, PairTokens, RoleVocabulary, encode_prompt
+from .callbacks import Callbacks
 from .judging import Judgement, Opinions, Reading, Translate, sentences_of, texts_of, view_of
 from .readers import read
 from .sources import Record, Source, Trace, Traced
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
-Advance = Callable[[int], None]
-Progress = Callable[[str, int], AbstractContextManager[Advance]]
 
 
 @dataclass(frozen=True)
@@ -58,16 +56,14 @@ class Draft:
 
 @dataclass
 class Models:
-    """Opens the leader and the drafts, by name, when their turn comes. `note` tells the user one line."""
+    """Opens the leader and the drafts, by name, when their turn comes."""
 
     leader: ModelSettings
     drafts: dict[str, ModelSettings]
     runtime: Runtime
     prompting: Prompting
     n_slots: int
-    quiet: bool
-    progress: Progress
-    note: Callable[[str], None]
+    callbacks: Callbacks
 
     # ---------------------------------------------------------------- vocabularies
     def compare(self, source: Source) -> tuple[list[Draft], list[Response]]:
@@ -88,11 +84,15 @@ class Models:
         except VocabularyError as error:
             raise VocabularyError(f"{name}: {error}") from None
         if tokens.n_different:
-            self.note(f"{tokens.n_different} special tokens of the leader are others in {name}: it reads them as text")
+            self.callbacks.note(
+                f"{tokens.n_different} special tokens of the leader are others in {name}: it reads them as text"
+            )
         if isinstance(source, Trace):
             took_part = [name == source.draft and _reads(one.prompts[DRAFT], draft) for one in source.responses]
             if not all(took_part) and leader.chat_template != draft.chat_template:
-                self.note(f"{name} has a chat template of its own, but reads the trace's prompts in the leader's")
+                self.callbacks.note(
+                    f"{name} has a chat template of its own, but reads the trace's prompts in the leader's"
+                )
             prompts = [
                 one.prompts[DRAFT] if took else _translated(one.prompts[LEADER], tokens)
                 for one, took in zip(source.responses, took_part, strict=True)
@@ -102,7 +102,9 @@ class Models:
         alone = [self._encode(one.id, one.content, {LEADER: leader})[1] for one in source]
         encoded = [self._encode(one.id, one.content, both) for one in source]
         if any(thinks and not by_itself for (_, thinks), by_itself in zip(encoded, alone, strict=True)):
-            self.note(f"the chat template of {name} opens the reasoning, the leader's does not: contexts differ there")
+            self.callbacks.note(
+                f"the chat template of {name} opens the reasoning, the leader's does not: contexts differ there"
+            )
         return Draft(name, settings, [ids[DRAFT] for ids, _ in encoded], tokens)
 
     def _encode(
@@ -143,7 +145,7 @@ class Models:
         fits = max(2, min(*map(n_ctx_train, paths), Runtime.MAX_DEFAULT_CTX_SIZE))
         runtime = replace(self.runtime, ctx_size=self.runtime.ctx_size or fits)
         n_slots, results = min(self.n_slots, len(prompts)), list[Result]()
-        with loading_bar(self.quiet) as on_progress:
+        with self.callbacks.loading() as on_progress:
             engine = Engine(
                 Pair(self.leader, self.leader),
                 runtime=runtime,
@@ -152,9 +154,9 @@ class Models:
                 shared_prefix=len(prompts) > 1,
                 on_progress=on_progress,
             )
-        with engine, self.progress("the leader answers", len(prompts)) as advance:
+        with engine, self.callbacks.progress("the leader answers", len(prompts)) as advance:
             for warning in engine.warnings:
-                self.note(f"warning: {warning}")
+                self.callbacks.note(f"warning: {warning}")
             with closing(engine.run(prompts, settings, self.prompting)) as run:
                 for item in run:
                     if isinstance(item, Result):
@@ -166,7 +168,7 @@ class Models:
         responses = []
         for result in results:
             if result.finish_reason is FinishReason.ERROR:
-                self.note(f"prompt {result.id} failed: {result.error}")
+                self.callbacks.note(f"prompt {result.id} failed: {result.error}")
                 continue
             view = result.sequence.views[LEADER]
             ids, n_prompt = view.ids, view.n_prompt
@@ -200,8 +202,8 @@ class Models:
         abort, longest = llama.Abort(), max(len(view.ids) for view in views)
         with watching_interrupts(abort), self._weights(settings, role, abort) as weights:
             if longest > weights.n_ctx_train:
-                self.note(f"{name} was trained for {weights.n_ctx_train} tokens, and reads {longest} here")
-            with self.progress(f"{name} reads", sum(len(view.starts) for view in views)) as advance:
+                self.callbacks.note(f"{name} was trained for {weights.n_ctx_train} tokens, and reads {longest} here")
+            with self.callbacks.progress(f"{name} reads", sum(len(view.starts) for view in views)) as advance:
                 said = read(weights, views, self.n_slots, self.runtime, abort, advance)
             yield weights.vocabulary, said
 
@@ -210,7 +212,7 @@ class Models:
         self, settings: ModelSettings, role: Role, abort: llama.Abort, gpu: bool = True
     ) -> Iterator[llama.Weights]:
         """An open model; without `gpu`, for its vocabulary only."""
-        with loading_bar(self.quiet) as on_progress:
+        with self.callbacks.loading() as on_progress:
             report = partial(on_progress, role) if on_progress else None
             layers = settings.gpu_layers if gpu else 0
             weights = llama.Weights(settings.path, layers, self.runtime.verbose, report, abort)

@@ -1,25 +1,52 @@
 """Where analysed responses come from: problems and prompts that are still to be answered, records, traces.
 
 Knows files and their formats. A record's text becomes ids and a trace's ids are checked only where a vocabulary is
-at hand (analyze_run.py).
+at hand (models.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...batch.json_lines import objects
 from ...batch.prompts import read_prompts, with_unique_ids
-from ...cli.output import TRACE_VERSION
 from ...config import Generation
 from ...errors import UsageError
 from ...method.sequence import Role
 from ...results import Prompt
 from ...runtime.text import Messages
 
+TRACE_VERSION = 1  # of the traces that can be read
 N_PROBLEMS = 100  # of a problem set, unless --limit says otherwise
+
+SourceKind = Literal["problems", "prompts", "responses", "trace"]
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """Where the responses of an analysis come from.
+
+    kind: problems or prompts, which the leader still has to answer; or responses or a trace, which are there already.
+    path: the file, or the name of a problem set.
+    limit: read at most so many; None: 100 of a problem set, all of a file.
+    offline: a problem set may come from the hub's cache only.
+    """
+
+    kind: SourceKind
+    path: str
+    limit: int | None = None
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise UsageError(f"--limit is {self.limit}, but must be 1 or more")
+
+    @property
+    def name(self) -> str:
+        """For titles."""
+        return f"the {self.kind} of {self.path}"
 
 
 @dataclass(frozen=True)
@@ -59,28 +86,22 @@ class Trace:
 Source = list[Prompt] | list[Record] | Trace
 
 
-def read_source(values: dict[str, Any], settings: Generation) -> Source:
-    """What the options name, at most --limit of it: prompts to answer greedily, records or a trace."""
-    named = [name for name in ("problems", "prompts", "responses", "trace") if values[name]]
-    if len(named) > 1:
-        raise UsageError(f"--{named[0]} and --{named[1]} each name what is to be analysed: leave one out")
-    limit = values["limit"]
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit is {limit}, but must be 1 or more")
-    if values["responses"]:
-        return read_records(values["responses"])[:limit]
-    if values["trace"]:
-        trace = read_trace(values["trace"])
-        return replace(trace, responses=trace.responses[:limit])
-    if values["prompts"]:
-        prompts = read_prompts(values["prompts"], settings)[:limit]
+def read_source(request: SourceRequest, settings: Generation) -> Source:
+    """What is asked for: prompts to answer greedily, records or a trace. `settings`: how prompts are answered."""
+    if request.kind == "responses":
+        return read_records(request.path)[: request.limit]
+    if request.kind == "trace":
+        trace = read_trace(request.path)
+        return replace(trace, responses=trace.responses[: request.limit])
+    if request.kind == "prompts":
+        prompts = read_prompts(request.path, settings)[: request.limit]
         # Who writes and how are this command's own; lengths and seeds may be a prompt's.
         return [replace(p, settings=p.settings and _greedy(p.settings, settings)) for p in prompts]
-    from ..problems.datasets import DEFAULT_SET, load_problems
+    from ..problems.datasets import load_problems
 
-    source, n = values["problems"] or DEFAULT_SET, limit or N_PROBLEMS
-    problems = load_problems(source, limit=n, seed=values["seed"], offline=values["offline"])
-    return with_unique_ids([Prompt(problem.question, problem.id) for problem in problems], source)
+    limit, seed = request.limit or N_PROBLEMS, settings.seed or 0
+    problems = load_problems(request.path, limit=limit, seed=seed, offline=request.offline)
+    return with_unique_ids([Prompt(problem.question, problem.id) for problem in problems], request.path)
 
 
 def _greedy(own: Generation, settings: Generation) -> Generation:

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from ..analysis.analysis import Findings
 from ..analysis.misalignment import Misalignment
 from . import analysis_plots as plots
-from .analysis_tables import About, tables_of
+from .analysis_tables import tables_of
 from .bench_report import told_in
 from .report import Picture, Report, timestamp
 from .table import Table
 
 
-def analysis_report(
-    about: About, found: dict[str, Misalignment], width: int, facts: Mapping[str, Mapping[str, str]]
-) -> Report:
+def analysis_report(findings: Findings, facts: Mapping[str, Mapping[str, str]]) -> Report:
     """`facts`: how the figures came about, in groups."""
-    tables = [_without_bars(table) for table in tables_of(about, found)]
+    found, request = findings.figures, findings.request
+    tables = [_without_bars(table) for table in tables_of(findings)]
     first = next(iter(found.values()))
     return Report(
-        f"Where {', '.join(found)} would not write what {about.leader} wrote",
+        f"Where {', '.join(found)} would not write what {request.leader.path.name} wrote",
         f"{first.n_responses} responses, {first.n_tokens} tokens, {first.n_sentences} sentences; {timestamp()}",
         [f"{name}: {_gist(one)}" for name, one in found.items()],
         tables[:1],
-        _analysis_pictures(found, width),
+        _analysis_pictures(found, request.bin_width),
         facts,
         details=tables[1:],
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from ...config import Method
+from ..analysis.analysis import Findings
 from ..analysis.handoffs import Handoffs
 from ..analysis.misalignment import FACTOR_PLACE, Curve, Direction, Misalignment
 from ..statistics import Estimate
@@ -30,18 +30,10 @@ _ALONG_SENTENCE: dict[Direction, str] = {
 }
 
 
-@dataclass(frozen=True)
-class About:
-    """What was analysed: the leader, where its responses come from, and the method's settings."""
-
-    leader: str
-    source: str
-    method: Method
-
-
-def tables_of(about: About, found: dict[str, Misalignment]) -> Iterator[Table]:
-    yield _summary(about, found)
-    for name, one in found.items():
+def tables_of(findings: Findings) -> Iterator[Table]:
+    """All tables: one of all drafts, then six of each."""
+    yield _summary(findings)
+    for name, one in findings.figures.items():
         yield _curve(f"{name}: misaligned, by position in the response", "tokens from", one.along_response)
         sentence = _curve(f"{name}: misaligned, by token of the sentence", "token", one.along_sentence)
         factor = f"Token 1 against token {FACTOR_PLACE}, in sentences that have both: {_factor(one.factor)}."
@@ -52,7 +44,8 @@ def tables_of(about: About, found: dict[str, Misalignment]) -> Iterator[Table]:
         yield _grid(name, one)
 
 
-def _summary(about: About, found: dict[str, Misalignment]) -> Table:
+def _summary(findings: Findings) -> Table:
+    request, found = findings.request, findings.figures
     first = next(iter(found.values()))
     size = f"{first.n_responses} responses, {first.n_tokens} tokens, {first.n_sentences} sentences"
     columns = ["draft", "misaligned %", "token 1", f"token {FACTOR_PLACE}", "<along response", "draft would write %"]
@@ -61,13 +54,13 @@ def _summary(about: About, found: dict[str, Misalignment]) -> Table:
         local = dict(zip(one.along_sentence.places, one.along_sentence.share, strict=True))
         places = [_percent(local.get(place, math.nan)) for place in (1, FACTOR_PLACE)]
         rows.append([name, _share(one.overall), *places, one.along_response.direction, _share(one.handoffs.expected)])
-    method = about.method
+    method = request.method
     notes = [
         f"{_percent(first.own.value)} % of the tokens are the leader's own top-1. Intervals: 95 %, over responses.",
         f"Draft would write: of all tokens, at n={method.n} p={method.p:g} k={method.k}, "
         "if the text stayed the leader's.",
     ]
-    return Table(f"{about.leader} on {about.source}: {size}", columns, rows, notes)
+    return Table(f"{request.leader.path.name} on {request.source_name}: {size}", columns, rows, notes)
 
 
 def _curve(title: str, place: str, curve: Curve) -> Table:

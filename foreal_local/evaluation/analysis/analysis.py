@@ -1,0 +1,133 @@
+"""An analysis from start to end: the leader answers or its responses are read, the drafts judge, figures follow.
+
+Knows the order of the steps and how long they take. Opens models by models.py; knows no options, files and screen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from ...config import Generation, Method, ModelSettings, Prompting, Runtime
+from ...errors import ForealError
+from ...results import Prompt
+from .callbacks import Callbacks
+from .judging import Judgement, Reading
+from .misalignment import Meter, Misalignment
+from .models import Models, Response
+from .sources import Source, Trace
+
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True)
+class AnalysisRequest:
+    """What is asked of an analysis.
+
+    leader: the model whose responses are analysed.
+    drafts: what is held against it, by the names that stand in the tables.
+    source: prompts that the leader answers first, or responses.
+    source_name: where they come from, for titles.
+    settings: how prompts are answered; the method and the seed are those of the figures too.
+    n_slots: prompts answered, and responses read, at a time.
+    bin_width: tokens of a bin along the response.
+    """
+
+    leader: ModelSettings
+    drafts: Mapping[str, ModelSettings]
+    source: Source
+    source_name: str
+    settings: Generation
+    runtime: Runtime
+    prompting: Prompting
+    n_slots: int = 4
+    bin_width: int = 32
+
+    @property
+    def method(self) -> Method:
+        return self.settings.method
+
+    @property
+    def seed(self) -> int:
+        """What intervals are drawn with."""
+        return self.settings.seed or 0
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an analysis has found.
+
+    responses: what was analysed, and with them in the same order:
+    readings: the leader along each response;
+    judgements: each draft along each response, by the draft's name.
+    figures: what the judgements of each draft amount to.
+    n_failed: how many prompts got no response.
+    seconds: how long each step took.
+    """
+
+    request: AnalysisRequest
+    responses: list[Response]
+    readings: list[Reading]
+    judgements: dict[str, list[Judgement]]
+    figures: dict[str, Misalignment]
+    n_failed: int
+    seconds: dict[str, float]
+
+
+class Analysis:
+    """One analysis; owns the clock of its steps."""
+
+    def __init__(self, request: AnalysisRequest, callbacks: Callbacks | None = None) -> None:
+        self._request, self._callbacks = request, callbacks or Callbacks()
+        self._models = Models(
+            request.leader,
+            dict(request.drafts),
+            request.runtime,
+            request.prompting,
+            request.n_slots,
+            self._callbacks,
+        )
+        self._seconds: dict[str, float] = {}
+
+    def run(self) -> Findings:
+        request, models, source = self._request, self._models, self._request.source
+        if isinstance(source, Trace) and source.n_without_leader:
+            self._callbacks.note(f"{source.n_without_leader} responses of the trace are the draft's alone: left out")
+        drafts, responses = self._timed("vocabularies", partial(models.compare, source))
+        prompts = [] if isinstance(source, Trace) else [item for item in source if isinstance(item, Prompt)]
+        n_failed = 0
+        if prompts:
+            responses, n_failed = self._timed("answers", partial(models.answers, prompts, request.settings))
+        responses = self._not_empty(responses)
+        readings = self._timed("leader", partial(models.readings, responses, request.method.boundaries))
+        judgements = {
+            draft.name: self._timed(draft.name, partial(models.judge, draft, responses, readings)) for draft in drafts
+        }
+        meter = Meter(request.method, request.bin_width, seed=request.seed)
+        figures = {name: self._timed("figures", partial(meter.measure, each)) for name, each in judgements.items()}
+        return Findings(request, responses, readings, judgements, figures, n_failed, self._seconds)
+
+    def _not_empty(self, responses: list[Response]) -> list[Response]:
+        left = [response for response in responses if response.tokens]
+        if not left:
+            raise ForealError("no response has a token: there is nothing to analyse")
+        if len(left) < len(responses):
+            self._callbacks.note(f"{len(responses) - len(left)} of {len(responses)} responses are empty: left out")
+        reasons = Counter(response.finish_reason for response in left)
+        for reason, option in (("context", "--ctx-size"), ("length", "--max-tokens")):
+            if reasons[reason]:
+                self._callbacks.note(
+                    f"{reasons[reason]} of {len(left)} responses did not come to their end: raise {option}"
+                )
+        return left
+
+    def _timed(self, name: str, step: Callable[[], Outcome]) -> Outcome:
+        started = time.perf_counter()
+        try:
+            return step()
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
