@@ -196,7 +196,7 @@ def test_hits_are_those_of_the_decoder() -> None:
                 mine = [i for i, token in enumerate(tokens) if token.sentence == number]
                 if mine and tokens[mine[0]].led and mine[-1] != len(tokens) - 1:
                     n_led = sum(tokens[i].author is LEADER for i in mine)
-                    found = handoff(hits[mine].tolist(), settings.n, settings.k, settings.hits_from)
+                    found = handoff(hits[mine].tolist(), settings)
                     assert found == (n_led if n_led < len(mine) else None)
                     n_handed += found is not None
     assert n_hits > 500
@@ -226,6 +226,18 @@ def test_the_end_of_generation_has_a_name_among_words() -> None:
 
 
 # ---------------------------------------------------------------- the handoff rule
+def handoff_by_definition(hits: list[bool], method: Method) -> int | None:
+    """method.md's rule, read off the flags: the first m > n whose trailing run of hits is k or longer.
+
+    Hits count from token n + 1, or from the sentence's start. After the last token there is nothing to hand over.
+    """
+    first = method.n if method.hits_from == "lead" else 0
+    for m in range(method.n + 1, len(hits)):
+        if m - first >= method.k and all(hits[m - method.k : m]):
+            return m
+    return None
+
+
 @given(
     hits=st.lists(st.booleans(), min_size=1, max_size=40),
     n=st.integers(0, 12),
@@ -235,8 +247,9 @@ def test_the_end_of_generation_has_a_name_among_words() -> None:
 def test_a_sentence_is_handed_over_where_the_flow_hands_it_over(
     hits: list[bool], n: int, k: int, hits_from: str
 ) -> None:
-    """Guards a rule that is written twice, differently: decode.lead is asked about every sentence."""
-    flow = lead(Method(n=n, k=k, hits_from=hits_from))  # type: ignore[arg-type]
+    """Guards a rule that is written twice, differently: held against flows.lead and against the definition."""
+    method = Method(n=n, k=k, hits_from=hits_from)  # type: ignore[arg-type]
+    flow = lead(method)
     wanted, n_written, request = None, 0, next(flow)
     try:
         while True:
@@ -248,7 +261,8 @@ def test_a_sentence_is_handed_over_where_the_flow_hands_it_over(
                 request = flow.send(Written(ends_sentence=n_written == len(hits)))
     except StopIteration as stop:
         wanted = None if stop.value else n_written
-    assert handoff(hits, n, k, hits_from) == wanted  # type: ignore[arg-type]
+    assert handoff(hits, method) == wanted
+    assert handoff_by_definition(hits, method) == wanted
 
 
 def test_what_the_draft_would_write() -> None:

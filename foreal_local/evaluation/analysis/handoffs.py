@@ -1,7 +1,7 @@
 """What n and k would do along responses that the leader wrote alone: the gain to expect before running anything.
 
-Knows hit flags, sentences and the handoff rule of method.md; that what the draft would write there is as long as
-what the leader wrote is an assumption, not a measurement.
+Knows hit flags and sentences; where a sentence is handed over it asks the decoder's flow (method/flows.py). That the
+draft would write as many tokens as the leader wrote there is an assumption, not a measurement.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...config import HitsFrom, Method
+from ...config import Method
+from ...method.flows import Answer, Judge, Written, lead
 from ..statistics import Estimate
 from .judging import Judgement
 
 GRID = tuple((n, k) for n in (0, 5, 15, 25) for k in (1, 3, 5))
+_GOES_ON, _ENDS = Written(ends_sentence=False), Written(ends_sentence=True)
 Share = Callable[[list[int], list[int]], Estimate]
 
 
@@ -50,19 +52,24 @@ class Handoffs:
         return n_handed / self.n_sentences if self.n_sentences else math.nan
 
 
-def handoff(hits: Sequence[bool], n: int, k: int, hits_from: HitsFrom = "lead") -> int | None:
-    """The leader's token (from 1) after which a sentence with these flags is handed over; None: never.
+def handoff(hits: Sequence[bool], method: Method) -> int | None:
+    """The leader's token (from 1) after which the decoder hands over a sentence with these hit flags; None: never.
 
-    The first m > n whose trailing run of hits, counted from token n + 1 (or from the sentence's start), is k or
-    longer, as decode.lead counts. After the sentence's last token there is nothing left to hand over.
+    Runs the decoder's own flow for a led sentence, and answers its requests with what is recorded: each token is
+    written, the last one ends the sentence, and a check of the last tokens gets their flags.
     """
-    run, counted_from = 0, n + 1 if hits_from == "lead" else 1
-    for m, hit in enumerate(hits[:-1], 1):
-        if m >= counted_from:
-            run = run + 1 if hit else 0
-        if m > n and run >= k:
-            return m
-    return None
+    flow, n_written = lead(method), 0
+    answer: Answer | None = None
+    try:
+        while True:
+            request = flow.send(answer)
+            if isinstance(request, Judge):
+                answer = tuple(hits[n_written - request.n_tokens : n_written])
+            else:
+                n_written += 1
+                answer = _GOES_ON if n_written < len(hits) else _ENDS
+    except StopIteration as stop:
+        return None if stop.value else n_written
 
 
 def foresee(judgements: Sequence[Judgement], method: Method, share: Share) -> Handoffs:
@@ -72,7 +79,7 @@ def foresee(judgements: Sequence[Judgement], method: Method, share: Share) -> Ha
     for one in judgements:
         hits = one.agrees if method.compare == "sampled" else one.aligned
         sentences = np.split(hits, np.flatnonzero(one.reading.places == 1)[1:])
-        found = [handoff(sentence.tolist(), method.n, method.k, method.hits_from) for sentence in sentences]
+        found = [handoff(sentence.tolist(), method) for sentence in sentences]
         at.update(m for m in found if m is not None)
         handed.append(sum(m is not None for m in found))
         n_sentences.append(len(found))

@@ -122,7 +122,11 @@ def texts_of(pieces: Iterable[bytes]) -> list[str]:
 
 
 def sentences_of(texts: Iterable[str], rule: Rule) -> list[int]:
-    """Each token's sentence, counted from 0, cut as the decoder would: a MAYBE waits for the next token's text."""
+    """Each token's sentence, counted from 0, cut where the decoder would cut.
+
+    After MAYBE the next token's text decides. The decoder (serving.py) has the same condition for a token that it may
+    still hold back; here all tokens are there, no Sequence is being written, and so the condition stands here again.
+    """
     detector, verdict, number = SentenceDetector(rule), Verdict.END, -1
     numbers = []
     for text in texts:

@@ -1,7 +1,8 @@
 """The figures of misalignment: along the response, along the sentence, by word, by entropy, and what it promises.
 
-Knows flags, opinions and sentence numbers (judging.py), and the handoff rule of method.md. Knows no models, no
-files and no screen. Responses are what is drawn again for intervals: positions of one response are not independent.
+Knows flags, opinions and sentence numbers (judging.py), and where sentences are handed over (handoffs.py). Knows no
+models, no files and no screen. Responses are what is drawn again for intervals: positions of one response are not
+independent.
 """
 
 from __future__ import annotations
