@@ -12,7 +12,7 @@ from foreal_local.errors import UsageError
 from foreal_local.evaluation.experiments import parts_of, prompts_for, settings_for
 from foreal_local.evaluation.measures import Response, can_be_measured, measure, recommend
 from foreal_local.evaluation.problems.datasets import Problem
-from foreal_local.evaluation.problems.grading import Verdict
+from foreal_local.evaluation.problems.grading import Grade
 
 BASE = Generation(method=Method(n=9, p=0.5, k=3), sampling=Sampling(temp=0), seed=7)
 
@@ -101,7 +101,7 @@ def response(
         "seed": 0,
         "mode": setting.split()[0],
     }
-    return Response(str(problem), setting, 0, Verdict.CORRECT if right else Verdict.WRONG, "", record)
+    return Response(str(problem), setting, 0, Grade.CORRECT if right else Grade.WRONG, "", record)
 
 
 def test_figures_are_means_and_ratios_of_the_same_problems() -> None:
@@ -122,7 +122,7 @@ def test_figures_are_means_and_ratios_of_the_same_problems() -> None:
 
 
 def test_texts_without_costs_are_graded_only() -> None:
-    plain = [Response(str(i), "responses", 0, Verdict.MISSING, "") for i in range(3)]
+    plain = [Response(str(i), "responses", 0, Grade.MISSING, "") for i in range(3)]
     (found,) = measure(plain)
     assert (found.accuracy.value, found.means, found.tokens_per_second) == (0.0, {}, 0.0)
 
@@ -173,7 +173,7 @@ def test_the_price_of_a_read_token_comes_out_of_the_times() -> None:
 def test_a_failed_response_is_no_short_one() -> None:
     """Guards means that count a response of no tokens in no time, where there was none."""
     tried = [response("leader", 0, True, tokens=300, seconds=2.0), response("leader", 1, True, tokens=0, seconds=0.0)]
-    tried[1] = Response("1", "leader", 0, Verdict.FAILED, "", tried[1].record)
+    tried[1] = Response("1", "leader", 0, Grade.FAILED, "", tried[1].record)
     (found,) = measure(tried)
     assert (found.means["length"], found.means["seconds"]) == (300, 2.0)
     assert (found.accuracy.value, found.verdicts) == (0.5, {"correct": 1, "failed": 1})
@@ -183,7 +183,7 @@ def test_problems_that_are_all_alike_are_no_certainty() -> None:
     """Guards an interval from 100 % to 100 % for three problems, and one of nothing for what was lost."""
 
     def tries(setting: str, right: bool) -> list[Response]:
-        return [Response(str(i), setting, sample, _verdict(right), "") for i in range(3) for sample in range(3)]
+        return [Response(str(i), setting, sample, _grade(right), "") for i in range(3) for sample in range(3)]
 
     leader, draft = measure([*tries("leader", True), *tries("draft", False)])
     assert (leader.accuracy.value, leader.accuracy.high) == (1.0, 1.0)
@@ -192,13 +192,13 @@ def test_problems_that_are_all_alike_are_no_certainty() -> None:
     assert (draft.accuracy_difference.value, draft.accuracy_difference.high) == (-1.0, 0.0)
 
 
-def _verdict(right: bool) -> Verdict:
-    return Verdict.CORRECT if right else Verdict.WRONG
+def _grade(right: bool) -> Grade:
+    return Grade.CORRECT if right else Grade.WRONG
 
 
 def test_nothing_is_recommended_from_next_to_nothing() -> None:
     few = [r for r in [*LEADER, *trial(0.9, 1.0)] if int(r.problem) < 9]
-    none = [Response(r.problem, r.setting, 0, Verdict.WRONG, "", r.record) for r in [*LEADER, *trial(0.9, 1.0)]]
+    none = [Response(r.problem, r.setting, 0, Grade.WRONG, "", r.record) for r in [*LEADER, *trial(0.9, 1.0)]]
     for tried in (few, none):
         assert advice(tried).setting is None
         assert "too little" in advice(tried).reason

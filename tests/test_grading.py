@@ -15,7 +15,7 @@ import pytest
 from foreal_local.errors import UsageError
 from foreal_local.evaluation.problems import grading
 from foreal_local.evaluation.problems.datasets import Problem
-from foreal_local.evaluation.problems.grading import Grade, Verdict, check_installed, grade, same_answer
+from foreal_local.evaluation.problems.grading import Grade, GradedAnswer, check_installed, grade, same_answer
 from foreal_local.evaluation.problems.verifier import Verifier
 
 ROOT = Path(__file__).parent.parent
@@ -291,7 +291,7 @@ def test_something_else(found: str, right: str) -> None:
 def test_what_cannot_be_read_is_told_apart(found: str) -> None:
     """Guards nonsense that counts as a wrong answer, or that keeps the grader busy."""
     assert same_answer(found, "12") is None
-    assert grade("So \\boxed{12", Problem("0", "", "12")).verdict is Verdict.UNPARSABLE  # it may have been 120
+    assert grade("So \\boxed{12", Problem("0", "", "12")).grade is Grade.UNPARSABLE  # it may have been 120
 
 
 # ---- finding the answer ----
@@ -320,7 +320,7 @@ def test_what_cannot_be_read_is_told_apart(found: str) -> None:
 )
 def test_where_the_answer_stands(text: str, found: str) -> None:
     """Guards an answer that is stated and not found, or one that was taken back."""
-    assert grade(text, Problem("0", "", "1")).found == found
+    assert grade(text, Problem("0", "", "1")).answer == found
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_where_the_answer_stands(text: str, found: str) -> None:
 )
 def test_no_answer(text: str) -> None:
     """Guards a number that happens to stand in the text, or in the reasoning, taken for the answer."""
-    assert grade(text, Problem("0", "", "12")) == Grade(Verdict.MISSING)
+    assert grade(text, Problem("0", "", "12")) == GradedAnswer(Grade.MISSING)
 
 
 @pytest.mark.parametrize("text", ["\n" * 60_000, "answer is " * 15_000, "#### answer " * 5_000, r"\boxed{" * 10_000])
@@ -350,7 +350,7 @@ def test_a_loop_is_read_quickly(text: str) -> None:
 def test_the_answer_follows_the_reasoning() -> None:
     """Guards a guess inside the reasoning that wins over the answer after it."""
     text = r"<think>Is it \boxed{11}? The answer is 13.</think>The answer is 12."
-    assert grade(text, Problem("0", "", "12")) == Grade(Verdict.CORRECT, "12")
+    assert grade(text, Problem("0", "", "12")) == GradedAnswer(Grade.CORRECT, "12")
 
 
 # ---- multiple choice ----
@@ -382,23 +382,23 @@ CHOICES = ("10 kg", "42 m/s", "B. subtilis", "10 km", r"$10^{-4}$ eV")
 def test_letters(text: str, letter: str) -> None:
     """Guards a choice that is made in another way than by a bare letter, or by a text that begins with one."""
     problem = Problem("0", "", letter, "choice", CHOICES)
-    assert grade(text, problem) == Grade(Verdict.CORRECT, letter)
+    assert grade(text, problem) == GradedAnswer(Grade.CORRECT, letter)
     wrong = Problem("0", "", "A", "choice", CHOICES)
-    assert grade(text, wrong) == Grade(Verdict.WRONG, letter)
+    assert grade(text, wrong) == GradedAnswer(Grade.WRONG, letter)
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict"),
+    ("text", "wanted"),
     [
-        ("The answer is A or B", Verdict.UNPARSABLE),
-        (r"\boxed{F}", Verdict.UNPARSABLE),
-        (r"\boxed{10}", Verdict.UNPARSABLE),
-        ("A body falls with 42 m/s", Verdict.MISSING),
+        ("The answer is A or B", Grade.UNPARSABLE),
+        (r"\boxed{F}", Grade.UNPARSABLE),
+        (r"\boxed{10}", Grade.UNPARSABLE),
+        ("A body falls with 42 m/s", Grade.MISSING),
     ],
 )
-def test_no_letter(text: str, verdict: Verdict) -> None:
+def test_no_letter(text: str, wanted: Grade) -> None:
     """Guards a letter made up where none was chosen, two were, or units decide."""
-    assert grade(text, Problem("0", "", "A", "choice", CHOICES)).verdict is verdict
+    assert grade(text, Problem("0", "", "A", "choice", CHOICES)).grade is wanted
 
 
 # ---- the other process ----
@@ -407,8 +407,8 @@ def test_no_letter(text: str, verdict: Verdict) -> None:
 def test_grading_works_in_threads() -> None:
     """Guards math-verify's own time limits, signals that only the main thread may set."""
     with ThreadPoolExecutor(4) as pool:
-        verdicts = pool.map(lambda n: said(f"x^2 + {n}x", f"{n}x + x^2").verdict, range(8))
-    assert set(verdicts) == {Verdict.CORRECT}
+        grades = pool.map(lambda n: said(f"x^2 + {n}x", f"{n}x + x^2").grade, range(8))
+    assert set(grades) == {Grade.CORRECT}
 
 
 def test_a_comparison_without_end_is_ended() -> None:
@@ -448,9 +448,9 @@ def test_without_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grading, "find_spec", lambda name: None)
     numbers = [Problem("0", "", "12"), Problem("1", "", "A", "choice", ("x", "y"))]
     check_installed(numbers)
-    assert said("12 apples").verdict is Verdict.CORRECT
-    assert said("13").verdict is Verdict.WRONG
-    assert said("x+1").verdict is Verdict.UNPARSABLE
+    assert said("12 apples").grade is Grade.CORRECT
+    assert said("13").grade is Grade.WRONG
+    assert said("x+1").grade is Grade.UNPARSABLE
     with pytest.raises(UsageError, match=r"answers like 'p-q': install it with: pip install 'foreal-local\[bench\]'"):
         check_installed([*numbers, Problem("2", "", "p-q")])
     with pytest.raises(UsageError, match="math-verify is needed"):
@@ -466,7 +466,7 @@ def test_import_is_light() -> None:
     """Guards `foreal --help` and the bundled set: sympy takes a second, and half of it again in memory."""
     code = (
         "import sys; from foreal_local.evaluation.problems.grading import grade, Problem; "
-        "print(grade('\\\\boxed{12}', Problem('0', '', '12')).verdict, {'sympy', 'math_verify'} & set(sys.modules))"
+        "print(grade('\\\\boxed{12}', Problem('0', '', '12')).grade, {'sympy', 'math_verify'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "correct set()\n"

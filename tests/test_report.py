@@ -16,7 +16,7 @@ from commands import ROOT, environment, run
 
 from foreal_local.errors import ForealError, UsageError
 from foreal_local.evaluation.measures import Response, measure
-from foreal_local.evaluation.problems.grading import Verdict
+from foreal_local.evaluation.problems.grading import Grade
 from foreal_local.evaluation.reports import plots
 from foreal_local.evaluation.reports.bench_report import Told, bench_report, told_in
 from foreal_local.evaluation.reports.example import MOST_TOKENS, escaped, example_html
@@ -100,7 +100,7 @@ def response(problem: int, setting: str, right: bool, seconds: float = 1.0, **me
         "cost": {"leader": cost, "draft": cost, "flops_generation": 1e12 * seconds, "flops_total": 2e12 * seconds},
         "seconds": seconds,
     }
-    return Response(str(problem), setting, 0, Verdict.CORRECT if right else Verdict.WRONG, "", record)
+    return Response(str(problem), setting, 0, Grade.CORRECT if right else Grade.WRONG, "", record)
 
 
 def bench(*ks: int, name: str = "") -> Report:
@@ -235,7 +235,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 def test_texts_without_records_make_a_page() -> None:
     """Guards --responses of texts alone: there is accuracy, but no cost to draw."""
-    responses = [Response("1", "responses", 0, Verdict.MISSING, "?")]
+    responses = [Response("1", "responses", 0, Grade.MISSING, "?")]
     report = bench_report(responses, measure(responses), Told("t", "s", "r", {}))
     assert report.pictures == []
     assert "0.0" in Reader(page(report, {})).text

@@ -163,9 +163,9 @@ def _given(path: Path, problems: list[Problem], limit: int | None) -> list[Respo
 
 def _graded(problem: Problem, setting: str, sample: int, record: dict[str, Any]) -> Response:
     from ..evaluation.measures import Response, can_be_measured
-    from ..evaluation.problems.grading import Verdict, grade
+    from ..evaluation.problems.grading import Grade, grade
 
-    verdict = Verdict.FAILED if record.get("error") else grade(record["text"], problem).verdict
+    verdict = Grade.FAILED if record.get("error") else grade(record["text"], problem).grade
     measured = record if can_be_measured(record) else {}
     return Response(problem.id, setting, sample, verdict, record["text"], measured)
 

@@ -37,15 +37,15 @@ def settings_for(base: Generation, modes: Iterable[Mode], grid: str | None = Non
     unused = set(points) - {axis for mode in wanted for axis in _AXES.get(mode, ())}
     if unused:
         raise UsageError(f"--grid varies {sorted(unused)[0]}, which none of --modes has: leave it out, or add the mode")
-    found = []
+    settings = []
     for mode in sorted(wanted, key=_ORDER.index):
         names = _AXES.get(mode, ())
         values = [points.get(name, [getattr(base.method, name)]) for name in names]
         for point in itertools.product(*values):
             own = dict(zip(names, point, strict=True))
             name = " ".join([str(mode), *(f"{axis}={value:g}" for axis, value in own.items())])
-            found.append(Setting(name, replace(base, mode=mode, method=replace(base.method, **own))))
-    return found
+            settings.append(Setting(name, replace(base, mode=mode, method=replace(base.method, **own))))
+    return settings
 
 
 def _points(grid: str | None) -> dict[str, list[int | float]]:
@@ -58,10 +58,10 @@ def _points(grid: str | None) -> dict[str, list[int | float]]:
         if name not in known or not equals or name in axes:
             raise UsageError(f"--grid has {part.strip()!r}: write it as n=5,15,25;p=0.2,0.6,1.0;k=5;proposals=3,8")
         try:
-            found = [float(value) if name == "p" else int(value) for value in values.split(",")]
+            numbers = [float(value) if name == "p" else int(value) for value in values.split(",")]
         except ValueError:
             raise UsageError(f"--grid has {values!r} for {name}, but must have numbers between commas") from None
-        axes[name] = list(dict.fromkeys(found))
+        axes[name] = list(dict.fromkeys(numbers))
     return axes
 
 

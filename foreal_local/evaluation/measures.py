@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .problems.grading import Verdict
+from .problems.grading import Grade
 from .statistics import Estimate, bootstrap_mean, paired_bootstrap, wilson, without_certainty
 
 Record = dict[str, Any]
@@ -21,19 +21,24 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Response:
-    """A graded response; `record` is foreal-gen's, {} for one that is only a text."""
+    """A graded response to a problem.
+
+    setting: the name of the setting that it was answered with.
+    sample: its number among the setting's responses to the problem.
+    record: what foreal-gen writes of it; {} for a response that is only a text.
+    """
 
     problem: str
     setting: str
     sample: int
-    verdict: Verdict
+    grade: Grade
     text: str
     record: Record = field(default_factory=dict)
 
     @property
     def measured(self) -> bool:
         """Whether its length, work and time are known; those of a failed response say nothing."""
-        return bool(self.record) and self.verdict is not Verdict.FAILED
+        return bool(self.record) and self.grade is not Grade.FAILED
 
 
 def can_be_measured(record: Record) -> bool:
@@ -46,7 +51,14 @@ def can_be_measured(record: Record) -> bool:
 
 @dataclass(frozen=True)
 class Measures:
-    """One setting's figures; means over its responses. `ratios`: to the reference setting, on the same problems."""
+    """One setting's figures.
+
+    n: responses.
+    verdicts: how many of them have each grade.
+    means: each quantity's mean over the responses whose work is known.
+    ratios: of these means, and of the accuracy, to the reference setting's on the same problems.
+    accuracy_difference: to the reference setting's; None for that setting itself.
+    """
 
     setting: str
     n: int
@@ -86,26 +98,26 @@ def measure(responses: list[Response], reference: str = "leader", seed: int = 0)
     for response in responses:
         by_setting.setdefault(response.setting, []).append(response)
     base = by_setting.get(reference, [])
-    return [_measured(name, found, base, seed) for name, found in by_setting.items()]
+    return [_measured(name, own, base, seed) for name, own in by_setting.items()]
 
 
-def _measured(name: str, found: list[Response], base: list[Response], seed: int) -> Measures:
-    n_right = sum(response.verdict is Verdict.CORRECT for response in found)
-    measured, of_base = _measured_ones(found), _measured_ones(base)
+def _measured(name: str, responses: list[Response], base: list[Response], seed: int) -> Measures:
+    n_right = sum(response.grade is Grade.CORRECT for response in responses)
+    measured, of_base = _with_known_work(responses), _with_known_work(base)
     records = [response.record for response in measured]
     means = {key: sum(map(value, records)) / len(records) for key, value in QUANTITIES.items()} if records else {}
     n_tokens, seconds = means.get("length", 0.0), means.get("seconds", 0.0)
-    several = max(Counter(response.problem for response in found).values(), default=0) > 1
-    right = _by_problem(found, lambda response: float(response.verdict is Verdict.CORRECT))
-    accuracy = wilson(n_right, len(found))
+    several = max(Counter(response.problem for response in responses).values(), default=0) > 1
+    right = _by_problem(responses, lambda response: float(response.grade is Grade.CORRECT))
+    accuracy = wilson(n_right, len(responses))
     if several:
         accuracy = bootstrap_mean(list(right.values()), seed=seed)
         if accuracy.low == accuracy.high and accuracy.value in (0.0, 1.0):  # all problems alike: no spread to draw
             accuracy = wilson(round(accuracy.value * len(right)), len(right))
     ratios: dict[str, Estimate] = {}
     difference = None
-    if base and base is not found:
-        pairs = _paired(right, _by_problem(base, lambda response: float(response.verdict is Verdict.CORRECT)))
+    if base and base is not responses:
+        pairs = _paired(right, _by_problem(base, lambda response: float(response.grade is Grade.CORRECT)))
         difference = without_certainty(paired_bootstrap(*pairs, seed=seed), len(pairs[0]))
         ratios["accuracy"] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
         for key in RATIOS if measured and of_base else ():
@@ -114,8 +126,8 @@ def _measured(name: str, found: list[Response], base: list[Response], seed: int)
             ratios[key] = paired_bootstrap(*pairs, statistic="ratio", seed=seed)
     return Measures(
         name,
-        len(found),
-        {str(v): n for v, n in Counter(response.verdict for response in found).items()},
+        len(responses),
+        {str(grade): n for grade, n in Counter(response.grade for response in responses).items()},
         accuracy,
         means,
         n_tokens / seconds if seconds else 0.0,
@@ -124,25 +136,30 @@ def _measured(name: str, found: list[Response], base: list[Response], seed: int)
     )
 
 
-def _measured_ones(responses: list[Response]) -> list[Response]:
+def _with_known_work(responses: list[Response]) -> list[Response]:
     return [response for response in responses if response.measured]
 
 
 def _by_problem(responses: list[Response], value: Callable[[Response], float]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for response in responses:
-        found.setdefault(response.problem, []).append(value(response))
-    return found
+        values.setdefault(response.problem, []).append(value(response))
+    return values
 
 
-def _paired(one: dict[str, list[float]], other: dict[str, list[float]]) -> tuple[list[list[float]], list[list[float]]]:
-    shared = [problem for problem in one if problem in other]
-    return [one[problem] for problem in shared], [other[problem] for problem in shared]
+def _paired(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[list[list[float]], list[list[float]]]:
+    """The values of the problems that are in both."""
+    shared = [problem for problem in a if problem in b]
+    return [a[problem] for problem in shared], [b[problem] for problem in shared]
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """`setting` None: FoReaL does not pay here; `reason` says why, or what it saves."""
+    """Which setting to use.
+
+    setting: its name; None where FoReaL does not pay, or where too little is known.
+    reason: why not, or what the setting saves.
+    """
 
     setting: str | None
     reason: str

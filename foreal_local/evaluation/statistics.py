@@ -33,7 +33,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Trend:
-    """Spearman's rho between position and value (1: always rising), and how often chance alone gives as much."""
+    """Whether values rise or fall with their position.
+
+    rho: Spearman's rank correlation of position and value; 1: always rising.
+    p_value: how often chance alone gives as much.
+    n_positions: how many positions have a value.
+    """
 
     rho: float
     p_value: float
@@ -96,14 +101,15 @@ def paired_bootstrap(
     return _interval(float(value[0]), np.concatenate(draws), level)
 
 
-def without_certainty(found: Estimate, n_problems: int) -> Estimate:
+def without_certainty(difference: Estimate, n_problems: int) -> Estimate:
     """A difference of shares whose problems are all alike, with the rule of three instead of an interval of nothing.
 
     What was not seen in n problems happens in up to 3 / n of them, 95 % sure (Hanley and Lippman-Hand 1983).
     """
-    if found.low != found.high or not n_problems:
-        return found
-    return Estimate(found.value, max(-1.0, found.value - 3 / n_problems), min(1.0, found.value + 3 / n_problems))
+    if difference.low != difference.high or not n_problems:
+        return difference
+    value, reach = difference.value, 3 / n_problems
+    return Estimate(value, max(-1.0, value - reach), min(1.0, value + reach))
 
 
 def trend(values_by_position: Values, n: int = 10_000, seed: int = 0) -> Trend:

@@ -19,7 +19,7 @@ LONGEST = 500  # characters of an answer that is read: those of MATH have up to 
 _TAIL = (
     r"[:*\s]*(?:the (?:\w+ )?answer is\b[:*\s]*)?"  # Final answer: The final answer is 12.
     r"(?:(?:therefore|thus|then|simply|about|approximately|exactly|equal to|option|choice)[,:]?\s+)*"
-    r"(?:(?:\\\[|\$\$)(?P<display>.+?)(?:\\\]|\$\$)|(?P<said>[^\n]+))"
+    r"(?:(?:\\\[|\$\$)(?P<display>.+?)(?:\\\]|\$\$)|(?P<line>[^\n]+))"
 )
 _HEADING, _HASHES = r"^[#* \t]*(?:final )?answer[* \t]*$", r"\#{4}(?![^\n]*\banswer\b)"
 _STATED = re.compile(rf"(?:{_HEADING}|{_HASHES}|\banswer\b[^\n.:]{{0,60}}?(?:\bis\b|:)){_TAIL}", re.I | re.M | re.S)
@@ -39,9 +39,9 @@ def final_answer(text: str, problem: Problem) -> str | None:
     if problem.kind == "choice":
         stated += _STATED_CHOICE.finditer(text)
     for match in sorted(stated, key=lambda match: match.start(), reverse=True):
-        said = _SENTENCE_END.split(_plain(match["display"] or match["said"]), maxsplit=1)[0]
-        if _plain(said) and not _REMARK.match(said) and len(_WORD.findall(said)) <= _MOST_WORDS:
-            return _plain(said)
+        answer = _SENTENCE_END.split(_plain(match["display"] or match["line"]), maxsplit=1)[0]
+        if _plain(answer) and not _REMARK.match(answer) and len(_WORD.findall(answer)) <= _MOST_WORDS:
+            return _plain(answer)
     text = _plain(text)
     if problem.kind == "choice":
         last = _plain(text.rpartition("\n")[2])
@@ -59,14 +59,14 @@ def _plain(text: str) -> str:
 _LETTER = re.compile(r"(?:(?:option|choice|answer)\s+)?[(\[]?([A-Za-z])[)\]]?[.:]?", re.I)
 
 
-def chosen_letter(found: str, choices: tuple[str, ...]) -> str | None:
+def chosen_letter(answer: str, choices: tuple[str, ...]) -> str | None:
     r"""The letter that is meant by B, (b), B., \text{(B)}, "B) 42 m" or the text of a choice; None if unclear."""
-    letters, plain = LETTERS[: len(choices)], _untagged(found)
+    letters, plain = LETTERS[: len(choices)], _untagged(answer)
     whole = _LETTER.fullmatch(plain)
     if whole:
         return whole[1].upper() if whole[1].upper() in letters else None
     for form in (_bare, normalised):
-        meant = [letter for letter, choice in zip(letters, choices, strict=True) if form(choice) == form(found)]
+        meant = [letter for letter, choice in zip(letters, choices, strict=True) if form(choice) == form(answer)]
         if len(meant) == 1:
             return meant[0]
     start = re.match(rf"(?:option |choice )?(?:\(([{letters}])\)|([{letters}])(?:[.:),]|\s+[-–(]))", plain, re.I)

@@ -39,15 +39,18 @@ HOW_TO_CHOOSE = r"Please reason step by step, and put the letter of the right ch
 _QUESTION_KEYS = ("problem", "question", "prompt")
 _GPQA_KEYS = ("Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
-Row = Mapping[str, Any]
+Columns = Mapping[str, Any]
+"""One problem as its file has it: what each column, or key of a JSON object, holds."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """`question` is what a model is asked, instruction included; `answer` the right one, or its letter.
+    """A problem and its right answer.
 
-    `choices` are those of multiple choice, in the order of their letters. `solution` is the reference solution
-    where the set has one.
+    question: what a model is asked, instruction included.
+    answer: the right answer, or its letter where there are choices.
+    choices: those of multiple choice, in the order of their letters.
+    solution: the reference solution, "" where the set has none.
     """
 
     id: str
@@ -60,7 +63,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class HubSet:
-    """Where a known set lies. A revision is named where the repository is a collection that may change."""
+    """Where a known set lies.
+
+    revision: named where the repository is a collection that may change.
+    """
 
     repo: str
     file: str
@@ -112,7 +118,7 @@ def load_problems(
 # ---- rows ----
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _json_rows(path: Path) -> Iterator[tuple[str, Columns]]:
     """Each line's object, and the words for where it stands."""
     try:
         text = path.read_text("utf-8-sig")
@@ -132,7 +138,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Row]]:
             yield where, row
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def _csv_rows(path: Path) -> Iterator[tuple[str, Columns]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), 1):
             where = f"{path}, row {number}"
@@ -140,13 +146,13 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
             yield where, row
 
 
-def _require_choices(row: Row, where: str) -> None:
+def _require_choices(row: Columns, where: str) -> None:
     missing = [key for key in _GPQA_KEYS if not isinstance(row.get(key), str) or not row[key].strip()]
     if missing:
         raise UsageError(f"{where} has no '{missing[0]}': multiple choice has the columns {', '.join(_GPQA_KEYS)}")
 
 
-def _problem(row: Row, where: str, index: int) -> Problem:
+def _problem(row: Columns, where: str, index: int) -> Problem:
     key = next((key for key in _QUESTION_KEYS if isinstance(row.get(key), str) and row[key].strip()), None)
     if key is None:
         raise UsageError(f"{where} has no problem: one of the keys {', '.join(_QUESTION_KEYS)} must be a text")
@@ -164,7 +170,7 @@ def _problem(row: Row, where: str, index: int) -> Problem:
     return Problem(_id(row, index), question, answer, solution=solution)
 
 
-def _choice_problem(row: Row, where: str, index: int, seed: int) -> Problem:
+def _choice_problem(row: Columns, where: str, index: int, seed: int) -> Problem:
     choices = [row[key].strip() for key in _GPQA_KEYS[1:]]
     right = choices[0]
     random.Random(f"{seed}/{index}").shuffle(choices)
@@ -184,9 +190,9 @@ def _answer_text(answer: Any) -> str:
     return str(answer) if isinstance(answer, str | int | float) else ""
 
 
-def _id(row: Row, index: int) -> str:
-    found = (row.get(key) for key in ("unique_id", "id", "Record ID"))
-    return next((str(value) for value in found if value not in (None, "")), str(index))
+def _id(row: Columns, index: int) -> str:
+    ids = (row.get(key) for key in ("unique_id", "id", "Record ID"))
+    return next((str(value) for value in ids if value not in (None, "")), str(index))
 
 
 def last_boxed(text: str) -> str | None:

@@ -19,45 +19,49 @@ from .datasets import Problem
 from .verifier import INSTALL, verified
 
 
-class Verdict(str, Enum):
-    """Correct or wrong; no final answer stated; one stated that cannot be read; or no response, because it failed."""
+class Grade(str, Enum):
+    """What a response is worth."""
 
     CORRECT = "correct"
     WRONG = "wrong"
-    MISSING = "missing"
-    UNPARSABLE = "unparsable"
-    FAILED = "failed"
+    MISSING = "missing"  # no final answer is stated
+    UNPARSABLE = "unparsable"  # one is stated, but cannot be read
+    FAILED = "failed"  # there is no response
 
     def __str__(self) -> str:
         return self.value
 
 
 @dataclass(frozen=True)
-class Grade:
-    """`found`: the final answer as the text states it, or the letter of the choice."""
+class GradedAnswer:
+    """A response's final answer and its grade.
 
-    verdict: Verdict
-    found: str = ""
+    grade: FAILED never stands here, since there is a response.
+    answer: as the text states it, or the letter of the choice; "" where none is stated.
+    """
+
+    grade: Grade
+    answer: str = ""
 
     @property
     def correct(self) -> bool:
-        return self.verdict is Verdict.CORRECT
+        return self.grade is Grade.CORRECT
 
 
-def grade(text: str, problem: Problem) -> Grade:
+def grade(text: str, problem: Problem) -> GradedAnswer:
     """Grade a response. Of reasoning in <think> tags, only what follows it counts.
 
     Raises UsageError where math-verify is needed and missing; `check_installed` says so before a run. Without it
     an answer that is no number, to a problem whose answer is one, is unparsable.
     """
-    found = final_answer(text.rpartition("</think>")[2], problem)
-    if found is None:
-        return Grade(Verdict.MISSING)
+    answer = final_answer(text.rpartition("</think>")[2], problem)
+    if answer is None:
+        return GradedAnswer(Grade.MISSING)
     if problem.kind == "choice":
-        letter = chosen_letter(found, problem.choices)
+        letter = chosen_letter(answer, problem.choices)
         equal = None if letter is None else letter == problem.answer
-        return Grade(_verdict(equal), letter or found)
-    return Grade(_verdict(same_answer(found, problem.answer)), found)
+        return GradedAnswer(_grade_of(equal), letter or answer)
+    return GradedAnswer(_grade_of(same_answer(answer, problem.answer)), answer)
 
 
 def check_installed(problems: Iterable[Problem]) -> None:
@@ -70,8 +74,8 @@ def check_installed(problems: Iterable[Problem]) -> None:
             return
 
 
-def _verdict(equal: bool | None) -> Verdict:
-    return {True: Verdict.CORRECT, False: Verdict.WRONG, None: Verdict.UNPARSABLE}[equal]
+def _grade_of(equal: bool | None) -> Grade:
+    return {True: Grade.CORRECT, False: Grade.WRONG, None: Grade.UNPARSABLE}[equal]
 
 
 # ---- comparing ----
@@ -83,18 +87,18 @@ _TAGGED = (  # 52_8 and 3:20 p.m., which state what the problem may have said al
 _PERCENT = re.compile(r"%|\bpercent\b", re.I)
 
 
-def same_answer(found: str, right: str) -> bool | None:
-    """Do both mean the same? None where `found` cannot be read."""
-    if len(found) > LONGEST:
+def same_answer(answer: str, right: str) -> bool | None:
+    """Do both mean the same? None where `answer` cannot be read."""
+    if len(answer) > LONGEST:
         return None
-    ours, theirs = normalised(found), normalised(right)
+    ours, theirs = normalised(answer), normalised(right)
     if not ours or ours.count("{") != ours.count("}"):
         return None
     if ours == theirs:
         return True
     a, b = number(ours), number(theirs)
     if a is not None and b is not None:
-        return _same_number(a, b, "." in ours + theirs, *(bool(_PERCENT.search(answer)) for answer in (found, right)))
+        return _same_number(a, b, "." in ours + theirs, *(bool(_PERCENT.search(text)) for text in (answer, right)))
     for tagged in _TAGGED:
         x, y = tagged.fullmatch(ours), tagged.fullmatch(theirs)
         if x and y and (x[2] or y[2] or ":" in ours + theirs):

@@ -106,8 +106,8 @@ def serve() -> None:
     @lru_cache(maxsize=4096)
     def read(answer: str) -> list[Any]:
         box = f"\\boxed{{{answer}}}"
-        found: list[Any] = library.parse(box, config, "no_fallback", "first_match", parsing_timeout=None)
-        return found
+        parsed: list[Any] = library.parse(box, config, "no_fallback", "first_match", parsing_timeout=None)
+        return parsed
 
     def compare(ours: list[Any], theirs: list[Any]) -> bool | None:
         if not ours or not theirs:

@@ -25,7 +25,7 @@ def bench_example(
         return None
     first = tried[0]
     again = answered_again(first.record, pair, runtime, prompting)
-    note = f"The answer is {first.verdict}." if again.text == first.text else ""
+    note = f"The answer is {first.grade}." if again.text == first.text else ""
     note += "" if note else "Written again for this page, it is not the response that was measured: rounding differs."
     title = f"An example: {first.setting}, problem {first.problem}"
     return Example(title, first.record["prompt"], example_html(again.tokens), note)
