@@ -18,11 +18,11 @@ from foreal_local.errors import ForealError, UsageError
 from foreal_local.evaluation.measures import Response, measure
 from foreal_local.evaluation.problems.grading import Grade
 from foreal_local.evaluation.reports import plots
-from foreal_local.evaluation.reports.bench_report import Told, bench_report, told_in
+from foreal_local.evaluation.reports.bench_report import ReportTexts, bench_report
 from foreal_local.evaluation.reports.example import MOST_TOKENS, escaped, example_html
 from foreal_local.evaluation.reports.plots import Point, pareto, scale_of
 from foreal_local.evaluation.reports.report import Example, Report, check_folder, page, write_report
-from foreal_local.evaluation.reports.table import Table
+from foreal_local.evaluation.reports.table import Table, with_interval
 from foreal_local.evaluation.statistics import Estimate
 from foreal_local.method.sequence import Role, Token
 
@@ -108,7 +108,7 @@ def bench(*ks: int, name: str = "") -> Report:
     for k in ks:
         responses += [response(i, f"foreal{name} k={k}", i > 1, 0.4 + i / 10, k=k) for i in range(4)]
     facts = {"Settings": {"--hits": "5", "--grid": f"k={ks}"}, "Models": {"leader": "m.gguf, fingerprint 00ff"}}
-    return bench_report(responses, measure(responses), Told("A title", "A line", "Take k=2.", facts))
+    return bench_report(responses, measure(responses), ReportTexts("A title", "A line", "Take k=2.", facts))
 
 
 def token(text: str, author: str = "leader", sentence: int = 0, led: bool = True, **judged: Any) -> Token:
@@ -236,17 +236,17 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 def test_texts_without_records_make_a_page() -> None:
     """Guards --responses of texts alone: there is accuracy, but no cost to draw."""
     responses = [Response("1", "responses", 0, Grade.MISSING, "?")]
-    report = bench_report(responses, measure(responses), Told("t", "s", "r", {}))
+    report = bench_report(responses, measure(responses), ReportTexts("t", "s", "r", {}))
     assert report.pictures == []
     assert "0.0" in Reader(page(report, {})).text
 
 
 def test_figures_as_text() -> None:
     """Guards -0.0, and intervals of what is unknown."""
-    assert told_in(Estimate(-0.0, -0.0, 0.5), "+.1f", 100) == "+0.0 (+0.0 to +50.0)"
-    assert told_in(Estimate(1.0, math.nan, math.nan), ".2f") == "1.00"
-    assert told_in(Estimate(math.nan, 0.0, 1.0), ".2f") == "-"
-    assert told_in(None, ".2f") == "-"
+    assert with_interval(Estimate(-0.0, -0.0, 0.5), "+.1f", 100) == "+0.0 (+0.0 to +50.0)"
+    assert with_interval(Estimate(1.0, math.nan, math.nan), ".2f") == "1.00"
+    assert with_interval(Estimate(math.nan, 0.0, 1.0), ".2f") == "-"
+    assert with_interval(None, ".2f") == "-"
 
 
 # ---------------------------------------------------------------- the example

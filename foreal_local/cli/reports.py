@@ -12,7 +12,7 @@ import click
 
 from .. import __version__
 from ..config import Mode
-from ..evaluation.reports.bench_report import Told, bench_report
+from ..evaluation.reports.bench_report import ReportTexts, bench_report
 from ..evaluation.reports.report import timestamp, write_report
 from ..method.sequence import Role
 from ..results import roles_of
@@ -33,7 +33,7 @@ def report_bench(
     entry: PairEntry | None,
     responses: Sequence[Response],
     measures: Sequence[Measures],
-    found: Recommendation,
+    recommendation: Recommendation,
 ) -> Path:
     """Write the report of a benchmark; its path. Runs the example's response once more."""
     models: dict[str, Path] = {}
@@ -48,17 +48,17 @@ def report_bench(
         pair = pair_of(values, entry, roles)
         models = {str(role): path for role, path in zip(Role, (pair.leader.path, pair.draft.path), strict=True)}
         models = {name: path for name, path in models.items() if Role(name) in roles}
-        example = bench_example(responses, found.setting, pair, runtime_of(values), prompting_of(values))
+        example = bench_example(responses, recommendation.setting, pair, runtime_of(values), prompting_of(values))
     n_problems = len({response.problem for response in responses})
-    told = Told(
+    texts = ReportTexts(
         f"Leader, draft and both: {values['problems']}",
         f"{n_problems} problems, {len(measures)} settings, {len(responses)} responses; {timestamp()}",
-        f"{'Recommended: ' if found.setting else ''}{found.reason}.",
+        f"{'Recommended: ' if recommendation.setting else ''}{recommendation.reason}.",
         facts_of(values, models, sorted({r.record["seed"] for r in responses if r.record})),
         example,
         notes,
     )
-    return write_report(Path(values["report"]), bench_report(responses, measures, told))
+    return write_report(Path(values["report"]), bench_report(responses, measures, texts))
 
 
 def report_analysis(values: dict[str, Any], findings: Findings) -> Path:

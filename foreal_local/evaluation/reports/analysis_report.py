@@ -9,22 +9,21 @@ from ..analysis.analysis import Findings
 from ..analysis.misalignment import Misalignment
 from . import analysis_plots as plots
 from .analysis_tables import tables_of
-from .bench_report import told_in
 from .report import Picture, Report, timestamp
-from .table import Table
+from .table import Table, with_interval
 
 
 def analysis_report(findings: Findings, facts: Mapping[str, Mapping[str, str]]) -> Report:
     """`facts`: how the figures came about, in groups."""
-    found, request = findings.figures, findings.request
+    by_draft, request = findings.figures, findings.request
     tables = [_without_bars(table) for table in tables_of(findings)]
-    first = next(iter(found.values()))
+    first = next(iter(by_draft.values()))
     return Report(
-        f"Where {', '.join(found)} would not write what {request.leader.path.name} wrote",
+        f"Where {', '.join(by_draft)} would not write what {request.leader.path.name} wrote",
         f"{first.n_responses} responses, {first.n_tokens} tokens, {first.n_sentences} sentences; {timestamp()}",
-        [f"{name}: {_gist(one)}" for name, one in found.items()],
+        [f"{name}: {_gist(figures)}" for name, figures in by_draft.items()],
         tables[:1],
-        _analysis_pictures(found, request.bin_width),
+        _analysis_pictures(by_draft, request.bin_width),
         facts,
         details=tables[1:],
     )
@@ -37,46 +36,48 @@ def _without_bars(table: Table) -> Table:
     return replace(table, columns=table.columns[:-1], rows=[row[:-1] for row in table.rows])
 
 
-def _gist(one: Misalignment) -> str:
-    written = f"n={one.handoffs.n} p={one.handoffs.p:g} k={one.handoffs.k}"
+def _gist(figures: Misalignment) -> str:
+    handoffs = figures.handoffs
+    misaligned, written = (with_interval(share, ".1f", 100) for share in (figures.overall, handoffs.expected))
     return (
-        f"its most likely token is not the leader's at {told_in(one.overall, '.1f', 100)} % of the positions; at "
-        f"{written} it would write {told_in(one.handoffs.expected, '.1f', 100)} % of the tokens, "
+        f"its most likely token is not the leader's at {misaligned} % of the positions; at "
+        f"n={handoffs.n} p={handoffs.p:g} k={handoffs.k} it would write {written} % of the tokens, "
         "if the text stayed the leader's."
     )
 
 
-def _analysis_pictures(found: dict[str, Misalignment], width: int) -> list[Picture]:
+def _analysis_pictures(by_draft: dict[str, Misalignment], width: int) -> list[Picture]:
+    first = next(iter(by_draft.values()))
+    own = first.handoffs
     interval = "Lines: 95 % intervals over responses."
-    if len(found) == 1:
-        one = next(iter(found.values()))
-        handoffs = {f"n={h.n} k={h.k}": h for h in (one.handoffs, *(h for h in one.grid if h.k == one.handoffs.k))}
+    if len(by_draft) == 1:
+        same_k = [handoffs for handoffs in first.grid if handoffs.k == own.k]
+        by_label = {f"n={handoffs.n} k={handoffs.k}": handoffs for handoffs in (own, *same_k)}
     else:
-        handoffs = {name: one.handoffs for name, one in found.items()}
-    own = next(iter(found.values())).handoffs
+        by_label = {name: figures.handoffs for name, figures in by_draft.items()}
     return [
         Picture(
             "along-sentence",
             "Misaligned, by token of the sentence",
             f"The paper's local diminish is a fall from left to right. {interval}",
-            plots.along_sentence({name: one.along_sentence for name, one in found.items()}),
+            plots.along_sentence({name: figures.along_sentence for name, figures in by_draft.items()}),
         ),
         Picture(
             "along-response",
             "Misaligned, by position in the response",
             f"The paper's global rebound is a curve that does not fall for good. {interval}",
-            plots.along_response({name: one.along_response for name, one in found.items()}, width),
+            plots.along_response({name: figures.along_response for name, figures in by_draft.items()}, width),
         ),
         Picture(
             "entropy",
             "How unsure the models are",
             f"Where the draft's most likely token is the leader's, and where it is not. {interval}",
-            plots.entropies({name: (one.aligned, one.misaligned) for name, one in found.items()}),
+            plots.entropies({name: (figures.aligned, figures.misaligned) for name, figures in by_draft.items()}),
         ),
         Picture(
             "handoffs",
             "Led sentences handed over, by token",
             f"If the leader led every sentence; n={own.n} k={own.k} is what was asked for.",
-            plots.handed_over(handoffs),
+            plots.handed_over(by_label),
         ),
     ]

@@ -33,27 +33,28 @@ _ALONG_SENTENCE: dict[Direction, str] = {
 def tables_of(findings: Findings) -> Iterator[Table]:
     """All tables: one of all drafts, then six of each."""
     yield _summary(findings)
-    for name, one in findings.figures.items():
-        yield _curve(f"{name}: misaligned, by position in the response", "tokens from", one.along_response)
-        sentence = _curve(f"{name}: misaligned, by token of the sentence", "token", one.along_sentence)
-        factor = f"Token 1 against token {FACTOR_PLACE}, in sentences that have both: {_factor(one.factor)}."
+    for name, figures in findings.figures.items():
+        yield _curve(f"{name}: misaligned, by position in the response", "tokens from", figures.along_response)
+        sentence = _curve(f"{name}: misaligned, by token of the sentence", "token", figures.along_sentence)
+        factor = f"Token 1 against token {FACTOR_PLACE}, in sentences that have both: {_factor(figures.factor)}."
         yield replace(sentence, notes=[*sentence.notes, factor])
-        yield _words(name, one)
-        yield _unsureness(name, one)
-        yield _handoffs(name, one.handoffs)
-        yield _grid(name, one)
+        yield _words(name, figures)
+        yield _unsureness(name, figures)
+        yield _handoffs(name, figures.handoffs)
+        yield _grid(name, figures)
 
 
 def _summary(findings: Findings) -> Table:
-    request, found = findings.request, findings.figures
-    first = next(iter(found.values()))
+    request, by_draft = findings.request, findings.figures
+    first = next(iter(by_draft.values()))
     size = f"{first.n_responses} responses, {first.n_tokens} tokens, {first.n_sentences} sentences"
     columns = ["draft", "misaligned %", "token 1", f"token {FACTOR_PLACE}", "<along response", "draft would write %"]
     rows = []
-    for name, one in found.items():
-        local = dict(zip(one.along_sentence.places, one.along_sentence.share, strict=True))
+    for name, figures in by_draft.items():
+        local = dict(zip(figures.along_sentence.places, figures.along_sentence.share, strict=True))
         places = [_percent(local.get(place, math.nan)) for place in (1, FACTOR_PLACE)]
-        rows.append([name, _share(one.overall), *places, one.along_response.direction, _share(one.handoffs.expected)])
+        along = figures.along_response.direction
+        rows.append([name, _share(figures.overall), *places, along, _share(figures.handoffs.expected)])
     method = request.method
     notes = [
         f"{_percent(first.own.value)} % of the tokens are the leader's own top-1. Intervals: 95 %, over responses.",
@@ -83,17 +84,17 @@ def _curve(title: str, place: str, curve: Curve) -> Table:
     return Table(title, [place, "misaligned %", "positions", "<"], rows, notes)
 
 
-def _words(name: str, one: Misalignment) -> Table:
+def _words(name: str, figures: Misalignment) -> Table:
     rows = []
-    for word in one.words:
+    for word in figures.words:
         drafts = "  ".join(f"{draft} ({n})" for draft, n in word.drafts)
         rows.append([word.word, str(word.n), _percent(word.n / word.n_seen), str(word.n_first), drafts])
     columns = ["leader's word", "misaligned", "% of its uses", "first in sentence", "<draft's word"]
     return Table(f"{name}: the most frequent misaligned words", columns, rows)
 
 
-def _unsureness(name: str, one: Misalignment) -> Table:
-    kinds = (one.aligned, one.misaligned)
+def _unsureness(name: str, figures: Misalignment) -> Table:
+    kinds = (figures.aligned, figures.misaligned)
     rows = [
         ["positions", *(str(kind.n) for kind in kinds)],
         ["leader's entropy, nats", *(_number(kind.leader_entropy, ".3f") for kind in kinds)],
@@ -104,23 +105,23 @@ def _unsureness(name: str, one: Misalignment) -> Table:
     return Table(f"{name}: how sure the models are", ["", "where aligned", "where misaligned"], rows)
 
 
-def _handoffs(name: str, one: Handoffs) -> Table:
-    earliest = one.at[0] if one.at else one.n + max(1, one.k)
+def _handoffs(name: str, handoffs: Handoffs) -> Table:
+    earliest = handoffs.at[0] if handoffs.at else handoffs.n + max(1, handoffs.k)
     rows = []
     for token in (earliest, *(earliest + later for later in _LATER)):
-        rows.append([f"by token {token}", _percent(one.handed_by(token))])
-    rows.append(["at all", _share(one.handed)])
-    rows.append(["never", _percent(1 - one.handed.value)])
-    title = f"{name}: led sentences handed over at n={one.n} k={one.k} ({one.n_sentences} sentences)"
+        rows.append([f"by token {token}", _percent(handoffs.handed_by(token))])
+    rows.append(["at all", _share(handoffs.handed)])
+    rows.append(["never", _percent(1 - handoffs.handed.value)])
+    title = f"{name}: led sentences handed over at n={handoffs.n} k={handoffs.k} ({handoffs.n_sentences} sentences)"
     notes = [
-        f"The draft would write {_share(one.written)} % of the tokens if all sentences were led, "
-        f"{_share(one.expected)} % at p={one.p:g}."
+        f"The draft would write {_share(handoffs.written)} % of the tokens if all sentences were led, "
+        f"{_share(handoffs.expected)} % at p={handoffs.p:g}."
     ]
     return Table(title, ["handed over", "%"], rows, notes)
 
 
-def _grid(name: str, one: Misalignment) -> Table:
-    columns = ["n", "k", "handed over %", "middle token", "draft writes %, all led", f"%, p={one.handoffs.p:g}"]
+def _grid(name: str, figures: Misalignment) -> Table:
+    columns = ["n", "k", "handed over %", "middle token", "draft writes %, all led", f"%, p={figures.handoffs.p:g}"]
     rows = [
         [
             str(h.n),
@@ -130,7 +131,7 @@ def _grid(name: str, one: Misalignment) -> Table:
             _share(h.written),
             _share(h.expected),
         ]
-        for h in one.grid
+        for h in figures.grid
     ]
     return Table(f"{name}: the gain to expect, by n and k", columns, rows)
 
@@ -141,24 +142,24 @@ def _percent(value: float) -> str:
     return f"{100 * value:.1f}" if math.isfinite(value) else "-"
 
 
-def _share(one: Estimate) -> str:
-    return _number(_hundredfold(one), ".1f")
+def _share(estimate: Estimate) -> str:
+    return _number(_hundredfold(estimate), ".1f")
 
 
-def _hundredfold(one: Estimate) -> Estimate:
-    return Estimate(100 * one.value, 100 * one.low, 100 * one.high)
+def _hundredfold(estimate: Estimate) -> Estimate:
+    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
 
 
-def _number(one: Estimate, style: str = ".2f") -> str:
-    if math.isnan(one.value):
+def _number(estimate: Estimate, style: str = ".2f") -> str:
+    if math.isnan(estimate.value):
         return "-"
-    return f"{one.value:{style}}" + _interval(one.low, one.high, style)
+    return f"{estimate.value:{style}}" + _interval(estimate.low, estimate.high, style)
 
 
-def _factor(one: Estimate) -> str:
-    if math.isinf(one.value):
-        return f"at least {one.low:.1f} times as often, never misaligned at {FACTOR_PLACE}"
-    return f"{_number(one)} times as often"
+def _factor(estimate: Estimate) -> str:
+    if math.isinf(estimate.value):
+        return f"at least {estimate.low:.1f} times as often, never misaligned at {FACTOR_PLACE}"
+    return f"{_number(estimate)} times as often"
 
 
 def _interval(low: float, high: float, style: str) -> str:

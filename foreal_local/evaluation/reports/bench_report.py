@@ -1,19 +1,18 @@
 """A benchmark's report: its tables and figures, from graded responses and their measures.
 
-Knows responses, measures and how they are told. Knows no options, models or files.
+Knows responses and measures. Knows no options, models or files.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..measures import BAD, QUANTITIES, Measures, Record, Response
 from ..statistics import Estimate, bootstrap_mean
-from .plots import Point, Sweep, Written, accuracy_against, k_sweep, lengths, scale_of
+from .plots import MeanLength, Point, Sweep, accuracy_against, k_sweep, lengths, scale_of
 from .report import Example, Picture, Report
-from .table import Table
+from .table import Table, with_interval
 
 _N_DRAWS = 2000
 _COSTS = (
@@ -23,8 +22,15 @@ _COSTS = (
 
 
 @dataclass(frozen=True)
-class Told:
-    """What stands around the figures. `facts`: how they came about, in groups."""
+class ReportTexts:
+    """What stands around the figures of a benchmark.
+
+    summary: a line under the title.
+    recommendation: which setting to use, or why none.
+    facts: how the figures came about, in groups.
+    example: one response, token by token.
+    notes: lines that limit what the page says.
+    """
 
     title: str
     summary: str
@@ -34,7 +40,7 @@ class Told:
     notes: Sequence[str] = ()
 
 
-def bench_report(responses: Sequence[Response], measures: Sequence[Measures], told: Told) -> Report:
+def bench_report(responses: Sequence[Response], measures: Sequence[Measures], texts: ReportTexts) -> Report:
     spreads = {m.setting: spread_of([r for r in responses if r.setting == m.setting]) for m in measures}
     flops = [spread[key].value for spread in spreads.values() for key, _, _ in _COSTS if spread]
     scale = scale_of(flops, "FLOPs")
@@ -42,14 +48,14 @@ def bench_report(responses: Sequence[Response], measures: Sequence[Measures], to
     if any(m.ratios for m in measures):
         tables.append(_against_leader(measures))
     return Report(
-        told.title,
-        told.summary,
-        [told.recommendation],
+        texts.title,
+        texts.summary,
+        [texts.recommendation],
         tables,
         list(_pictures(responses, measures, spreads, scale)),
-        told.facts,
-        told.example,
-        told.notes,
+        texts.facts,
+        texts.example,
+        texts.notes,
     )
 
 
@@ -76,14 +82,14 @@ def _by_setting(
     columns += [f"{unit}, generation", f"{unit}, all", "decoded", "prefilled", "seconds", "tokens/s"]
     rows = []
     for m in measures:
-        bad = " / ".join(str(m.verdicts.get(verdict, 0)) for verdict in BAD)
-        row = [m.setting, str(m.n), told_in(m.accuracy, ".1f", 100), bad]
+        bad = " / ".join(str(m.verdicts.get(grade, 0)) for grade in BAD)
+        row = [m.setting, str(m.n), with_interval(m.accuracy, ".1f", 100), bad]
         spread = spreads[m.setting]
         if spread:
-            row += [told_in(spread["length"], ".1f"), told_in(spread["leader_share"], ".0f", 100)]
-            row += [told_in(spread[key], ".3g", 1 / factor) for key, _, _ in _COSTS]
-            row += [told_in(spread[key], ".0f") for key in ("decode_tokens", "prefill_tokens")]
-            row += [told_in(spread["seconds"], ".3g"), f"{m.tokens_per_second:.0f}"]
+            row += [with_interval(spread["length"], ".1f"), with_interval(spread["leader_share"], ".0f", 100)]
+            row += [with_interval(spread[key], ".3g", 1 / factor) for key, _, _ in _COSTS]
+            row += [with_interval(spread[key], ".0f") for key in ("decode_tokens", "prefill_tokens")]
+            row += [with_interval(spread["seconds"], ".3g"), f"{m.tokens_per_second:.0f}"]
         rows.append(row + ["-"] * (len(columns) - len(row)))
     notes = [
         "Means of a response; in brackets 95 % intervals over problems. Missing: no answer was found; unread: it could "
@@ -99,23 +105,11 @@ def _against_leader(measures: Sequence[Measures]) -> Table:
     rows = []
     for m in measures:
         if m.accuracy_difference is not None:
-            row = [m.setting, told_in(m.accuracy_difference, "+.1f", 100)]
-            rows.append(row + [told_in(m.ratios.get(key), ".2f") for key in ("accuracy", *names)])
+            row = [m.setting, with_interval(m.accuracy_difference, "+.1f", 100)]
+            rows.append(row + [with_interval(m.ratios.get(key), ".2f") for key in ("accuracy", *names)])
     columns = ["setting", "accuracy, points", "accuracy, ratio", *(f"{name}, ratio" for name in names.values())]
     notes = ["On the same problems, with 95 % intervals of the paired bootstrap; a ratio below 1 is less than alone."]
     return Table("Against the leader alone", columns, rows, notes)
-
-
-def told_in(one: Estimate | None, style: str, factor: float = 1.0) -> str:
-    """A figure and its interval as text: 51.0 (44.1 to 57.9)."""
-    if one is None or math.isnan(one.value):
-        return "-"
-    value, low, high = (f"{_no_minus_zero(x * factor):{style}}" for x in (one.value, one.low, one.high))
-    return value if math.isnan(one.low) or math.isnan(one.high) else f"{value} ({low} to {high})"
-
-
-def _no_minus_zero(value: float) -> float:
-    return 0.0 if abs(value) < 1e-12 else value
 
 
 # ---------------------------------------------------------------- figures
@@ -131,7 +125,7 @@ def _pictures(
     factor, unit = scale
     interval = "Lines: 95 % intervals."
     for key, name, of in _COSTS:
-        points = [Point(m.setting, _scaled(spreads[m.setting][key], factor), m.accuracy) for m in measured]
+        points = [Point(m.setting, _divided(spreads[m.setting][key], factor), m.accuracy) for m in measured]
         caption = f"{unit} {of}. {interval} Left and above is better."
         figure = accuracy_against(points, f"{unit} of a response, {name}")
         yield Picture(f"accuracy-{key.replace('_', '-')}", f"Accuracy against FLOPs of {name}", caption, figure)
@@ -140,19 +134,19 @@ def _pictures(
     yield Picture(
         "accuracy-seconds", "Accuracy against seconds", caption, accuracy_against(points, "seconds of a response")
     )
-    written = [_written(m.setting, spreads[m.setting]) for m in measured]
-    yield Picture("length", "Length of a response", f"Who wrote how many tokens. {interval}", lengths(written))
+    mean_lengths = [_mean_length(m.setting, spreads[m.setting]) for m in measured]
+    yield Picture("length", "Length of a response", f"Who wrote how many tokens. {interval}", lengths(mean_lengths))
     sweeps = sweeps_of(responses, measured, spreads)
     if sweeps:
         yield Picture("k-sweep", "Accuracy and handoffs over k", f"At given n and p. {interval}", k_sweep(sweeps))
 
 
-def _scaled(one: Estimate, factor: float) -> Estimate:
-    return Estimate(one.value / factor, one.low / factor, one.high / factor)
+def _divided(estimate: Estimate, factor: float) -> Estimate:
+    return Estimate(estimate.value / factor, estimate.low / factor, estimate.high / factor)
 
 
-def _written(setting: str, spread: Mapping[str, Estimate]) -> Written:
-    return Written(setting, spread["leader_tokens"].value, spread["draft_tokens"].value, spread["length"])
+def _mean_length(setting: str, spread: Mapping[str, Estimate]) -> MeanLength:
+    return MeanLength(setting, spread["leader_tokens"].value, spread["draft_tokens"].value, spread["length"])
 
 
 def sweeps_of(
@@ -166,10 +160,10 @@ def sweeps_of(
         if record["mode"] == "foreal":
             groups.setdefault((record["n"], record["p"]), []).append((record["k"], m))
     sweeps = []
-    for (n, p), found in sorted(groups.items()):
-        found.sort(key=lambda each: each[0])
-        if len(found) > 1:
-            settings = [m for _, m in found]
+    for (n, p), by_k in sorted(groups.items()):
+        by_k.sort(key=lambda pair: pair[0])
+        if len(by_k) > 1:
+            settings = [m for _, m in by_k]
             handoffs = [spreads[m.setting]["handoffs"] for m in settings]
-            sweeps.append(Sweep(f"n={n} p={p:g}", [k for k, _ in found], [m.accuracy for m in settings], handoffs))
+            sweeps.append(Sweep(f"n={n} p={p:g}", [k for k, _ in by_k], [m.accuracy for m in settings], handoffs))
     return sweeps

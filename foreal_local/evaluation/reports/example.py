@@ -40,7 +40,7 @@ class TokenLike(Protocol):
 
 def escaped(text: str) -> str:
     """Text for HTML, quotes included; control characters as their pictures, halves of surrogate pairs as U+FFFD."""
-    text = re.sub(r"[\x00-\x08\x0b-\x1f]", lambda found: chr(0x2400 + ord(found[0])), text)
+    text = re.sub(r"[\x00-\x08\x0b-\x1f]", lambda match: chr(0x2400 + ord(match[0])), text)
     text = re.sub(r"[\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
     return html.escape(text)
 

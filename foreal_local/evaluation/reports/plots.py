@@ -50,7 +50,11 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Point:
-    """A setting: what it costs (x) and what it reaches (y), with intervals; nan where unknown."""
+    """A setting in a plane; nan where a figure or an interval is unknown.
+
+    x: what it costs.
+    y: what it reaches.
+    """
 
     name: str
     x: Estimate
@@ -58,8 +62,13 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Written:
-    """A setting's mean response: tokens of each author, and the interval of their sum."""
+class MeanLength:
+    """The length of a setting's mean response.
+
+    leader: tokens that the leader wrote.
+    draft: tokens that the draft wrote.
+    length: their sum, with its interval.
+    """
 
     name: str
     leader: float
@@ -69,7 +78,12 @@ class Written:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Settings that differ in k alone."""
+    """Settings that differ in k alone, by rising k.
+
+    name: what they have in common.
+    accuracy: of each k.
+    handoffs: of each k, in a response.
+    """
 
     name: str
     k: list[int]
@@ -77,7 +91,7 @@ class Sweep:
     handoffs: list[Estimate]
 
 
-def check_installed() -> None:
+def check_matplotlib() -> None:
     """UsageError that says what to install where matplotlib is missing."""
     if find_spec("matplotlib") is None:
         raise UsageError("matplotlib is needed for --report: install it with: pip install 'foreal-local[bench]'")
@@ -88,7 +102,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
     @functools.wraps(draw)
     def in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        check_installed()
+        check_matplotlib()
         from matplotlib import rc_context
 
         with rc_context(_STYLE):
@@ -218,7 +232,7 @@ def accuracy_against(points: Sequence[Point], x_label: str) -> Figure:
 
 
 @styled
-def lengths(settings: Sequence[Written]) -> Figure:
+def lengths(settings: Sequence[MeanLength]) -> Figure:
     """Tokens of a response by setting, and who wrote them."""
     figure, (axes,) = new_figure(1.5 + 0.32 * len(settings))
     places = list(range(len(settings)))

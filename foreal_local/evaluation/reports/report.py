@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ...errors import ForealError, UsageError
 from ...storage.session import write_beside
 from .example import escaped
-from .plots import check_installed, image
+from .plots import check_matplotlib, image
 from .table import Table
 
 if TYPE_CHECKING:
@@ -28,7 +28,10 @@ _STYLE = Path(__file__).with_name("report.css")
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure; its files are called `name`."""
+    """A figure.
+
+    name: what its files are called.
+    """
 
     name: str
     title: str
@@ -38,7 +41,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Example:
-    """One response: what was asked, in words what answered, and the response as HTML."""
+    """One response, token by token.
+
+    title: what answered.
+    problem: what was asked.
+    html: the response, as example.py makes it; not escaped again.
+    note: a line under it.
+    """
 
     title: str
     problem: str
@@ -48,14 +57,20 @@ class Example:
 
 @dataclass(frozen=True)
 class Report:
-    """`summary`: a line under the title. `told`: what follows from the figures. `facts`: how it came about.
+    """What is on a page.
 
-    `tables` stand before the figures, `details` after them.
+    summary: a line under the title.
+    conclusions: lines that say what follows from the figures.
+    tables: stand before the figures.
+    facts: how the figures came about, in groups.
+    example: one response, token by token.
+    notes: lines that limit what the page says.
+    details: tables that stand after the figures.
     """
 
     title: str
     summary: str
-    told: Sequence[str]
+    conclusions: Sequence[str]
     tables: Sequence[Table]
     pictures: Sequence[Picture]
     facts: Mapping[str, Mapping[str, str]]
@@ -66,7 +81,7 @@ class Report:
 
 def check_folder(folder: Path) -> None:
     """UsageError before a long run whose report could not be drawn or written; makes the folder."""
-    check_installed()
+    check_matplotlib()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -99,7 +114,7 @@ def page(report: Report, vectors: Mapping[str, bytes]) -> str:
         f"<title>{escaped(report.title)}</title>\n",
         f"<style>\n{_STYLE.read_text(encoding='utf-8')}</style>\n</head>\n<body>\n",
         f'<h1>{escaped(report.title)}</h1>\n<p class="soft">{escaped(report.summary)}</p>\n',
-        *(f'<p class="told">{escaped(text)}</p>\n' for text in report.told),
+        *(f'<p class="told">{escaped(text)}</p>\n' for text in report.conclusions),
         *(f'<p class="note">{escaped(text)}</p>\n' for text in report.notes),
         *(_table(table) for table in report.tables),
         _pictures(report.pictures, vectors),

@@ -1,9 +1,12 @@
-"""A table of texts, for a terminal, a pipe or a page."""
+"""A table of texts, for a terminal, a pipe or a page; and estimates as texts."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ..statistics import Estimate
 
 
 @dataclass(frozen=True)
@@ -30,3 +33,16 @@ class Table:
     def flushed_left(self) -> list[bool]:
         """Whether each column is flushed left."""
         return [i == 0 or name.startswith("<") for i, name in enumerate(self.columns)]
+
+
+def with_interval(estimate: Estimate | None, style: str, factor: float = 1.0) -> str:
+    """An estimate and its interval as text: 51.0 (44.1 to 57.9). `style` is a format of numbers."""
+    if estimate is None or math.isnan(estimate.value):
+        return "-"
+    values = (estimate.value, estimate.low, estimate.high)
+    value, low, high = (f"{_no_minus_zero(x * factor):{style}}" for x in values)
+    return value if math.isnan(estimate.low) or math.isnan(estimate.high) else f"{value} ({low} to {high})"
+
+
+def _no_minus_zero(value: float) -> float:
+    return 0.0 if abs(value) < 1e-12 else value
