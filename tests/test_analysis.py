@@ -13,14 +13,14 @@ from foreal_local.errors import ForealError
 from foreal_local.evaluation.analysis.analysis import Analysis, AnalysisRequest
 from foreal_local.evaluation.analysis.callbacks import Callbacks
 from foreal_local.evaluation.analysis.record import record_of
-from foreal_local.evaluation.analysis.sources import Record, Source
+from foreal_local.evaluation.analysis.sources import RecordedResponse, ResponseSource
 from foreal_local.results import Prompt
 
 LEADER, DRAFT = ROOT / "models/tiny-leader.gguf", ROOT / "models/tiny-draft.gguf"
 QUESTIONS = ["Tom has 3 apples and buys 4 more. How many apples does he have?", "Ann has 5 pens. How many pens?"]
 
 
-def request_for(source: Source) -> AnalysisRequest:
+def request_for(source: ResponseSource) -> AnalysisRequest:
     return AnalysisRequest(
         leader=ModelSettings(LEADER),
         drafts={"small": ModelSettings(DRAFT)},
@@ -73,7 +73,7 @@ def test_an_analysis_tells_what_it_does() -> None:
 def test_responses_without_a_token_are_left_out() -> None:
     """Guards figures over nothing, and a response that goes missing without a word."""
     notes: list[str] = []
-    source = [Record("0", QUESTIONS[0], ""), Record("1", QUESTIONS[1], "She has 5 pens.")]
+    source = [RecordedResponse("0", QUESTIONS[0], ""), RecordedResponse("1", QUESTIONS[1], "She has 5 pens.")]
     findings = Analysis(request_for(source), Callbacks(notes.append)).run()
     assert [response.id for response in findings.responses] == ["1"]
     assert notes == ["1 of 2 responses are empty: left out"]

@@ -18,10 +18,10 @@ from foreal_local.evaluation.analysis.handoffs import GRID, handoff
 from foreal_local.evaluation.analysis.judging import (
     END_OF_TEXT,
     Judgement,
-    Opinions,
-    Reading,
-    opinion,
-    opinions,
+    LeaderReading,
+    Predictions,
+    predict,
+    predict_along,
     sentences_of,
     texts_of,
     view_of,
@@ -41,14 +41,14 @@ def silent(_n: int) -> None:
     pass
 
 
-def said_by(model: FakeModel, prompts: list[list[int]], texts: list[list[int]], vocabulary: FakeVocabulary):
-    """A fake's opinions along responses in the leader's ids, and how it reads those."""
+def predictions_of(model: FakeModel, prompts: list[list[int]], texts: list[list[int]], vocabulary: FakeVocabulary):
+    """A fake's predictions along responses in the leader's ids, and how it reads those."""
 
     def translate(token: int) -> tuple[int, ...]:
         return vocabulary.translate(LEADER, token, model.role)
 
     views = [view_of(prompt, text, translate) for prompt, text in zip(prompts, texts, strict=True)]
-    found = opinions(model, views, silent, lambda token: vocabulary.piece(model.role, token))
+    found = predict_along(model, views, silent, lambda token: vocabulary.piece(model.role, token))
     return list(found), translate, views
 
 
@@ -58,12 +58,12 @@ def judged(
     """A fake leader's and a fake draft's judgement of responses to prompts of their own."""
     vocabulary = vocabulary or FakeVocabulary()
     prompts = [prompt_of(i) for i in range(len(texts))]
-    leader, _, _ = said_by(FakeModel(LEADER, n_slots=N_SLOTS), prompts, texts, vocabulary)
-    drafts, translate, _ = said_by(draft, prompts, texts, vocabulary)
+    leader, _, _ = predictions_of(FakeModel(LEADER, n_slots=N_SLOTS), prompts, texts, vocabulary)
+    drafts, translate, _ = predictions_of(draft, prompts, texts, vocabulary)
     judgements = []
     for i, (text, ours, theirs) in enumerate(zip(texts, leader, drafts, strict=True)):
         pieces = texts_of(vocabulary.piece(LEADER, token) or b"" for token in text)
-        reading = Reading(str(i), text, pieces, sentences_of(pieces, rule), ours)
+        reading = LeaderReading(str(i), text, pieces, sentences_of(pieces, rule), ours)
         judgements.append(Judgement.of(reading, theirs, translate))
     return judgements
 
@@ -87,9 +87,11 @@ def made(flags: Sequence[Sequence[Sequence[bool]]], texts: Sequence[Sequence[str
         missed = np.array([flag for sentence in response for flag in sentence], np.bool_)
         numbers = [number for number, sentence in enumerate(response) for _ in sentence]
         words = list(texts[i]) if texts else [" a"] * missed.size
-        ours = Opinions(np.ones(missed.size, np.int64), missed * 2.0, np.where(missed, 0.5, 0.9), words)
-        theirs = Opinions(1 + missed.astype(np.int64), missed * 4.0, np.where(missed, 0.1, 0.8), [" b"] * missed.size)
-        reading = Reading(str(i), [1] * missed.size, words, numbers, ours)
+        ours = Predictions(np.ones(missed.size, np.int64), missed * 2.0, np.where(missed, 0.5, 0.9), words)
+        theirs = Predictions(
+            1 + missed.astype(np.int64), missed * 4.0, np.where(missed, 0.1, 0.8), [" b"] * missed.size
+        )
+        reading = LeaderReading(str(i), [1] * missed.size, words, numbers, ours)
         judgements.append(Judgement(reading, theirs, ~missed, ~missed))
     return judgements
 
@@ -100,14 +102,14 @@ def measured(flags: Sequence[Sequence[Sequence[bool]]], width: int = 4, **method
 
 # ---------------------------------------------------------------- one model along responses
 @pytest.mark.parametrize("different", [False, True], ids=["one vocabulary", "special tokens differ"])
-def test_an_opinion_is_about_the_token_that_comes_next(different: bool) -> None:
+def test_a_prediction_is_about_the_token_that_comes_next(different: bool) -> None:
     """Guards positions that are off by one, a slot that keeps another response, and logits kept as a view."""
     vocabulary = FakeVocabulary(different)
     texts = [[SPECIAL, *ids_of("So we get 4.")], ids_of(" the sum"), [*ids_of("Wait,"), SPECIAL], [ID[b"."]]]
     prompts = [prompt_of(i) for i in range(4)]
     for role, pieces in ((LEADER, PIECES), (DRAFT, DRAFT_PIECES if different else PIECES)):
         model = FakeModel(role, n_slots=N_SLOTS, n_batch=5, agreement=0.5, pieces=pieces)
-        found, translate, views = said_by(model, prompts, texts, vocabulary)
+        found, translate, views = predictions_of(model, prompts, texts, vocabulary)
         assert all(model.cached(slot) == 0 for slot in range(N_SLOTS))
         for prompt, text, said, view in zip(prompts, texts, found, views, strict=True):
             prefix = list(prompt)
@@ -124,12 +126,12 @@ def test_an_opinion_is_about_the_token_that_comes_next(different: bool) -> None:
             assert prefix == view.ids
 
 
-def test_an_opinion_of_masked_and_of_certain_logits() -> None:
+def test_a_prediction_of_masked_and_of_certain_logits() -> None:
     """Guards 0 x infinity, and an entropy below zero."""
-    sure = opinion(np.array([0, 50, -np.inf], np.float32), 2)
+    sure = predict(np.array([0, 50, -np.inf], np.float32), 2)
     assert (sure.top1, sure.chance) == (1, pytest.approx(0, abs=1e-30))
     assert 0 <= sure.entropy < 1e-12
-    even = opinion(np.zeros(8, np.float32), 3)
+    even = predict(np.zeros(8, np.float32), 3)
     assert (even.top1, even.chance, even.entropy) == (0, 0.125, pytest.approx(math.log(8)))
 
 
@@ -139,7 +141,7 @@ def test_a_row_that_fails_is_an_error_and_frees_every_slot() -> None:
     model.fails = lambda _model, row: row.slot == 1
     views = [view_of([2, 3], [4, 5], lambda token: (token,))] * 2
     with pytest.raises(Exception, match="no room"):
-        list(opinions(model, views, silent, lambda _token: b""))
+        list(predict_along(model, views, silent, lambda _token: b""))
     assert [model.cached(slot) for slot in range(2)] == [0, 0]
 
 
@@ -210,9 +212,9 @@ def test_ids_that_differ_are_compared_as_the_draft_reads_them() -> None:
     leader.script(prompt, [SPECIAL, SPECIAL])
     draft.script(prompt, [ID[b"<"], ID[b"a>"], SPECIAL])
     text = [SPECIAL, SPECIAL]
-    ours, _, _ = said_by(leader, [prompt], [text], vocabulary)
-    theirs, translate, _ = said_by(draft, [prompt], [text], vocabulary)
-    one = Judgement.of(Reading("0", text, ["<a>"] * 2, [0, 0], ours[0]), theirs[0], translate)
+    ours, _, _ = predictions_of(leader, [prompt], [text], vocabulary)
+    theirs, translate, _ = predictions_of(draft, [prompt], [text], vocabulary)
+    one = Judgement.of(LeaderReading("0", text, ["<a>"] * 2, [0, 0], ours[0]), theirs[0], translate)
     assert one.aligned.tolist() == one.agrees.tolist() == [True, False]
     assert theirs[0].words == ["<", "<b>"]
 
@@ -221,7 +223,7 @@ def test_the_end_of_generation_has_a_name_among_words() -> None:
     """Guards a word that is empty, or a crash, where a model would rather end."""
     model, prompt = FakeModel(DRAFT, n_slots=1), prompt_of(0)
     model.script(prompt, [END])
-    ((said,), _, _) = said_by(model, [prompt], [[ID[b"So"]]], FakeVocabulary())
+    ((said,), _, _) = predictions_of(model, [prompt], [[ID[b"So"]]], FakeVocabulary())
     assert said.words == [END_OF_TEXT]
 
 
@@ -414,8 +416,8 @@ def test_misaligned_words_are_counted() -> None:
 def test_a_token_that_is_not_the_leaders_own_counts_as_the_leaders_word() -> None:
     """Guards the text's word where the leader wanted another: what is compared are both models' top-1."""
     (one,) = made([[[True, False]]], [[" x", " y"]])
-    leader = Opinions(np.array([7, 1]), one.reading.leader.entropy, one.reading.leader.chance, [" Hmm", " y"])
-    changed = Reading("0", [1, 1], [" x", " y"], [0, 0], leader)
-    assert changed.own.tolist() == [False, True]
+    leader = Predictions(np.array([7, 1]), one.reading.leader.entropy, one.reading.leader.chance, [" Hmm", " y"])
+    changed = LeaderReading("0", [1, 1], [" x", " y"], [0, 0], leader)
+    assert changed.is_top1.tolist() == [False, True]
     (word,) = misaligned_words([Judgement(changed, one.draft, one.aligned, one.agrees)])
     assert (word.word, word.drafts) == ("Hmm", [("b", 1)])

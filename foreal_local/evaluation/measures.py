@@ -204,10 +204,10 @@ _FEWEST_PROBLEMS = 10
 
 
 def _prices(records: list[Record]) -> str:
-    """What reading a token costs the leader against writing one: the catch-up is paid with it.
+    """What reading a token costs the leader, as a share of what writing one costs; catching up is paid with it.
 
-    Least squares over the responses: seconds = a x decoded + b x prefilled tokens. They tell a from b because the
-    leader alone reads little and with a draft reads much.
+    Least squares over the responses: seconds = a x decoded + b x prefilled tokens. Both can be estimated because the
+    leader reads little when it is alone, and much with a draft.
     """
     costs = [record["cost"]["leader"] for record in records]
     costs = [cost for cost in costs if cost["decode_tokens"] + cost["prefill_tokens"]]

@@ -16,10 +16,10 @@ from ...config import Generation, Method, ModelSettings, Prompting, Runtime
 from ...errors import ForealError
 from ...results import Prompt
 from .callbacks import Callbacks
-from .judging import Judgement, Reading
+from .judging import Judgement, LeaderReading
 from .misalignment import Meter, Misalignment
-from .models import Models, Response
-from .sources import Source, Trace
+from .models import AnalysisModels, LeaderResponse
+from .sources import ResponseSource, Trace
 
 Outcome = TypeVar("Outcome")
 
@@ -39,7 +39,7 @@ class AnalysisRequest:
 
     leader: ModelSettings
     drafts: Mapping[str, ModelSettings]
-    source: Source
+    source: ResponseSource
     source_name: str
     settings: Generation
     runtime: Runtime
@@ -59,19 +59,19 @@ class AnalysisRequest:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an analysis has found.
+    """What an analysis has found; drafts go by their names.
 
-    responses: what was analysed, and with them in the same order:
-    readings: the leader along each response;
-    judgements: each draft along each response, by the draft's name.
-    figures: what the judgements of each draft amount to.
+    responses: what was analysed.
+    readings: the leader along each response, in the same order.
+    judgements: each draft along each response, in the same order.
+    figures: the figures of each draft.
     n_failed: how many prompts got no response.
     seconds: how long each step took.
     """
 
     request: AnalysisRequest
-    responses: list[Response]
-    readings: list[Reading]
+    responses: list[LeaderResponse]
+    readings: list[LeaderReading]
     judgements: dict[str, list[Judgement]]
     figures: dict[str, Misalignment]
     n_failed: int
@@ -83,7 +83,7 @@ class Analysis:
 
     def __init__(self, request: AnalysisRequest, callbacks: Callbacks | None = None) -> None:
         self._request, self._callbacks = request, callbacks or Callbacks()
-        self._models = Models(
+        self._models = AnalysisModels(
             request.leader,
             dict(request.drafts),
             request.runtime,
@@ -111,7 +111,7 @@ class Analysis:
         figures = {name: self._timed("figures", partial(meter.measure, each)) for name, each in judgements.items()}
         return Findings(request, responses, readings, judgements, figures, n_failed, self._seconds)
 
-    def _not_empty(self, responses: list[Response]) -> list[Response]:
+    def _not_empty(self, responses: list[LeaderResponse]) -> list[LeaderResponse]:
         left = [response for response in responses if response.tokens]
         if not left:
             raise ForealError("no response has a token: there is nothing to analyse")

@@ -1,4 +1,4 @@
-"""What n and k would do along responses that the leader wrote alone: the gain to expect before running anything.
+"""The handoffs to expect of n and k along responses that the leader wrote alone, before anything is run with a draft.
 
 Knows hit flags and sentences; where a sentence is handed over it asks the decoder's flow (method/flows.py). That the
 draft would write as many tokens as the leader wrote there is an assumption, not a measurement.
@@ -25,10 +25,15 @@ Share = Callable[[list[int], list[int]], Estimate]
 
 @dataclass(frozen=True)
 class Handoffs:
-    """What n and k would do in sentences all led: counts[i] of them are handed over after the leader's token at[i].
+    """Where sentences would be handed over with these n and k, if the leader led all of them.
 
-    `handed`: their share; `written`: the share of all tokens that the draft would write then; `expected`: the same
-    where the leader leads a sentence with chance p, and the draft writes the others whole.
+    p: the chance that the leader leads a sentence; for `expected` only.
+    n_sentences: led.
+    at: the leader's tokens of a sentence, from 1, after which any are handed over.
+    counts: how many sentences are handed over after each of `at`.
+    handed: the share of sentences that are handed over.
+    written: the share of all tokens that the draft would write.
+    expected: the same where the leader leads a sentence with chance p, and the draft writes the others whole.
     """
 
     n: int
@@ -43,7 +48,7 @@ class Handoffs:
 
     @property
     def median(self) -> float:
-        """The token after which the middle one of the handed-over sentences is; nan without any."""
+        """The median of the tokens after which sentences are handed over; nan if none is."""
         return float(np.median(np.repeat(self.at, self.counts))) if self.at else math.nan
 
     def handed_by(self, token: int) -> float:
@@ -73,17 +78,17 @@ def handoff(hits: Sequence[bool], method: Method) -> int | None:
 
 
 def foresee(judgements: Sequence[Judgement], method: Method, share: Share) -> Handoffs:
-    """Where every sentence would be handed over if the leader led it. `share` is Meter.share."""
+    """Where every sentence would be handed over if the leader led it. `share` is misalignment.Meter.share."""
     at: Counter[int] = Counter()
     handed, n_sentences, written, sizes = [], [], [], []
-    for one in judgements:
-        hits = one.agrees if method.compare == "sampled" else one.aligned
-        sentences = np.split(hits, np.flatnonzero(one.reading.places == 1)[1:])
-        found = [handoff(sentence.tolist(), method) for sentence in sentences]
-        at.update(m for m in found if m is not None)
-        handed.append(sum(m is not None for m in found))
-        n_sentences.append(len(found))
-        written.append(sum(s.size - m for s, m in zip(sentences, found, strict=True) if m is not None))
+    for judgement in judgements:
+        hits = judgement.agrees if method.compare == "sampled" else judgement.aligned
+        sentences = np.split(hits, np.flatnonzero(judgement.reading.places == 1)[1:])
+        handoffs = [handoff(sentence.tolist(), method) for sentence in sentences]
+        at.update(m for m in handoffs if m is not None)
+        handed.append(sum(m is not None for m in handoffs))
+        n_sentences.append(len(handoffs))
+        written.append(sum(s.size - m for s, m in zip(sentences, handoffs, strict=True) if m is not None))
         sizes.append(hits.size)
     tokens, draft = sorted(at), share(written, sizes)
     return Handoffs(

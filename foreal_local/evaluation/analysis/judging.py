@@ -1,7 +1,7 @@
-"""What models say along a response that is written already: each one's top-1, how unsure it is, where both agree.
+"""What models predict along a response that is written already: each one's top-1 and entropy, and where both agree.
 
 Knows the model protocol, ids, texts and where sentences end. Knows no files, no llama.cpp and no figures
-(misalignment.py makes them): a model reads a response here, nobody writes.
+(misalignment.py makes them). Models only read here: no token is chosen.
 """
 
 from __future__ import annotations
@@ -32,8 +32,13 @@ Bools = NDArray[np.bool_]
 
 
 # ---------------------------------------------------------------- one model along one response
-class Opinion(NamedTuple):
-    """A model's view of one position: its top-1 (own id), its entropy in nats, the chance of the token written."""
+class Prediction(NamedTuple):
+    """What a model predicts at one position of a response.
+
+    top1: its most likely token, in its own ids.
+    entropy: of its distribution, in nats.
+    chance: the probability it gives to the token that is written there.
+    """
 
     top1: int
     entropy: float
@@ -41,8 +46,11 @@ class Opinion(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Opinions:
-    """One model's opinions at all T positions of a response. `words`: what its top-1 reads, each time."""
+class Predictions:
+    """What a model predicts at all positions of a response, (n_positions,) each.
+
+    words: the text of top1.
+    """
 
     top1: NDArray[np.int64]
     entropy: NDArray[np.float64]
@@ -50,21 +58,21 @@ class Opinions:
     words: list[str]
 
     @classmethod
-    def of(cls, said: Sequence[Opinion], piece: Piece) -> Opinions:
-        columns = [np.array(column) for column in zip(*said, strict=True)] or [np.zeros(0)] * 3
-        words = {token: readable(piece(token)) for token in {one.top1 for one in said}}
+    def of(cls, predictions: Sequence[Prediction], piece: Piece) -> Predictions:
+        columns = [np.array(column) for column in zip(*predictions, strict=True)] or [np.zeros(0)] * 3
+        words = {token: readable(piece(token)) for token in {prediction.top1 for prediction in predictions}}
         top1, entropy, chance = columns[0].astype(np.int64), columns[1], columns[2]
         return cls(top1, entropy, chance, [words[token] for token in top1.tolist()])
 
 
-def opinion(logits: Logits, token: int) -> Opinion:
-    """Reduce logits (n_vocab,), a view that is gone soon, to what is kept of them; `token` is what was written."""
+def predict(logits: Logits, token: int) -> Prediction:
+    """What is kept of logits (n_vocab,), which the model soon overwrites; `token` is the one that is written there."""
     best = top1(logits)
     shifted = np.maximum(logits - logits[best], _FLAT)
     weights = np.exp(shifted)
     total = float(weights.sum(dtype=np.float64))
     entropy = math.log(total) - float(np.dot(weights, shifted)) / total
-    return Opinion(best, max(0.0, entropy), float(weights[token]) / total)
+    return Prediction(best, max(0.0, entropy), float(weights[token]) / total)
 
 
 def view_of(prompt: Sequence[int], tokens: Sequence[int], translate: Translate) -> View:
@@ -76,19 +84,22 @@ def view_of(prompt: Sequence[int], tokens: Sequence[int], translate: Translate) 
     return view
 
 
-def opinions(model: Model, views: Sequence[View], advance: Callable[[int], None], piece: Piece) -> Iterator[Opinions]:
-    """The model's opinions on every token of each view, as many views at a time as it has slots.
+def predict_along(
+    model: Model, views: Sequence[View], advance: Callable[[int], None], piece: Piece
+) -> Iterator[Predictions]:
+    """The model's predictions at every token of each view, as many views at a time as it has slots.
 
-    One row a view, all its positions as outputs; no logits are kept. `advance` hears how many positions are done.
+    Each view is one row with all its positions as outputs; no logits are kept. `advance` is called with the number of
+    positions that are done.
     """
     for first in range(0, len(views), model.n_slots):
-        for said in _read(model, views[first : first + model.n_slots], advance):
-            yield Opinions.of(said, piece)
+        for predictions in _read(model, views[first : first + model.n_slots], advance):
+            yield Predictions.of(predictions, piece)
 
 
-def _read(model: Model, views: Sequence[View], advance: Callable[[int], None]) -> list[list[Opinion]]:
+def _read(model: Model, views: Sequence[View], advance: Callable[[int], None]) -> list[list[Prediction]]:
     """Each of these views in a slot of its own."""
-    said: list[list[Opinion]] = [[] for _ in views]
+    by_view: list[list[Prediction]] = [[] for _ in views]
     filled = [slot for slot, view in enumerate(views) if view.starts]
     rows = []
     for slot in filled:
@@ -100,18 +111,19 @@ def _read(model: Model, views: Sequence[View], advance: Callable[[int], None]) -
                 assert output.failure is not None
                 raise output.failure
             slot = filled[output.row]
-            ids, starts, so_far = views[slot].ids, views[slot].starts, said[slot]
-            if output.index == starts[len(so_far)] - 1:  # else inside a token that is several of this model's
-                so_far.append(opinion(output.logits, ids[output.index + 1]))
+            ids, starts, predictions = views[slot].ids, views[slot].starts, by_view[slot]
+            if output.index == starts[len(predictions)] - 1:  # else inside a leader's token that is several here
+                predictions.append(predict(output.logits, ids[output.index + 1]))
                 advance(1)
     finally:
         for slot in filled:
             model.release(slot)
-    return said
+    return by_view
 
 
 # ---------------------------------------------------------------- texts and sentences
 def readable(piece: bytes | None) -> str:
+    """A token as a word of a table; None is the end of generation."""
     return END_OF_TEXT if piece is None else piece.decode("utf-8", "replace")
 
 
@@ -140,20 +152,23 @@ def sentences_of(texts: Iterable[str], rule: Rule) -> list[int]:
 
 # ---------------------------------------------------------------- leader and draft
 @dataclass(frozen=True)
-class Reading:
-    """A response and what its leader says along it; the token that ended it is no position.
+class LeaderReading:
+    """A response without its prompt, and what its leader predicts along it.
 
-    `tokens` are the leader's ids, `texts` and `sentences` go with them; prompts are no part of this.
+    tokens: in the leader's ids; the token that ended the response is left out.
+    texts: the characters that each token completes.
+    sentences: the number of each token's sentence, from 0.
+    leader: the leader's prediction of each token.
     """
 
     id: str
     tokens: list[int]
     texts: list[str]
     sentences: list[int]
-    leader: Opinions
+    leader: Predictions
 
     @property
-    def own(self) -> Bools:
+    def is_top1(self) -> Bools:
         """Where the token is the leader's top-1: everywhere in its own greedy response, up to rounding."""
         return np.asarray(self.leader.top1 == np.array(self.tokens, np.int64), dtype=np.bool_)
 
@@ -167,15 +182,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One draft on one reading. aligned: both top-1 are the same token; agrees: the draft's is the token written."""
+    """One draft along one response, compared with the leader at each position.
 
-    reading: Reading
-    draft: Opinions
+    aligned: both models have the same top-1.
+    agrees: the draft's top-1 is the token that is written.
+    """
+
+    reading: LeaderReading
+    draft: Predictions
     aligned: Bools
     agrees: Bools
 
     @classmethod
-    def of(cls, reading: Reading, draft: Opinions, translate: Translate) -> Judgement:
+    def of(cls, reading: LeaderReading, draft: Predictions, translate: Translate) -> Judgement:
         """Ids are compared as the decoder's check does: the first that the draft reads for the leader's token."""
 
         def same(tokens: Iterable[int]) -> Bools:

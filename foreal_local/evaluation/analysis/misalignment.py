@@ -1,8 +1,8 @@
-"""The figures of misalignment: along the response, along the sentence, by word, by entropy, and what it promises.
+"""The figures of misalignment: along the response, along the sentence, by word, by entropy, and the handoffs to expect.
 
-Knows flags, opinions and sentence numbers (judging.py), and where sentences are handed over (handoffs.py). Knows no
-models, no files and no screen. Responses are what is drawn again for intervals: positions of one response are not
-independent.
+Knows flags, predictions and sentence numbers (judging.py), and where sentences are handed over (handoffs.py). Knows no
+models, no files and no screen. Intervals come from resampling whole responses, because positions of one response are
+not independent.
 """
 
 from __future__ import annotations
@@ -25,23 +25,26 @@ from .words import Word, misaligned_words
 Direction = Literal["grows", "stays", "falls", "unknown"]
 
 N_PLACES = 20  # of a sentence, in the local curve
-FACTOR_PLACE = 10  # the local curve's fall is told from place 1 to this one
+FACTOR_PLACE = 10  # the place of a sentence that its first token is compared with
 N_DRAWS = 2000  # resamples for an interval
-_STEADY = 0.2  # a change by less than this share of the mean is none
-_FEWEST = 5  # responses, below which no direction is told
+_STEADY = 0.2  # a fall by less than this share of the mean counts as none
+_FEWEST = 5  # responses, below which no direction is given
 _REACHED = 0.1  # share of the responses that must reach a place before it counts in a trend
 
 
-# ---------------------------------------------------------------- what is found
+# ---------------------------------------------------------------- figures
 @dataclass(frozen=True)
 class Curve:
-    """The share of misaligned positions by place: places[i] is the first of its bin, counted from 1.
+    """The share of misaligned positions by place in the response, or in the sentence.
 
-    `share`, `low` and `high` (nan where unknown) and `n` positions go with `places`. `change`: from the first place
-    to the last, by a line through each response (or sentence) of its own, so that who goes on longer changes
-    nothing; `p_value`: how often chance alone gives as much. `direction`: "stays" where it does not fall by more
-    than a fifth of its mean. `trend` is Spearman's over the bins that a tenth of the responses reach: of the curve
-    as drawn, each place weighing the same.
+    places: the first place of each bin, counted from 1.
+    n: positions in each bin.
+    share: the misaligned share of them, with its interval from `low` to `high`; nan where unknown.
+    change: of the share, from the first place to the last. A line is laid through each response (or sentence) of its
+        own, so that longer ones do not change the result.
+    p_value: how often chance alone gives as large a change.
+    direction: where the curve goes; "stays" also where it falls by less than a fifth of its mean.
+    trend: of the curve as drawn, each bin weighing the same; only bins that a tenth of the responses reach.
     """
 
     places: list[int]
@@ -56,8 +59,12 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Unsureness:
-    """Means over n positions: each model's entropy in nats, and the chance each gave the token written."""
+class Uncertainty:
+    """How uncertain both models are; means over n positions.
+
+    leader_entropy, draft_entropy: of the model's distribution, in nats.
+    leader_chance, draft_chance: the probability the model gives to the token that is written.
+    """
 
     n: int
     leader_entropy: Estimate
@@ -68,9 +75,17 @@ class Unsureness:
 
 @dataclass(frozen=True)
 class Misalignment:
-    """Everything about one draft. `own`: the share of tokens that are the leader's top-1. `factor`: how much more
-    often token 1 of a sentence is misaligned than token 10, in the sentences that have a tenth; infinite, with a
-    lower bound, where no tenth is misaligned."""
+    """All figures of one draft.
+
+    own: the share of tokens that are the leader's top-1.
+    overall: the share of positions that are misaligned.
+    factor: how many times as often token 1 of a sentence is misaligned as token 10, in the sentences that have both.
+        Infinite, with a lower bound, where no token 10 is misaligned.
+    words: the most frequent misaligned words.
+    aligned, misaligned: the models' uncertainty where they agree, and where they do not.
+    handoffs: to expect with the settings that were asked for.
+    grid: to expect with other n and k.
+    """
 
     n_responses: int
     n_tokens: int
@@ -81,8 +96,8 @@ class Misalignment:
     along_sentence: Curve
     factor: Estimate
     words: list[Word]
-    aligned: Unsureness
-    misaligned: Unsureness
+    aligned: Uncertainty
+    misaligned: Uncertainty
     handoffs: Handoffs
     grid: list[Handoffs]
 
@@ -93,12 +108,12 @@ class Misalignment:
         return None if direction == "unknown" else direction != "falls"
 
     def as_dict(self) -> dict[str, Any]:
-        """Numbers, texts and lists, fit for JSON: null is what is unknown or infinite."""
+        """Numbers, texts and lists, fit for JSON, where null stands for what is unknown or infinite."""
         return dict(plain(asdict(self) | {"rebounds": self.rebounds}))
 
 
 def plain(value: Any) -> Any:
-    """The same without nan and infinity, which JSON does not have."""
+    """The same with None for nan and infinity, which JSON does not have, and numbers rounded to 6 places."""
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -106,9 +121,14 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-# ---------------------------------------------------------------- finding it
+# ---------------------------------------------------------------- measuring
 class Meter:
-    """Measures judgements: the settings that all figures share. `n_draws` resamples from `seed` for each interval."""
+    """Measures judgements.
+
+    method: whose handoffs are foreseen.
+    width: tokens of a bin along the response.
+    n_draws: resamples for each interval, drawn from `seed`.
+    """
 
     def __init__(self, method: Method, width: int = 32, n_draws: int = N_DRAWS, seed: int = 0) -> None:
         self._method, self._width, self._n_draws, self._seed = method, width, n_draws, seed
@@ -116,30 +136,33 @@ class Meter:
 
     def measure(self, judgements: Sequence[Judgement]) -> Misalignment:
         """One draft's judgements, one for each response of at least one token."""
-        missed = [~one.aligned for one in judgements]
+        missed = [~judgement.aligned for judgement in judgements]
         sizes = np.array([flags.size for flags in missed])
-        own = [int(one.reading.own.sum()) for one in judgements]
+        own = [int(judgement.reading.is_top1.sum()) for judgement in judgements]
         return Misalignment(
             n_responses=len(judgements),
             n_tokens=int(sizes.sum()),
-            n_sentences=sum(one.reading.sentences[-1] + 1 for one in judgements),
+            n_sentences=sum(judgement.reading.sentences[-1] + 1 for judgement in judgements),
             own=self.share(own, sizes),
             overall=self.share([int(flags.sum()) for flags in missed], sizes),
             along_response=self._along_response(missed),
             along_sentence=self._along_sentence(missed, judgements),
-            factor=self._factor(missed, [one.reading.places for one in judgements]),
+            factor=self._factor(missed, [judgement.reading.places for judgement in judgements]),
             words=misaligned_words(judgements),
-            aligned=self._unsureness(judgements, aligned=True),
-            misaligned=self._unsureness(judgements, aligned=False),
+            aligned=self._uncertainty(judgements, aligned=True),
+            misaligned=self._uncertainty(judgements, aligned=False),
             handoffs=foresee(judgements, self._method, self.share),
             grid=[foresee(judgements, replace(self._method, n=n, k=k), self.share) for n, k in GRID],
         )
 
-    def share(self, found: Sequence[int] | Floats, n: Sequence[int] | Floats | NDArray[np.int64]) -> Estimate:
-        """Sum of found / sum of n, one of each for a response; Wilson's interval where responses do not differ."""
-        estimate = self._ratio(np.asarray(found), np.asarray(n))
+    def share(self, counts: Sequence[int] | Floats, totals: Sequence[int] | Floats | NDArray[np.int64]) -> Estimate:
+        """Sum of counts / sum of totals, with one of each for a response.
+
+        The interval is Wilson's where all responses have the same share.
+        """
+        estimate = self._ratio(np.asarray(counts), np.asarray(totals))
         same = estimate.low == estimate.high
-        return wilson(int(np.sum(found)), int(np.sum(n))) if same else estimate
+        return wilson(int(np.sum(counts)), int(np.sum(totals))) if same else estimate
 
     # ---------------------------------------------------------------- curves
     def _along_response(self, missed: list[Bools]) -> Curve:
@@ -149,11 +172,12 @@ class Meter:
 
     def _along_sentence(self, missed: list[Bools], judgements: Sequence[Judgement]) -> Curve:
         flags, bins, lines = [], [], []
-        for found, one in zip(missed, judgements, strict=True):
-            near = one.reading.places <= N_PLACES
-            flags.append(found[near])
-            bins.append(one.reading.places[near] - 1)
-            lines.append(_line(bins[-1] / (N_PLACES - 1), flags[-1], np.array(one.reading.sentences)[near]))
+        for all_flags, judgement in zip(missed, judgements, strict=True):
+            reading = judgement.reading
+            near = reading.places <= N_PLACES
+            flags.append(all_flags[near])
+            bins.append(reading.places[near] - 1)
+            lines.append(_line(bins[-1] / (N_PLACES - 1), flags[-1], np.array(reading.sentences)[near]))
         return self._curve(flags, bins, 1, lines)
 
     def _curve(
@@ -163,26 +187,30 @@ class Meter:
         width: int,
         lines: list[tuple[float, float]],
     ) -> Curve:
-        """`lines`: each response's covariance of place and flag, and variance of place."""
+        """The curve of `missed` flags by their `bins`, with one array of each for a response.
+
+        lines: each response's covariance of place and flag, and variance of place.
+        """
         n_bins = max((int(b.max()) + 1 for b in bins if b.size), default=0)
         n = np.array([np.bincount(b, minlength=n_bins) for b in bins]).reshape(-1, n_bins)
-        found = np.array([np.bincount(b, f, n_bins) for b, f in zip(bins, missed, strict=True)]).reshape(-1, n_bins)
-        shares = [self.share(found[:, i], n[:, i]) for i in range(n_bins)]
+        counts = np.array([np.bincount(b, f, n_bins) for b, f in zip(bins, missed, strict=True)]).reshape(-1, n_bins)
+        shares = [self.share(counts[:, i], n[:, i]) for i in range(n_bins)]
         reached = (n > 0).sum(axis=0) >= min(len(n), max(2, math.ceil(_REACHED * len(n))))
         change = self._ratio([a for a, _ in lines], [b for _, b in lines])
         return Curve(
             places=[i * width + 1 for i in range(n_bins)],
             n=n.sum(axis=0).tolist(),
-            share=[one.value for one in shares],
-            low=[one.low for one in shares],
-            high=[one.high for one in shares],
+            share=[share.value for share in shares],
+            low=[share.low for share in shares],
+            high=[share.high for share in shares],
             change=change,
             p_value=sign_flip([a for a, _ in lines], self._n_draws, self._seed),
-            direction=direction(change, float(found.sum() / max(1, n.sum())), len(n)),
-            trend=trend([one.value for one, enough in zip(shares, reached, strict=True) if enough], seed=self._seed),
+            direction=direction(change, float(counts.sum() / max(1, n.sum())), len(n)),
+            trend=trend([share.value for share, keep in zip(shares, reached, strict=True) if keep], seed=self._seed),
         )
 
     def _factor(self, missed: list[Bools], places: list[NDArray[np.int64]]) -> Estimate:
+        """How many times as often the first token of a sentence is misaligned as the tenth."""
         first, tenth = [], []
         for flags, place in zip(missed, places, strict=True):
             at = np.flatnonzero(place == FACTOR_PLACE)
@@ -190,32 +218,34 @@ class Meter:
             first.append(flags[at - FACTOR_PLACE + 1])
         sums = [[int(each.sum()) for each in flags] for flags in (first, tenth)]
         factor = self._ratio(*sums)
-        if math.isinf(factor.value):  # resamples know nothing of a rate that was never seen
+        if math.isinf(factor.value):  # no resample has a misaligned tenth token either
             n = sum(each.size for each in tenth)
             factor = replace(factor, low=wilson(sum(sums[0]), n).low / wilson(0, n).high)
         return factor
 
     # ---------------------------------------------------------------- entropy
-    def _unsureness(self, judgements: Sequence[Judgement], aligned: bool) -> Unsureness:
-        chosen = [one.aligned == aligned for one in judgements]
+    def _uncertainty(self, judgements: Sequence[Judgement], aligned: bool) -> Uncertainty:
+        """Over the positions that are aligned, or over those that are not."""
+        chosen = [judgement.aligned == aligned for judgement in judgements]
         n = [int(mask.sum()) for mask in chosen]
 
         def mean(values: list[Floats]) -> Estimate:
             return self._ratio([float(v[mask].sum()) for v, mask in zip(values, chosen, strict=True)], n)
 
-        leaders, drafts = [one.reading.leader for one in judgements], [one.draft for one in judgements]
-        return Unsureness(
+        leader = [judgement.reading.leader for judgement in judgements]
+        draft = [judgement.draft for judgement in judgements]
+        return Uncertainty(
             sum(n),
-            mean([said.entropy for said in leaders]),
-            mean([said.entropy for said in drafts]),
-            mean([said.chance for said in leaders]),
-            mean([said.chance for said in drafts]),
+            leader_entropy=mean([predictions.entropy for predictions in leader]),
+            draft_entropy=mean([predictions.entropy for predictions in draft]),
+            leader_chance=mean([predictions.chance for predictions in leader]),
+            draft_chance=mean([predictions.chance for predictions in draft]),
         )
 
 
 # ---------------------------------------------------------------- rules
 def direction(change: Estimate, mean: float, n_responses: int) -> Direction:
-    """Where a curve goes, as far as the interval of its change tells."""
+    """Where a curve goes, as far as the interval of its change decides it."""
     if n_responses < _FEWEST or mean == 0 or not math.isfinite(change.low + change.high):
         return "unknown"
     if change.low > 0:
@@ -226,7 +256,7 @@ def direction(change: Estimate, mean: float, n_responses: int) -> Direction:
 
 
 def sign_flip(values: Sequence[float], n_draws: int = N_DRAWS, seed: int = 0) -> float:
-    """Two-sided p-value of a sum, if each response's part were as likely to have the other sign (Fisher 1935)."""
+    """Two-sided p-value of a sum if each value may as well have had the other sign (Fisher 1935)."""
     parts = np.asarray(values, np.float64)
     signs = np.random.default_rng(seed).choice((-1.0, 1.0), (n_draws, parts.size))
     n_as_large = int((np.abs(signs @ parts) >= abs(parts.sum()) - 1e-12).sum())
@@ -234,7 +264,7 @@ def sign_flip(values: Sequence[float], n_draws: int = N_DRAWS, seed: int = 0) ->
 
 
 def _line(x: Floats, flags: Bools, groups: NDArray[np.int64]) -> tuple[float, float]:
-    """Covariance of x and flags, and variance of x, inside the groups (times their sizes); their ratio is a slope."""
+    """Sums of (x - mean) * flag and of (x - mean)**2, where mean is that of x's group; their ratio is a slope."""
     if not x.size:
         return 0.0, 0.0
     _, group = np.unique(groups, return_inverse=True)

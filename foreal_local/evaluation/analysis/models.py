@@ -1,6 +1,6 @@
 """The models of an analysis: vocabularies compared, the leader's answers, then one reader after the other.
 
-Knows how models are opened and in which order. No two are in memory at a time but while their vocabularies are
+Knows how models are opened and in which order. Only one is in memory at a time, except while vocabularies are
 compared: a response that is written already is read by one model after the other.
 """
 
@@ -22,16 +22,21 @@ from ...runtime.gguf_file import n_ctx_train
 from ...runtime.interrupt import watching_interrupts
 from ...runtime.text import Messages, PairTokens, RoleVocabulary, encode_prompt
 from .callbacks import Callbacks
-from .judging import Judgement, Opinions, Reading, Translate, sentences_of, texts_of, view_of
+from .judging import Judgement, LeaderReading, Predictions, Translate, sentences_of, texts_of, view_of
 from .readers import read
-from .sources import Record, Source, Trace, Traced
+from .sources import RecordedResponse, ResponseSource, Trace, TracedResponse
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 
 
 @dataclass(frozen=True)
-class Response:
-    """A response in the leader's ids, without the token that ended it. `place`: among those of the source."""
+class LeaderResponse:
+    """A response in the leader's ids.
+
+    place: its number in the source, from 0.
+    tokens: without the token that ended the response.
+    finish_reason: None where the source does not say it.
+    """
 
     place: int
     id: str
@@ -42,20 +47,26 @@ class Response:
 
 @dataclass(frozen=True)
 class Draft:
-    """How a draft reads: its own ids of each prompt of the source, and what it reads for a token of the leader."""
+    """A draft, and how it reads what is the leader's.
+
+    name: stands in the tables.
+    prompts: its own ids of each prompt of the source.
+    tokens: translates ids. The vocabularies behind it are closed, so pieces cannot be asked for.
+    """
 
     name: str
     settings: ModelSettings
     prompts: list[list[int]]
-    tokens: PairTokens  # to translate with; the vocabularies behind it are closed
+    tokens: PairTokens
 
     @property
     def translate(self) -> Translate:
+        """The draft's ids for a token of the leader."""
         return partial(self.tokens.translate, LEADER, reader=DRAFT)
 
 
 @dataclass
-class Models:
+class AnalysisModels:
     """Opens the leader and the drafts, by name, when their turn comes."""
 
     leader: ModelSettings
@@ -66,7 +77,7 @@ class Models:
     callbacks: Callbacks
 
     # ---------------------------------------------------------------- vocabularies
-    def compare(self, source: Source) -> tuple[list[Draft], list[Response]]:
+    def compare(self, source: ResponseSource) -> tuple[list[Draft], list[LeaderResponse]]:
         """The drafts, once each is known to share the leader's words; and the responses that the source has."""
         abort = llama.Abort()
         with watching_interrupts(abort), self._weights(self.leader, LEADER, abort, gpu=False) as leader:
@@ -74,10 +85,10 @@ class Models:
             for name, settings in self.drafts.items():
                 with self._weights(settings, DRAFT, abort, gpu=False) as weights:
                     drafts.append(self._draft(name, settings, leader, weights, source))
-            return drafts, self._given(source, leader, drafts)
+            return drafts, self._responses_in(source, leader, drafts)
 
     def _draft(
-        self, name: str, settings: ModelSettings, leader: llama.Weights, draft: llama.Weights, source: Source
+        self, name: str, settings: ModelSettings, leader: llama.Weights, draft: llama.Weights, source: ResponseSource
     ) -> Draft:
         try:
             tokens = PairTokens({LEADER: leader.vocabulary, DRAFT: draft.vocabulary})
@@ -88,19 +99,19 @@ class Models:
                 f"{tokens.n_different} special tokens of the leader are others in {name}: it reads them as text"
             )
         if isinstance(source, Trace):
-            took_part = [name == source.draft and _reads(one.prompts[DRAFT], draft) for one in source.responses]
+            took_part = [name == source.draft and _reads(traced.prompts[DRAFT], draft) for traced in source.responses]
             if not all(took_part) and leader.chat_template != draft.chat_template:
                 self.callbacks.note(
                     f"{name} has a chat template of its own, but reads the trace's prompts in the leader's"
                 )
             prompts = [
-                one.prompts[DRAFT] if took else _translated(one.prompts[LEADER], tokens)
-                for one, took in zip(source.responses, took_part, strict=True)
+                traced.prompts[DRAFT] if took else _translated(traced.prompts[LEADER], tokens)
+                for traced, took in zip(source.responses, took_part, strict=True)
             ]
             return Draft(name, settings, prompts, tokens)
         both = {LEADER: leader, DRAFT: draft}
-        alone = [self._encode(one.id, one.content, {LEADER: leader})[1] for one in source]
-        encoded = [self._encode(one.id, one.content, both) for one in source]
+        alone = [self._encode(item.id, item.content, {LEADER: leader})[1] for item in source]
+        encoded = [self._encode(item.id, item.content, both) for item in source]
         if any(thinks and not by_itself for (_, thinks), by_itself in zip(encoded, alone, strict=True)):
             self.callbacks.note(
                 f"the chat template of {name} opens the reasoning, the leader's does not: contexts differ there"
@@ -122,24 +133,30 @@ class Models:
         return encoded.ids, encoded.starts_thinking
 
     # ---------------------------------------------------------------- responses
-    def _given(self, source: Source, leader: llama.Weights, drafts: Sequence[Draft]) -> list[Response]:
+    def _responses_in(
+        self, source: ResponseSource, leader: llama.Weights, drafts: Sequence[Draft]
+    ) -> list[LeaderResponse]:
         """The responses of records and traces in the leader's ids; none of prompts that are still to be answered."""
         if isinstance(source, Trace):
             author = next((draft for draft in drafts if draft.name == source.draft), drafts[0])
             return [
-                Response(
-                    i, one.id, one.prompts[LEADER], _traced_tokens(one, leader.vocabulary, author), one.finish_reason
+                LeaderResponse(
+                    i,
+                    traced.id,
+                    traced.prompts[LEADER],
+                    _leader_tokens(traced, leader.vocabulary, author),
+                    traced.finish_reason,
                 )
-                for i, one in enumerate(source.responses)
+                for i, traced in enumerate(source.responses)
             ]
         responses = []
-        for i, one in enumerate(source):
-            if isinstance(one, Record):
-                ids, _ = self._encode(one.id, one.content, {LEADER: leader})
-                responses.append(Response(i, one.id, ids[LEADER], leader.vocabulary.encode(one.text)))
+        for i, item in enumerate(source):
+            if isinstance(item, RecordedResponse):
+                ids, _ = self._encode(item.id, item.content, {LEADER: leader})
+                responses.append(LeaderResponse(i, item.id, ids[LEADER], leader.vocabulary.encode(item.text)))
         return responses
 
-    def answers(self, prompts: Sequence[Prompt], settings: Generation) -> tuple[list[Response], int]:
+    def answers(self, prompts: Sequence[Prompt], settings: Generation) -> tuple[list[LeaderResponse], int]:
         """The leader's answers, and how many prompts failed. The context is one that every draft can follow."""
         paths = [self.leader.path, *(draft.path for draft in self.drafts.values())]
         fits = max(2, min(*map(n_ctx_train, paths), Runtime.MAX_DEFAULT_CTX_SIZE))
@@ -162,9 +179,9 @@ class Models:
                     if isinstance(item, Result):
                         results.append(item)
                         advance(1)
-        return self._answered(sorted(results, key=lambda result: result.index))
+        return self._responses_of(sorted(results, key=lambda result: result.index))
 
-    def _answered(self, results: list[Result]) -> tuple[list[Response], int]:
+    def _responses_of(self, results: list[Result]) -> tuple[list[LeaderResponse], int]:
         responses = []
         for result in results:
             if result.finish_reason is FinishReason.ERROR:
@@ -173,39 +190,44 @@ class Models:
             view = result.sequence.views[LEADER]
             ids, n_prompt = view.ids, view.n_prompt
             responses.append(
-                Response(result.index, result.id, ids[:n_prompt], ids[n_prompt:], str(result.finish_reason))
+                LeaderResponse(result.index, result.id, ids[:n_prompt], ids[n_prompt:], str(result.finish_reason))
             )
         return responses, len(results) - len(responses)
 
     # ---------------------------------------------------------------- readers
-    def readings(self, responses: Sequence[Response], rule: Rule) -> list[Reading]:
-        """What the leader says along each response."""
-        views = [view_of(one.prompt, one.tokens, lambda token: (token,)) for one in responses]
-        with self._reader(self.leader, LEADER, views) as (vocabulary, said):
+    def readings(self, responses: Sequence[LeaderResponse], rule: Rule) -> list[LeaderReading]:
+        """The leader along each response."""
+        views = [view_of(response.prompt, response.tokens, lambda token: (token,)) for response in responses]
+        with self._reader(self.leader, LEADER, views) as (vocabulary, predictions):
             readings = []
-            for one, leader in zip(responses, said, strict=True):
-                texts = texts_of(vocabulary.piece(token) for token in one.tokens)
-                readings.append(Reading(one.id, one.tokens, texts, sentences_of(texts, rule), leader))
+            for response, leader in zip(responses, predictions, strict=True):
+                texts = texts_of(vocabulary.piece(token) for token in response.tokens)
+                sentences = sentences_of(texts, rule)
+                readings.append(LeaderReading(response.id, response.tokens, texts, sentences, leader))
             return readings
 
-    def judge(self, draft: Draft, responses: Sequence[Response], readings: Sequence[Reading]) -> list[Judgement]:
-        """What a draft says along each response, and where both agree."""
-        views = [view_of(draft.prompts[one.place], one.tokens, draft.translate) for one in responses]
-        with self._reader(draft.settings, DRAFT, views, draft.name) as (_, said):
-            return [Judgement.of(reading, one, draft.translate) for reading, one in zip(readings, said, strict=True)]
+    def judge(
+        self, draft: Draft, responses: Sequence[LeaderResponse], readings: Sequence[LeaderReading]
+    ) -> list[Judgement]:
+        """A draft along each response, compared with the leader."""
+        views = [view_of(draft.prompts[response.place], response.tokens, draft.translate) for response in responses]
+        with self._reader(draft.settings, DRAFT, views, draft.name) as (_, predictions):
+            return [
+                Judgement.of(reading, own, draft.translate) for reading, own in zip(readings, predictions, strict=True)
+            ]
 
     @contextmanager
     def _reader(
         self, settings: ModelSettings, role: Role, views: list[View], name: str = "the leader"
-    ) -> Iterator[tuple[llama.Vocabulary, list[Opinions]]]:
-        """A model's opinions along all views; its vocabulary is there for as long as this is open."""
+    ) -> Iterator[tuple[llama.Vocabulary, list[Predictions]]]:
+        """A model's predictions along all views; its vocabulary is there for as long as this is open."""
         abort, longest = llama.Abort(), max(len(view.ids) for view in views)
         with watching_interrupts(abort), self._weights(settings, role, abort) as weights:
             if longest > weights.n_ctx_train:
                 self.callbacks.note(f"{name} was trained for {weights.n_ctx_train} tokens, and reads {longest} here")
             with self.callbacks.progress(f"{name} reads", sum(len(view.starts) for view in views)) as advance:
-                said = read(weights, views, self.n_slots, self.runtime, abort, advance)
-            yield weights.vocabulary, said
+                predictions = read(weights, views, self.n_slots, self.runtime, abort, advance)
+            yield weights.vocabulary, predictions
 
     @contextmanager
     def _weights(
@@ -228,13 +250,13 @@ def _translated(ids: list[int], tokens: PairTokens) -> list[int]:
     return [id for token in ids for id in tokens.translate(LEADER, token, DRAFT)]
 
 
-def _traced_tokens(one: Traced, vocabulary: llama.Vocabulary, draft: Draft) -> list[int]:
-    """A traced response in the leader's ids. UsageError where they are not this leader's: another one's text."""
+def _leader_tokens(traced: TracedResponse, vocabulary: llama.Vocabulary, draft: Draft) -> list[int]:
+    """A traced response in the leader's ids. UsageError where another leader wrote it: its ids give another text."""
     tokens: list[int] = []
-    for author, token, _ in one.tokens:
+    for author, token, _ in traced.tokens:
         tokens.extend((token,) if author is LEADER else draft.tokens.translate(DRAFT, token, LEADER))
-    known = all(token < vocabulary.n_tokens for token in [*one.prompts[LEADER], *tokens])
+    known = all(token < vocabulary.n_tokens for token in [*traced.prompts[LEADER], *tokens])
     text = "".join(texts_of(map(vocabulary.piece, tokens))) if known else ""
-    if not text.startswith(one.text.rstrip("\ufffd")):  # a stop string may have cut it, and half a character end it
-        raise UsageError(f"the trace is not this leader's: response {one.id} reads otherwise in its words")
+    if not text.startswith(traced.text.rstrip("\ufffd")):  # a stop string may have cut it, and half a character end it
+        raise UsageError(f"the trace is not this leader's: response {traced.id} reads otherwise in its words")
     return tokens

@@ -1,6 +1,6 @@
-"""A GGUF that reads written responses: contexts for as many at a time as there are slots, in lanes if it is small.
+"""A GGUF model that reads written responses: as many at a time as there are slots, in several contexts if it is small.
 
-Knows llama.py's contexts and threads; judging.py says what is kept of the logits. Knows no prompts and no texts.
+Knows llama.cpp's contexts and threads; judging.py says what is kept of the logits. Knows no prompts and no texts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from ...method.sequence import View
 from ...runtime import llama
 from ...runtime.hardware import plan_lanes, usable_cores
 from ...runtime.lanes import side_by_side
-from .judging import Opinions, opinions
+from .judging import Predictions, predict_along
 
 
 def read(
@@ -23,8 +23,10 @@ def read(
     runtime: Runtime,
     abort: llama.Abort,
     advance: Callable[[int], None],
-) -> list[Opinions]:
-    """The model's opinions along every view, n_slots views at a time. `advance` hears of positions, in any thread.
+) -> list[Predictions]:
+    """The model's predictions along every view, n_slots views at a time.
+
+    `advance` is called with the number of positions that are done, in any thread.
 
     Each lane is a thread of its own: Ctrl-C comes to the main one, which only waits, and then sets the abort.
     """
@@ -34,7 +36,7 @@ def read(
     def piece(token: int) -> bytes | None:
         return None if vocabulary.is_end(token) else vocabulary.piece(token)
 
-    def heard(n: int) -> None:
+    def advance_or_stop(n: int) -> None:
         if abort.requested:  # not every backend asks for it while it evaluates
             raise KeyboardInterrupt
         advance(n)
@@ -42,12 +44,13 @@ def read(
     with _contexts(weights, min(n_slots, len(views)), n_ctx, runtime, abort) as contexts:
         n_lanes = len(contexts)
 
-        def lane(first: int) -> Generator[tuple[int, Opinions], None, None]:
+        def lane(first: int) -> Generator[tuple[int, Predictions], None, None]:
             mine = range(first, len(views), n_lanes)
-            yield from zip(mine, opinions(contexts[first], [views[i] for i in mine], heard, piece), strict=True)
+            predictions = predict_along(contexts[first], [views[i] for i in mine], advance_or_stop, piece)
+            yield from zip(mine, predictions, strict=True)
 
-        found = dict(side_by_side([lane(first) for first in range(n_lanes)], abort.set))
-    return [found[i] for i in range(len(views))]
+        by_view = dict(side_by_side([lane(first) for first in range(n_lanes)], abort.set))
+    return [by_view[i] for i in range(len(views))]
 
 
 @contextmanager

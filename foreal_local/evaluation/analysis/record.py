@@ -10,7 +10,7 @@ from typing import Any
 from ... import __version__
 from ...runtime.gguf_file import fingerprint
 from .analysis import Findings
-from .judging import Reading
+from .judging import LeaderReading
 from .misalignment import N_DRAWS, plain
 
 ANALYSIS_VERSION = 1
@@ -45,6 +45,6 @@ def _flags(aligned: list[bool]) -> str:
     return "".join("01"[flag] for flag in aligned)
 
 
-def _lengths(reading: Reading) -> list[int]:
+def _lengths(reading: LeaderReading) -> list[int]:
     """Tokens of each sentence."""
     return [n for _, n in sorted(Counter(reading.sentences).items())]

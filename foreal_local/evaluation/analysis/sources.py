@@ -50,8 +50,11 @@ class SourceRequest:
 
 
 @dataclass(frozen=True)
-class Record:
-    """A response as text, with what was asked."""
+class RecordedResponse:
+    """A response as text.
+
+    content: what was asked.
+    """
 
     id: str
     content: str | Messages
@@ -59,9 +62,12 @@ class Record:
 
 
 @dataclass
-class Traced:
-    """A response as a trace has it: both prompts' ids (none for a role that took no part), and its tokens as author,
-    id and text; the token that ended it is left out."""
+class TracedResponse:
+    """A response as a trace has it.
+
+    prompts: each role's ids; none for a role that took no part.
+    tokens: author (None: inserted by the program), id and text of each; the token that ended it is left out.
+    """
 
     id: str
     prompts: dict[Role, list[int]]
@@ -75,18 +81,23 @@ class Traced:
 
 @dataclass(frozen=True)
 class Trace:
-    """`draft`: the file name of the draft that took part. `n_without_leader`: responses left out, since the leader
-    took no part and its prompt is not there (modes draft and cue)."""
+    """What a trace has of the leader's responses.
+
+    draft: the file name of the draft that took part.
+    n_without_leader: responses that are left out, because the leader took no part and its prompt is not there
+        (modes draft and cue).
+    """
 
     draft: str
-    responses: list[Traced]
+    responses: list[TracedResponse]
     n_without_leader: int = 0
 
 
-Source = list[Prompt] | list[Record] | Trace
+ResponseSource = list[Prompt] | list[RecordedResponse] | Trace
+"""Prompts that the leader still has to answer, or responses that are there already."""
 
 
-def read_source(request: SourceRequest, settings: Generation) -> Source:
+def read_source(request: SourceRequest, settings: Generation) -> ResponseSource:
     """What is asked for: prompts to answer greedily, records or a trace. `settings`: how prompts are answered."""
     if request.kind == "responses":
         return read_records(request.path)[: request.limit]
@@ -109,7 +120,7 @@ def _greedy(own: Generation, settings: Generation) -> Generation:
 
 
 # ---------------------------------------------------------------- records
-def read_records(path: str) -> list[Record]:
+def read_records(path: str) -> list[RecordedResponse]:
     """The responses of foreal-gen's records, or of any JSON lines with `prompt` (or `messages`) and `text`."""
     records = []
     for index, (where, line) in enumerate(objects(path)):
@@ -118,7 +129,7 @@ def read_records(path: str) -> list[Record]:
             raise UsageError(f"{where}: a response needs the `prompt` (or `messages`) it answers")
         if not isinstance(line.get("text"), str):
             raise UsageError(f"{where}: a response needs its `text`")
-        records.append(Record(str(line.get("id", index)), content, line["text"]))
+        records.append(RecordedResponse(str(line.get("id", index)), content, line["text"]))
     if not records:
         raise UsageError(f"{path} has no responses: one JSON object on each line is expected")
     return records
@@ -139,7 +150,7 @@ def _is_content(content: Any) -> bool:
 def read_trace(path: str) -> Trace:
     """The responses of a trace that foreal-gen has written."""
     draft: str | None = None
-    found: dict[str, Traced] = {}
+    by_id: dict[str, TracedResponse] = {}
     for where, line in objects(path):
         kind = line.get("type")
         if kind == "header":
@@ -149,31 +160,31 @@ def read_trace(path: str) -> Trace:
         if draft is None:
             raise UsageError(f"{path} is not a trace: it has no header line; foreal-gen --trace writes one")
         try:
-            _take(kind, line, found)
+            _take(kind, line, by_id)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"{where}: not a line of a trace ({type(error).__name__}: {error})") from None
-    if not found:
+    if not by_id:
         raise UsageError(f"{path} has no responses")
-    responses = [one for one in found.values() if one.prompts[Role.LEADER]]
+    responses = [response for response in by_id.values() if response.prompts[Role.LEADER]]
     if not responses:
         raise UsageError(f"{path} has no prompt of the leader: it took no part in any response (modes draft and cue)")
-    return Trace(draft or "", responses, len(found) - len(responses))
+    return Trace(draft or "", responses, len(by_id) - len(responses))
 
 
-def _take(kind: Any, line: dict[str, Any], found: dict[str, Traced]) -> None:
-    """One line of a trace into the response it belongs to."""
+def _take(kind: Any, line: dict[str, Any], by_id: dict[str, TracedResponse]) -> None:
+    """Put one line of a trace into the response that it belongs to."""
     if kind == "prompt":
-        if line["id"] in found:
+        if line["id"] in by_id:
             raise ValueError(f"a second prompt {line['id']!r}")
-        found[line["id"]] = Traced(line["id"], {role: _ids(line[f"{role}_tokens"]) for role in Role})
+        by_id[line["id"]] = TracedResponse(line["id"], {role: _ids(line[f"{role}_tokens"]) for role in Role})
     elif kind == "token":
         author = None if line["author"] is None else Role(line["author"])  # None: no model chose it
-        found[line["id"]].tokens.append((author, _ids([line["token"]])[0], line["piece"]))
+        by_id[line["id"]].tokens.append((author, _ids([line["token"]])[0], line["piece"]))
     elif kind == "end":
-        one = found[line["id"]]
-        one.finish_reason = line["finish_reason"]
-        if one.finish_reason == "stop" and one.tokens and one.tokens[-1][2] == "":
-            one.tokens.pop()
+        response = by_id[line["id"]]
+        response.finish_reason = line["finish_reason"]
+        if response.finish_reason == "stop" and response.tokens and response.tokens[-1][2] == "":
+            response.tokens.pop()
     elif kind != "header":
         raise ValueError(f"its type is {kind!r}")
 

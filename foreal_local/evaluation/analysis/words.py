@@ -1,4 +1,4 @@
-"""The words that a draft does not want: put together from token pieces, counted, with what it wanted instead.
+"""The misaligned words: put together from token pieces, counted, with what the draft predicted instead.
 
 Knows judgements and how a word is written. Knows no models and no intervals.
 """
@@ -19,9 +19,12 @@ _LONGEST_WORD = 16  # tokens
 
 @dataclass(frozen=True)
 class Word:
-    """A word of the leader's that the draft did not want: n times of the n_seen that the leader wanted it.
+    """A word that the leader predicted and the draft did not.
 
-    n_first: of the n, at the first token of a sentence. `drafts`: what the draft wanted, the most frequent first.
+    n: how often.
+    n_seen: how often the leader predicted it at all.
+    n_first: how many of the n are at the first token of a sentence.
+    drafts: what the draft predicted there, and how often; the most frequent first.
     """
 
     word: str
@@ -32,27 +35,27 @@ class Word:
 
 
 def misaligned_words(judgements: Sequence[Judgement], n_words: int = N_WORDS) -> list[Word]:
-    """The leader's words that the draft most often did not want."""
+    """The leader's words that are most often misaligned."""
     seen: Counter[str] = Counter()
     first: Counter[str] = Counter()
     drafts: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for one in judgements:
-        reading = one.reading
-        own, places = reading.own.tolist(), reading.places.tolist()
+    for judgement in judgements:
+        reading = judgement.reading
+        is_top1, places = reading.is_top1.tolist(), reading.places.tolist()
         before = ""
-        for i, aligned in enumerate(one.aligned.tolist()):
-            word = word_at(reading.texts, i, before) if own[i] else piece_word(reading.leader.words[i], before)
+        for i, aligned in enumerate(judgement.aligned.tolist()):
+            word = word_at(reading.texts, i, before) if is_top1[i] else piece_word(reading.leader.words[i], before)
             seen[word] += 1
             if not aligned:
-                drafts[word][piece_word(one.draft.words[i], before)] += 1
+                drafts[word][piece_word(judgement.draft.words[i], before)] += 1
                 first[word] += places[i] == 1
             before = reading.texts[i][-1:] or before
-    found = [Word(w, d.total(), seen[w], first[w], d.most_common(3)) for w, d in drafts.items()]
-    return sorted(found, key=lambda one: (-one.n, one.word))[:n_words]
+    words = [Word(w, d.total(), seen[w], first[w], d.most_common(3)) for w, d in drafts.items()]
+    return sorted(words, key=lambda word: (-word.n, word.word))[:n_words]
 
 
 def word_at(texts: Sequence[str], at: int, before: str) -> str:
-    """The word that begins with token `at`, put together from its pieces; a piece inside of a word for itself."""
+    """The word that begins with token `at`, put together from its pieces; a piece inside a word stays alone."""
     text = texts[at]
     body = text.lstrip()
     if (text and not body) or _inside(text, before):
@@ -66,7 +69,7 @@ def word_at(texts: Sequence[str], at: int, before: str) -> str:
 
 
 def piece_word(text: str, before: str) -> str:
-    """One piece as a table shows it: white space quoted, "…" in front of what goes on with a word."""
+    """One piece as a table shows it: white space is quoted, and a piece inside a word begins with "…"."""
     return ("…" if _inside(text, before) else "") + (text.strip() or repr(text))
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ..analysis.handoffs import Handoffs
-    from ..analysis.misalignment import Curve, Unsureness
+    from ..analysis.misalignment import Curve, Uncertainty
 
 
 def _estimates(of: Curve) -> list[Estimate]:
@@ -51,7 +51,7 @@ def along_response(curves: Mapping[str, Curve], width: int) -> Figure:
 
 
 @styled
-def entropies(by_draft: Mapping[str, tuple[Unsureness, Unsureness]]) -> Figure:
+def entropies(by_draft: Mapping[str, tuple[Uncertainty, Uncertainty]]) -> Figure:
     """Mean entropy of both models where a draft is aligned (first of its pair) and where it is not."""
     figure, (axes,) = new_figure(1.4 + 0.95 * len(by_draft))
     places = []

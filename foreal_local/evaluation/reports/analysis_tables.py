@@ -39,7 +39,7 @@ def tables_of(findings: Findings) -> Iterator[Table]:
         factor = f"Token 1 against token {FACTOR_PLACE}, in sentences that have both: {_factor(figures.factor)}."
         yield replace(sentence, notes=[*sentence.notes, factor])
         yield _words(name, figures)
-        yield _unsureness(name, figures)
+        yield _uncertainty(name, figures)
         yield _handoffs(name, figures.handoffs)
         yield _grid(name, figures)
 
@@ -93,7 +93,7 @@ def _words(name: str, figures: Misalignment) -> Table:
     return Table(f"{name}: the most frequent misaligned words", columns, rows)
 
 
-def _unsureness(name: str, figures: Misalignment) -> Table:
+def _uncertainty(name: str, figures: Misalignment) -> Table:
     kinds = (figures.aligned, figures.misaligned)
     rows = [
         ["positions", *(str(kind.n) for kind in kinds)],
