@@ -11,7 +11,7 @@ import pytest
 from commands import environment, run
 
 from foreal_local.config import Runtime
-from foreal_local.runtime.hardware import ContextPlan, amx_crashes, plan_context, plan_lanes
+from foreal_local.runtime.hardware import ContextPlan, amx_crashes, plan_context, plan_lanes, plan_slots
 
 MODELS = Path(__file__).parent.parent / "models"
 AMX = "CPU : AVX512 = 1 | AMX_INT8 = 1 | OPENMP = 1 | "
@@ -58,6 +58,15 @@ def test_quantised_models_answer(kind: int, tmp_path: Path) -> None:
 def test_small_models_run_in_lanes_on_a_processor_only() -> None:
     assert plan_lanes(9_000_000, 4, gpu=False) == 4
     assert plan_lanes(9_000_000, 4, gpu=True) == plan_lanes(9_000_000_000, 4, gpu=False) == 1
+
+
+def test_slots_are_dealt_out_to_the_lanes() -> None:
+    """Guards slots that are lost or made up, lanes without any, and --lanes that is not heard."""
+    small, large = 9_000_000, 9_000_000_000
+    assert plan_slots(Runtime(), 5, 2, small, gpu=False) == [3, 2]
+    assert plan_slots(Runtime(), 2, 8, small, gpu=False) == [1, 1]
+    assert plan_slots(Runtime(), 5, 2, large, gpu=False) == [5]
+    assert plan_slots(Runtime(lanes=3), 8, 2, large, gpu=True) == [3, 3, 2]
 
 
 # ---------------------------------------------------------------- contexts

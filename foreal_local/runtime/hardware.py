@@ -62,6 +62,12 @@ def plan_lanes(n_bytes: int, threads: int, gpu: bool) -> int:
     return threads if n_bytes <= _SMALL and not gpu else 1
 
 
+def plan_slots(settings: Runtime, n_slots: int, threads: int, n_bytes: int, gpu: bool) -> list[int]:
+    """How many of n_slots each lane has; the lanes are as many as the settings say, else as plan_lanes says."""
+    n_lanes = min(n_slots, settings.lanes or plan_lanes(n_bytes, threads, gpu))
+    return [len(range(lane, n_slots, n_lanes)) for lane in range(n_lanes)]
+
+
 # ---------------------------------------------------------------- attention and its cache
 _SCORE_BYTES = 24 * 1024 * 1024  # most that attention scores may take without flash attention
 _FEWEST_ROWS = 64  # tokens that then must fit one evaluation

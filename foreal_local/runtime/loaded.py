@@ -14,7 +14,7 @@ from ..method.sequence import Role, Sequence, Spelled
 from ..method.serving import spelled
 from . import llama
 from .gguf_file import fingerprint, n_ctx_train, read_shape
-from .hardware import plan_lanes, usable_cores
+from .hardware import plan_slots, usable_cores
 from .interrupt import watching_interrupts
 from .model import Identity, Model
 from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
@@ -77,7 +77,8 @@ class LoadedPair:
         self._templates = {role: w.chat_template for role, w in self._weights.items()}
         self.ctx_size = ctx_size_of(self.pair, self.runtime)
         self.threads = self.runtime.threads or usable_cores()
-        slots = self._plan_lanes()
+        n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
+        slots = plan_slots(self.runtime, self.n_slots, self.threads, n_bytes, llama.supports_gpu_offload())
         for n_slots in slots:
             lane: dict[Role, llama.Context] = {}
             self._lanes.append(lane)
@@ -95,13 +96,6 @@ class LoadedPair:
         formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
         self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)
         self._warn()
-
-    def _plan_lanes(self) -> list[int]:
-        """The slots of each lane; n_slots together."""
-        n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
-        n_lanes = self.runtime.lanes or plan_lanes(n_bytes, self.threads, llama.supports_gpu_offload())
-        n_lanes = min(self.n_slots, n_lanes)
-        return [len(range(lane, self.n_slots, n_lanes)) for lane in range(n_lanes)]
 
     def _warn(self) -> None:
         trained = min(w.n_ctx_train for w in self._weights.values())

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from ...config import Runtime
 from ...method.sequence import View
 from ...runtime import llama
-from ...runtime.hardware import plan_lanes, usable_cores
+from ...runtime.hardware import plan_slots, usable_cores
 from ...runtime.lanes import side_by_side
 from .judging import Predictions, predict_along
 
@@ -26,9 +26,9 @@ def read(
 ) -> list[Predictions]:
     """The model's predictions along every view, n_slots views at a time.
 
-    `advance` is called with the number of positions that are done, in any thread.
+    Each lane is a thread of its own; Ctrl-C reaches the main thread, which only waits, and then sets the abort.
 
-    Each lane is a thread of its own: Ctrl-C comes to the main one, which only waits, and then sets the abort.
+    advance: is called with the number of positions that are done, in any thread
     """
     n_ctx = max([2, *(len(view.ids) for view in views)])
     vocabulary = weights.vocabulary
@@ -57,15 +57,13 @@ def read(
 def _contexts(
     weights: llama.Weights, n_slots: int, n_ctx: int, runtime: Runtime, abort: llama.Abort
 ) -> Iterator[list[llama.Context]]:
-    """One for each lane, `n_slots` slots together, by the engine's rule for small models."""
+    """One for each lane, with n_slots slots in all; planned as the engine's lanes are."""
     threads = runtime.threads or usable_cores()
-    n_lanes = runtime.lanes or min(threads, plan_lanes(weights.n_bytes, threads, llama.supports_gpu_offload()))
-    n_lanes = min(n_slots, n_lanes)
+    slots = plan_slots(runtime, n_slots, threads, weights.n_bytes, llama.supports_gpu_offload())
     with ExitStack() as stack:
         contexts = []
-        for lane in range(n_lanes):
-            n_here, threads_here = len(range(lane, n_slots, n_lanes)), max(1, threads // n_lanes)
-            context = llama.open_context(weights, n_here, n_ctx, threads_here, runtime, abort)
+        for n_here in slots:
+            context = llama.open_context(weights, n_here, n_ctx, max(1, threads // len(slots)), runtime, abort)
             stack.callback(context.close)
             contexts.append(context)
         yield contexts
