@@ -23,9 +23,9 @@ Record = dict[str, Any]
 class Response:
     """A graded response to a problem.
 
-    setting: the name of the setting that it was answered with.
-    sample: its number among the setting's responses to the problem.
-    record: what foreal-gen writes of it; {} for a response that is only a text.
+    setting: the name of the setting that it was answered with
+    sample: its number among the setting's responses to the problem
+    record: what foreal-gen writes of it; {} for a response that is only a text
     """
 
     problem: str
@@ -53,11 +53,11 @@ def can_be_measured(record: Record) -> bool:
 class Measures:
     """One setting's figures.
 
-    n: responses.
-    verdicts: how many of them have each grade.
-    means: each quantity's mean over the responses whose work is known.
-    ratios: of these means, and of the accuracy, to the reference setting's on the same problems.
-    accuracy_difference: to the reference setting's; None for that setting itself.
+    n: responses
+    verdicts: how many of them have each grade
+    means: each quantity's mean over the responses whose work is known
+    ratios: of these means, and of the accuracy, to the reference setting's on the same problems
+    accuracy_difference: to the reference setting's; None for that setting itself
     """
 
     setting: str
@@ -157,8 +157,8 @@ def _paired(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[list[
 class Recommendation:
     """Which setting to use.
 
-    setting: its name; None where FoReaL does not pay, or where too little is known.
-    reason: why not, or what the setting saves.
+    setting: its name; None where FoReaL does not pay, or where too little is known
+    reason: why not, or what the setting saves
     """
 
     setting: str | None

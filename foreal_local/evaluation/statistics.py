@@ -35,9 +35,9 @@ class Estimate:
 class Trend:
     """Whether values rise or fall with their position.
 
-    rho: Spearman's rank correlation of position and value; 1: always rising.
-    p_value: how often chance alone gives as much.
-    n_positions: how many positions have a value.
+    rho: Spearman's rank correlation of position and value; 1: always rising
+    p_value: how often chance alone gives as much
+    n_positions: how many positions have a value
     """
 
     rho: float

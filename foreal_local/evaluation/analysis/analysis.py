@@ -28,13 +28,13 @@ Outcome = TypeVar("Outcome")
 class AnalysisRequest:
     """What is asked of an analysis.
 
-    leader: the model whose responses are analysed.
-    drafts: what is held against it, by the names that stand in the tables.
-    source: prompts that the leader answers first, or responses.
-    source_name: where they come from, for titles.
-    settings: how prompts are answered; the method and the seed are those of the figures too.
-    n_slots: prompts answered, and responses read, at a time.
-    bin_width: tokens of a bin along the response.
+    leader: the model whose responses are analysed
+    drafts: what is held against it, by the names that stand in the tables
+    source: prompts that the leader answers first, or responses
+    source_name: where they come from, for titles
+    settings: how prompts are answered; the method and the seed are those of the figures too
+    n_slots: prompts answered, and responses read, at a time
+    bin_width: tokens of a bin along the response
     """
 
     leader: ModelSettings
@@ -61,12 +61,12 @@ class AnalysisRequest:
 class Findings:
     """What an analysis has found; drafts go by their names.
 
-    responses: what was analysed.
-    readings: the leader along each response, in the same order.
-    judgements: each draft along each response, in the same order.
-    figures: the figures of each draft.
-    n_failed: how many prompts got no response.
-    seconds: how long each step took.
+    responses: what was analysed
+    readings: the leader along each response, in the same order
+    judgements: each draft along each response, in the same order
+    figures: the figures of each draft
+    n_failed: how many prompts got no response
+    seconds: how long each step took
     """
 
     request: AnalysisRequest

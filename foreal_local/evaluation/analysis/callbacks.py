@@ -30,9 +30,9 @@ def _no_note(line: str) -> None:
 class Callbacks:
     """What an analysis calls; silent unless said otherwise.
 
-    note: takes one line for the user.
-    progress: takes a label and a total; its context gives a function that takes how many more are done.
-    loading: its context gives a function that takes a role and the share of its model that is loaded, or None.
+    note: takes one line for the user
+    progress: takes a label and a total; its context gives a function that takes how many more are done
+    loading: its context gives a function that takes a role and the share of its model that is loaded, or None
     """
 
     note: Callable[[str], None] = _no_note

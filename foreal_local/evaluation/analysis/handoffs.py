@@ -27,13 +27,13 @@ Share = Callable[[list[int], list[int]], Estimate]
 class Handoffs:
     """Where sentences would be handed over with these n and k, if the leader led all of them.
 
-    p: the chance that the leader leads a sentence; for `expected` only.
-    n_sentences: led.
-    at: the leader's tokens of a sentence, from 1, after which any are handed over.
-    counts: how many sentences are handed over after each of `at`.
-    handed: the share of sentences that are handed over.
-    written: the share of all tokens that the draft would write.
-    expected: the same where the leader leads a sentence with chance p, and the draft writes the others whole.
+    p: the chance that the leader leads a sentence; for `expected` only
+    n_sentences: all of them
+    at: the leader's tokens of a sentence, from 1, after which any are handed over
+    counts: how many sentences are handed over after each of `at`
+    handed: the share of sentences that are handed over
+    written: the share of all tokens that the draft would write
+    expected: the same where the leader leads a sentence with chance p, and the draft writes the others whole
     """
 
     n: int

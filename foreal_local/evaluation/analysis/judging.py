@@ -35,9 +35,9 @@ Bools = NDArray[np.bool_]
 class Prediction(NamedTuple):
     """What a model predicts at one position of a response.
 
-    top1: its most likely token, in its own ids.
-    entropy: of its distribution, in nats.
-    chance: the probability it gives to the token that is written there.
+    top1: its most likely token, in its own ids
+    entropy: of its distribution, in nats
+    chance: the probability it gives to the token that is written there
     """
 
     top1: int
@@ -49,7 +49,7 @@ class Prediction(NamedTuple):
 class Predictions:
     """What a model predicts at all positions of a response, (n_positions,) each.
 
-    words: the text of top1.
+    words: the text of top1
     """
 
     top1: NDArray[np.int64]
@@ -155,10 +155,10 @@ def sentences_of(texts: Iterable[str], rule: Rule) -> list[int]:
 class LeaderReading:
     """A response without its prompt, and what its leader predicts along it.
 
-    tokens: in the leader's ids; the token that ended the response is left out.
-    texts: the characters that each token completes.
-    sentences: the number of each token's sentence, from 0.
-    leader: the leader's prediction of each token.
+    tokens: in the leader's ids; the token that ended the response is left out
+    texts: the characters that each token completes
+    sentences: the number of each token's sentence, from 0
+    leader: the leader's prediction of each token
     """
 
     id: str
@@ -184,8 +184,8 @@ class LeaderReading:
 class Judgement:
     """One draft along one response, compared with the leader at each position.
 
-    aligned: both models have the same top-1.
-    agrees: the draft's top-1 is the token that is written.
+    aligned: both models have the same top-1
+    agrees: the draft's top-1 is the token that is written
     """
 
     reading: LeaderReading

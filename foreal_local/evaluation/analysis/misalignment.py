@@ -37,14 +37,14 @@ _REACHED = 0.1  # share of the responses that must reach a place before it count
 class Curve:
     """The share of misaligned positions by place in the response, or in the sentence.
 
-    places: the first place of each bin, counted from 1.
-    n: positions in each bin.
-    share: the misaligned share of them, with its interval from `low` to `high`; nan where unknown.
+    places: the first place of each bin, counted from 1
+    n: positions in each bin
+    share: the misaligned share of them, with its interval from `low` to `high`; nan where unknown
     change: of the share, from the first place to the last. A line is laid through each response (or sentence) of its
         own, so that longer ones do not change the result.
-    p_value: how often chance alone gives as large a change.
-    direction: where the curve goes; "stays" also where it falls by less than a fifth of its mean.
-    trend: of the curve as drawn, each bin weighing the same; only bins that a tenth of the responses reach.
+    p_value: how often chance alone gives as large a change
+    direction: where the curve goes; "stays" also where it falls by less than a fifth of its mean
+    trend: of the curve as drawn, each bin weighing the same; only bins that a tenth of the responses reach
     """
 
     places: list[int]
@@ -62,8 +62,8 @@ class Curve:
 class Uncertainty:
     """How uncertain both models are; means over n positions.
 
-    leader_entropy, draft_entropy: of the model's distribution, in nats.
-    leader_chance, draft_chance: the probability the model gives to the token that is written.
+    leader_entropy, draft_entropy: of the model's distribution, in nats
+    leader_chance, draft_chance: the probability the model gives to the token that is written
     """
 
     n: int
@@ -77,14 +77,14 @@ class Uncertainty:
 class Misalignment:
     """All figures of one draft.
 
-    own: the share of tokens that are the leader's top-1.
-    overall: the share of positions that are misaligned.
+    own: the share of tokens that are the leader's top-1
+    overall: the share of positions that are misaligned
     factor: how many times as often token 1 of a sentence is misaligned as token 10, in the sentences that have both.
         Infinite, with a lower bound, where no token 10 is misaligned.
-    words: the most frequent misaligned words.
-    aligned, misaligned: the models' uncertainty where they agree, and where they do not.
-    handoffs: to expect with the settings that were asked for.
-    grid: to expect with other n and k.
+    words: the most frequent misaligned words
+    aligned, misaligned: the models' uncertainty where they agree, and where they do not
+    handoffs: to expect with the settings that were asked for
+    grid: to expect with other n and k
     """
 
     n_responses: int
@@ -125,9 +125,9 @@ def plain(value: Any) -> Any:
 class Meter:
     """Measures judgements.
 
-    method: whose handoffs are foreseen.
-    width: tokens of a bin along the response.
-    n_draws: resamples for each interval, drawn from `seed`.
+    method: whose handoffs are foreseen
+    width: tokens of a bin along the response
+    n_draws: resamples for each interval, drawn from `seed`
     """
 
     def __init__(self, method: Method, width: int = 32, n_draws: int = N_DRAWS, seed: int = 0) -> None:

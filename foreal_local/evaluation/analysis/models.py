@@ -33,9 +33,9 @@ LEADER, DRAFT = Role.LEADER, Role.DRAFT
 class LeaderResponse:
     """A response in the leader's ids.
 
-    place: its number in the source, from 0.
-    tokens: without the token that ended the response.
-    finish_reason: None where the source does not say it.
+    place: its number in the source, from 0
+    tokens: without the token that ended the response
+    finish_reason: None where the source does not say it
     """
 
     place: int
@@ -49,8 +49,8 @@ class LeaderResponse:
 class Draft:
     """A draft, and how it reads what is the leader's.
 
-    name: stands in the tables.
-    prompts: its own ids of each prompt of the source.
+    name: stands in the tables
+    prompts: its own ids of each prompt of the source
     tokens: translates ids. The vocabularies behind it are closed, so pieces cannot be asked for.
     """
 

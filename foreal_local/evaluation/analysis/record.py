@@ -19,7 +19,7 @@ ANALYSIS_VERSION = 1
 def record_of(findings: Findings, options: Mapping[str, Any]) -> dict[str, Any]:
     """Everything, for plots and for other programs; the flags are in the responses' order.
 
-    options: settings that stand in the record as they were given, beside those of method and prompting.
+    options: settings that stand in the record as they were given, beside those of method and prompting
     """
     request = findings.request
     settings = asdict(request.method) | dict(options) | asdict(request.prompting)

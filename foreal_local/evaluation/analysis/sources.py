@@ -28,10 +28,10 @@ SourceKind = Literal["problems", "prompts", "responses", "trace"]
 class SourceRequest:
     """Where the responses of an analysis come from.
 
-    kind: problems or prompts, which the leader still has to answer; or responses or a trace, which are there already.
-    path: the file, or the name of a problem set.
-    limit: read at most so many; None: 100 of a problem set, all of a file.
-    offline: a problem set may come from the hub's cache only.
+    kind: problems or prompts, which the leader still has to answer; or responses or a trace, which are there already
+    path: the file, or the name of a problem set
+    limit: read at most so many; None: 100 of a problem set, all of a file
+    offline: a problem set may come from the hub's cache only
     """
 
     kind: SourceKind
@@ -53,7 +53,7 @@ class SourceRequest:
 class RecordedResponse:
     """A response as text.
 
-    content: what was asked.
+    content: what was asked
     """
 
     id: str
@@ -65,8 +65,8 @@ class RecordedResponse:
 class TracedResponse:
     """A response as a trace has it.
 
-    prompts: each role's ids; none for a role that took no part.
-    tokens: author (None: inserted by the program), id and text of each; the token that ended it is left out.
+    prompts: each role's ids; none for a role that took no part
+    tokens: author (None: inserted by the program), id and text of each; the token that ended it is left out
     """
 
     id: str
@@ -83,9 +83,9 @@ class TracedResponse:
 class Trace:
     """What a trace has of the leader's responses.
 
-    draft: the file name of the draft that took part.
+    draft: the file name of the draft that took part
     n_without_leader: responses that are left out, because the leader took no part and its prompt is not there
-        (modes draft and cue).
+        (modes draft and cue)
     """
 
     draft: str

@@ -21,10 +21,10 @@ _LONGEST_WORD = 16  # tokens
 class Word:
     """A word that the leader predicted and the draft did not.
 
-    n: how often.
-    n_seen: how often the leader predicted it at all.
-    n_first: how many of the n are at the first token of a sentence.
-    drafts: what the draft predicted there, and how often; the most frequent first.
+    n: how often
+    n_seen: how often the leader predicted it at all
+    n_first: how many of the n are at the first token of a sentence
+    drafts: what the draft predicted there, and how often; the most frequent first
     """
 
     word: str

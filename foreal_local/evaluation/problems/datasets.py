@@ -47,10 +47,10 @@ Columns = Mapping[str, Any]
 class Problem:
     """A problem and its right answer.
 
-    question: what a model is asked, instruction included.
-    answer: the right answer, or its letter where there are choices.
-    choices: those of multiple choice, in the order of their letters.
-    solution: the reference solution, "" where the set has none.
+    question: what a model is asked, instruction included
+    answer: the right answer, or its letter where there are choices
+    choices: those of multiple choice, in the order of their letters
+    solution: the reference solution, "" where the set has none
     """
 
     id: str
@@ -65,7 +65,7 @@ class Problem:
 class HubSet:
     """Where a known set lies.
 
-    revision: named where the repository is a collection that may change.
+    revision: named where the repository is a collection that may change
     """
 
     repo: str

@@ -36,8 +36,8 @@ class Grade(str, Enum):
 class GradedAnswer:
     """A response's final answer and its grade.
 
-    grade: FAILED never stands here, since there is a response.
-    answer: as the text states it, or the letter of the choice; "" where none is stated.
+    grade: FAILED never stands here, since there is a response
+    answer: as the text states it, or the letter of the choice; "" where none is stated
     """
 
     grade: Grade

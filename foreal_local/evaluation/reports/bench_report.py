@@ -25,11 +25,11 @@ _COSTS = (
 class ReportTexts:
     """What stands around the figures of a benchmark.
 
-    summary: a line under the title.
-    recommendation: which setting to use, or why none.
-    facts: how the figures came about, in groups.
-    example: one response, token by token.
-    notes: lines that limit what the page says.
+    summary: a line under the title
+    recommendation: which setting to use, or why none
+    facts: how the figures came about, in groups
+    example: one response, token by token
+    notes: lines that limit what the page says
     """
 
     title: str

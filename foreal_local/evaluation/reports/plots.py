@@ -52,8 +52,8 @@ _STYLE: dict[Any, Any] = {
 class Point:
     """A setting in a plane; nan where a figure or an interval is unknown.
 
-    x: what it costs.
-    y: what it reaches.
+    x: what it costs
+    y: what it reaches
     """
 
     name: str
@@ -65,9 +65,9 @@ class Point:
 class MeanLength:
     """The length of a setting's mean response.
 
-    leader: tokens that the leader wrote.
-    draft: tokens that the draft wrote.
-    length: their sum, with its interval.
+    leader: tokens that the leader wrote
+    draft: tokens that the draft wrote
+    length: their sum, with its interval
     """
 
     name: str
@@ -80,9 +80,9 @@ class MeanLength:
 class Sweep:
     """Settings that differ in k alone, by rising k.
 
-    name: what they have in common.
-    accuracy: of each k.
-    handoffs: of each k, in a response.
+    name: what they have in common
+    accuracy: of each k
+    handoffs: of each k, in a response
     """
 
     name: str

@@ -30,7 +30,7 @@ _STYLE = Path(__file__).with_name("report.css")
 class Picture:
     """A figure.
 
-    name: what its files are called.
+    name: what its files are called
     """
 
     name: str
@@ -43,10 +43,10 @@ class Picture:
 class Example:
     """One response, token by token.
 
-    title: what answered.
-    problem: what was asked.
+    title: what answered
+    problem: what was asked
     html: the response, as example.py makes it; not escaped again.
-    note: a line under it.
+    note: a line under it
     """
 
     title: str
@@ -59,13 +59,13 @@ class Example:
 class Report:
     """What is on a page.
 
-    summary: a line under the title.
-    conclusions: lines that say what follows from the figures.
-    tables: stand before the figures.
-    facts: how the figures came about, in groups.
-    example: one response, token by token.
-    notes: lines that limit what the page says.
-    details: tables that stand after the figures.
+    summary: a line under the title
+    conclusions: lines that say what follows from the figures
+    tables: stand before the figures
+    facts: how the figures came about, in groups
+    example: one response, token by token
+    notes: lines that limit what the page says
+    details: tables that stand after the figures
     """
 
     title: str

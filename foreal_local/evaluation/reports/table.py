@@ -13,10 +13,10 @@ from ..statistics import Estimate
 class Table:
     """Rows of texts under named columns.
 
-    title: stands above the table.
+    title: stands above the table
     columns: the names. The first column is flushed left and the others right, unless "<" begins their name.
-    rows: as many texts in each as there are columns.
-    notes: lines under the table.
+    rows: as many texts in each as there are columns
+    notes: lines under the table
     """
 
     title: str
