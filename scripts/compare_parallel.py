@@ -28,8 +28,8 @@ import json, resource, sys, time
 from pathlib import Path
 from foreal_local.config import *
 from foreal_local.engine import Engine
-from foreal_local.gguf_file import cache_bytes_per_token
 from foreal_local.results import Prompt
+from foreal_local.runtime.gguf_file import cache_bytes_per_token
 leader, draft, problems, n_prompts, n_slots = sys.argv[1:6]
 lines = Path(problems).read_text(encoding="utf-8").splitlines()[: int(n_prompts)]
 prompts = [Prompt(json.loads(line)["prompt"]) for line in lines]
