@@ -1,103 +1,95 @@
-"""Every setting, checked when it is built. The only place where a default is written.
+"""Every setting, checked when it is built. The only place where a default, a range or an option is written.
 
-Knows names, defaults and ranges; the command line reads its defaults from here.
+To add a setting, add a field here and read it where it matters: options, environment variables, /set, overrides of
+single prompts, pairs and config files, records, traces and hashes follow (settings.py). Say with `was` which value
+means what was so before it existed.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .errors import UsageError
-
-
-class Mode(str, Enum):
-    """Who writes: both by the method, or one role alone; and two to measure the method against.
-
-    cue: the draft, its led sentences begun with a fixed cue. speculative: the leader's own tokens, the same as
-    alone, which the draft has proposed where it could.
-    """
-
-    FOREAL = "foreal"
-    LEADER = "leader"
-    DRAFT = "draft"
-    CUE = "cue"
-    SPECULATIVE = "speculative"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-MODES = ", ".join(list(Mode)[:-1]) + f" or {list(Mode)[-1]}"
+from .method.gates import GATES
+from .method.modes import MODES as MODES
+from .method.sentences import BOUNDARIES, Boundaries
+from .settings import Setting, check_all, setting, settings_of
 
 HitsFrom = Literal["lead", "sentence"]
-Boundaries = Literal["robust", "simple"]
 Compare = Literal["top1", "sampled"]
 HITS_FROM: tuple[HitsFrom, ...] = ("lead", "sentence")
-BOUNDARIES: tuple[Boundaries, ...] = ("robust", "simple")
 COMPARE: tuple[Compare, ...] = ("top1", "sampled")
 FLASH_ATTENTION = ("auto", "on", "off")
 KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-
-
-def _require(holds: bool, name: str, value: object, wanted: str) -> None:
-    if not holds:
-        raise UsageError(f"{name} is {value!r}, but must be {wanted}")
 
 
 @dataclass(frozen=True)
 class Method:
     """The settings of FoReaL-Decoding (arXiv 2506.06998); n, p and k default to the paper's.
 
-    n: the leader writes more than n tokens of a sentence it leads; p: the chance that it leads one;
-    k: hits in a row before the draft takes over. `hits_from`: hits are counted after the first n tokens
-    ("lead") or from the sentence's start. `boundaries`: what ends a sentence. `compare`: what is held
-    against the draft's top-1, the leader's top-1 or the token it wrote ("sampled").
-
-    Of the other modes: `cue` is what begins a led sentence; `proposals`: tokens that the draft proposes at a time.
+    n: the leader writes more than n tokens of a sentence that it leads
+    p: the chance that it leads one
+    k: hits in a row before the draft takes over
+    hits_from: hits are counted after the first n tokens ("lead") or from the sentence's start
+    boundaries: what ends a sentence
+    compare: what is held against the draft's top-1, the leader's top-1 or the token that it wrote ("sampled")
+    cue: what begins a led sentence in mode cue
+    proposals: tokens that the draft proposes at a time in mode speculative
+    gate: what decides who leads a sentence (method/gates.py)
     """
 
-    n: int = 15
-    p: float = 0.6
-    k: int = 5
-    hits_from: HitsFrom = "lead"
-    boundaries: Boundaries = "robust"
-    compare: Compare = "top1"
-    cue: str = "Wait,"
-    proposals: int = 5
+    n: int = setting(
+        15, "The leader's first tokens of a sentence.", "--lead-tokens", kind=int, short="-n", low=0,
+        label="n (lead tokens)",
+    )  # fmt: skip
+    p: float = setting(
+        0.6, "Chance that the leader leads a sentence.", "--lead-prob", kind=float, short="-p", low=0, high=1,
+        label="p (lead probability)",
+    )  # fmt: skip
+    k: int = setting(
+        5, "Hits in a row before the draft takes over.", "--hits", kind=int, short="-k", low=0, label="k (hits)"
+    )
+    hits_from: HitsFrom = setting("lead", "Where hits are counted.", "--hits-from", choices=lambda: HITS_FROM)
+    boundaries: Boundaries = setting("robust", "What ends a sentence.", "--boundaries", choices=lambda: BOUNDARIES)
+    compare: Compare = setting("top1", "What is held against the draft.", "--compare", choices=lambda: COMPARE)
+    cue: str = setting("Wait,", "Begins the led sentences of --mode cue.", "--cue", metavar="TEXT", of_modes=True)
+    proposals: int = setting(
+        5, "Proposed at a time, --mode speculative.", "--proposals", kind=int, metavar="N", low=1, high=64,
+        of_modes=True,
+    )  # fmt: skip
+    gate: str = setting(
+        "random", "Who leads a sentence: by chance (-p), or always one.", "--gate", choices=GATES.keys, was="random",
+        of_modes=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        _require(self.n >= 0, "n (lead tokens)", self.n, "0 or more")
-        _require(0.0 <= self.p <= 1.0, "p (lead probability)", self.p, "between 0 and 1")
-        _require(self.k >= 0, "k (hits)", self.k, "0 or more")
-        _require(self.hits_from in HITS_FROM, "hits_from", self.hits_from, " or ".join(HITS_FROM))
-        _require(self.boundaries in BOUNDARIES, "boundaries", self.boundaries, " or ".join(BOUNDARIES))
-        _require(self.compare in COMPARE, "compare", self.compare, " or ".join(COMPARE))
-        _require(bool(self.cue.strip()), "cue", self.cue, "a text")
-        _require(1 <= self.proposals <= 64, "proposals", self.proposals, "between 1 and 64")
+        check_all(self)
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is chosen; temp 0 is greedy, top_k 0 and top_p 1 and min_p 0 leave all tokens in."""
+    """How a token is chosen.
 
-    temp: float = 0.6
-    top_k: int = 0
-    top_p: float = 0.95
-    min_p: float = 0.0
-    repeat_penalty: float = 1.0
-    repeat_last_n: int = 64
+    temp: temperature; 0 is greedy
+    top_k: most likely tokens kept; 0 is all
+    top_p: the nucleus; 1 is all
+    min_p: least probability against the most likely token's; 0 is all
+    repeat_penalty: what the logits of recent tokens are divided by; 1 is off
+    repeat_last_n: how many tokens count as recent
+    """
+
+    temp: float = setting(0.6, "Temperature; 0 is greedy.", "--temp", kind=float, low=0)
+    top_k: int = setting(0, "Most likely tokens kept; 0 is off.", "--top-k", kind=int, low=0, note="all")
+    top_p: float = setting(0.95, "Nucleus; 1 is off.", "--top-p", kind=float, above=0, high=1)
+    min_p: float = setting(0.0, "Least chance against the best; 0 is off.", "--min-p", kind=float, low=0, high=1)
+    repeat_penalty: float = setting(1.0, "1 is off.", "--repeat-penalty", kind=float, above=0, note="1 is none")
+    repeat_last_n: int = setting(64, "Tokens it looks back on.", "--repeat-last-n", kind=int, low=0)
 
     def __post_init__(self) -> None:
-        _require(math.isfinite(self.temp) and self.temp >= 0.0, "temp", self.temp, "0 or more")
-        _require(self.top_k >= 0, "top_k", self.top_k, "0 (all) or more")
-        _require(0.0 < self.top_p <= 1.0, "top_p", self.top_p, "above 0 and at most 1")
-        _require(0.0 <= self.min_p <= 1.0, "min_p", self.min_p, "between 0 and 1")
-        _require(0.0 < self.repeat_penalty < math.inf, "repeat_penalty", self.repeat_penalty, "above 0 (1 is none)")
-        _require(self.repeat_last_n >= 0, "repeat_last_n", self.repeat_last_n, "0 or more")
+        check_all(self)
 
     @property
     def greedy(self) -> bool:
@@ -106,96 +98,233 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generation:
-    """What one sequence is generated with. seed None: one is drawn and reported.
+    """What one sequence is generated with.
 
-    max_tokens None: until the model ends or the context is full. `stop`: texts that end the response
-    and are not part of it.
+    mode: who writes (method/modes.py)
+    method: the method's settings
+    sampling: how tokens are chosen
+    seed: of its random numbers; None: one is drawn and reported
+    max_tokens: None: until the model ends or the context is full
+    stop: texts that end the response and are not part of it
     """
 
-    mode: Mode = Mode.FOREAL
+    mode: str = setting("foreal", "Who writes.", "--mode", choices=MODES.keys)
     method: Method = field(default_factory=Method)
     sampling: Sampling = field(default_factory=Sampling)
-    seed: int | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
+    seed: int | None = setting(
+        None, "0 is a seed.  [default: drawn, and reported]", "--seed", kind=int, metavar="N", low=0, optional=True
+    )
+    max_tokens: int | None = setting(
+        None, "[default: until the end, or the context is full]", "--max-tokens", kind=int, metavar="N", low=1,
+        optional=True,
+    )  # fmt: skip
+    stop: tuple[str, ...] = setting((), "End before this text; repeatable.", "--stop", kind=tuple, metavar="TEXT")
 
     def __post_init__(self) -> None:
-        _require(self.mode in list(Mode), "mode", self.mode, f"one of {MODES}")
-        object.__setattr__(self, "mode", Mode(self.mode))  # a text is as good
-        _require(self.seed is None or self.seed >= 0, "seed", self.seed, "0 or more")
-        _require(self.max_tokens is None or self.max_tokens >= 1, "max_tokens", self.max_tokens, "1 or more")
-        _require(all(self.stop), "stop", self.stop, "texts of at least one character")
+        check_all(self)
 
 
 @dataclass(frozen=True)
 class Prompting:
-    """How a prompt becomes tokens: a system message, or no chat template at all (`raw`).
+    """How a prompt becomes tokens.
 
-    `template_args` are passed to the chat template, such as enable_thinking=False.
+    system: a system message
+    raw: no chat template at all
+    template_args: passed to the chat template, such as enable_thinking=False
     """
 
-    system: str | None = None
-    raw: bool = False
-    template_args: dict[str, Any] = field(default_factory=dict)
+    system: str | None = setting(None, "System message.", "--system", metavar="TEXT", optional=True)
+    raw: bool = setting(False, "No chat template: the prompt as it is.", "--raw", kind=bool)
+    template_args: dict[str, Any] = setting(
+        None, "A switch of the chat template, such as enable_thinking=false; repeatable.", "--template-arg", kind=dict,
+        metavar="NAME=VALUE",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
-        _require(not (self.raw and self.system), "system", self.system, "left out with --raw (no chat template)")
+        check_all(self)
+        if self.raw and self.system:
+            raise UsageError(f"system is {self.system!r}, but must be left out with --raw (no chat template)")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """One role's model file and what is its own; gpu_layers -1: all there are."""
+    """One role's model.
+
+    path: its GGUF file
+    gpu_layers: layers on the GPU; -1: all there are
+    """
 
     path: Path
     gpu_layers: int = -1
 
     def __post_init__(self) -> None:
-        _require(self.gpu_layers >= -1, "gpu_layers", self.gpu_layers, "0 or more, or -1 for all")
+        if not isinstance(self.path, Path):
+            object.__setattr__(self, "path", Path(self.path).expanduser())  # a text is as good
+        if self.gpu_layers < -1:
+            raise UsageError(f"gpu_layers is {self.gpu_layers!r}, but must be 0 or more, or -1 for all")
+
+
+_MAX_CTX_SIZE = 2**24
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How the models run. ctx_size is per sequence (None: what both models were trained for, at most 8192).
+    """How the models run.
 
-    threads None: one per core this process may use. lanes: how many contexts evaluate at the same time, each
-    with its share of the threads and of the sequences; None: one, but for models so small that a batch gains
-    nothing, as many as threads. kv types: element types of the KV cache. rollback: how many tokens a recurrent
-    memory can take back at once, where its architecture can; each costs one more state per sequence.
+    ctx_size: tokens of each sequence's context; None: what both models were trained for, at most 8192
+    threads: None: one per core that this process may use
+    lanes: how many contexts evaluate at the same time, each with its share of the threads and of the sequences; None:
+        one, but for models so small that a batch gains nothing, as many as threads
+    batch_size: most tokens of one evaluation
+    flash_attention: "auto": where it is known to be faster
+    kv_type_k, kv_type_v: element types of the KV cache
+    rollback: how many tokens a recurrent memory can take back at once, where its architecture can; each costs one
+        more state per sequence
+    verbose: llama.cpp's own log on stderr
     """
 
-    ctx_size: int | None = None
-    threads: int | None = None
-    lanes: int | None = None
-    batch_size: int = 512
-    flash_attention: str = "auto"
-    kv_type_k: str = "auto"
-    kv_type_v: str = "auto"
-    rollback: int = 0
-    verbose: bool = False
+    ctx_size: int | None = setting(
+        None, "Context per sequence.  [default: the models', up to 8192]", "--ctx-size", kind=int, short="-c",
+        metavar="N", low=2, high=_MAX_CTX_SIZE, optional=True,
+    )  # fmt: skip
+    threads: int | None = setting(
+        None, "Threads.  [default: one per core]", "--threads", kind=int, short="-t", metavar="N", low=1, high=512,
+        note="llama.cpp's limit", optional=True,
+    )  # fmt: skip
+    lanes: int | None = setting(
+        None, "Evaluate in N contexts at a time.  [default: 1; small models: threads]", "--lanes", kind=int,
+        metavar="N", low=1, optional=True,
+    )  # fmt: skip
+    batch_size: int = setting(
+        512, "Most tokens per evaluation.", "--batch-size", kind=int, metavar="N", low=1, high=65536
+    )
+    flash_attention: str = setting("auto", "Flash attention.", "--flash-attn", choices=lambda: FLASH_ATTENTION)
+    kv_type_k: str = setting("auto", "Type of the K cache.", "--cache-type-k", choices=lambda: KV_TYPES)
+    kv_type_v: str = setting("auto", "Type of the V cache.", "--cache-type-v", choices=lambda: KV_TYPES)
+    rollback: int = setting(
+        0, "Tokens that a recurrent memory can take back at once.", "--rollback", kind=int, metavar="N", low=0, high=64
+    )
+    verbose: bool = setting(False, "llama.cpp's own log on stderr.", "--verbose", kind=bool, short="-v")
 
     MAX_DEFAULT_CTX_SIZE = 8192
-    MAX_CTX_SIZE = 2**24
+    MAX_CTX_SIZE = _MAX_CTX_SIZE
 
     def __post_init__(self) -> None:
-        size, threads, most = self.ctx_size, self.threads, self.MAX_CTX_SIZE
-        _require(size is None or 2 <= size <= most, "ctx_size", size, f"between 2 and {most}")
-        _require(threads is None or 1 <= threads <= 512, "threads", threads, "between 1 and 512 (llama.cpp's limit)")
-        _require(self.lanes is None or self.lanes >= 1, "lanes", self.lanes, "1 or more")
-        _require(0 <= self.rollback <= 64, "rollback", self.rollback, "between 0 and 64")
-        _require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "between 1 and 65536")
-        choices = " or ".join(FLASH_ATTENTION)
-        _require(self.flash_attention in FLASH_ATTENTION, "flash_attention", self.flash_attention, choices)
-        for name in ("kv_type_k", "kv_type_v"):
-            _require(getattr(self, name) in KV_TYPES, name, getattr(self, name), " or ".join(KV_TYPES))
+        check_all(self)
         quantised = self.kv_type_v not in ("auto", "f32", "f16", "bf16")
-        allowed = not (quantised and self.flash_attention == "off")
-        _require(allowed, "kv_type_v", self.kv_type_v, "auto, f32, f16 or bf16 without flash attention")
+        if quantised and self.flash_attention == "off":
+            wanted = "auto, f32, f16 or bf16 without flash attention"
+            raise UsageError(f"kv_type_v is {self.kv_type_v!r}, but must be {wanted}")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A leader and a draft."""
+    """A leader and a draft.
+
+    name: of a named pair
+    """
 
     leader: ModelSettings
     draft: ModelSettings
     name: str | None = None
+
+
+# ---------------------------------------------------------------- the table
+GROUPS = (Method, Sampling, Generation, Prompting, Runtime)
+SETTINGS: dict[str, Setting] = {each.name: each for group in GROUPS for each in settings_of(group)}
+"""Every setting by its field's name."""
+_GROUP = {each.name: group for group in GROUPS for each in settings_of(group)}
+
+
+def find_setting(name: str) -> Setting | None:
+    """The setting of a name as users write it: the field's, the option's, or the short option's."""
+    name = name.replace("-", "_")
+    return SETTINGS.get(name) or next((each for each in SETTINGS.values() if name in each.names), None)
+
+
+def names_of(*groups: type) -> list[str]:
+    """The names of these dataclasses' settings."""
+    return [name for name, group in _GROUP.items() if group in groups]
+
+
+GENERATION_NAMES = names_of(Method, Sampling, Generation)
+
+
+def generation_of(values: dict[str, Any], base: Generation | None = None) -> Generation:
+    """The generation settings with those of `values` (by field name) set; others in it are left out."""
+    base = base or Generation()
+    method = {name: values[name] for name in names_of(Method) if name in values}
+    sampling = {name: values[name] for name in names_of(Sampling) if name in values}
+    own = {name: values[name] for name in names_of(Generation) if name in values}
+    if "stop" in own:
+        own["stop"] = tuple(own["stop"])
+    return replace(
+        base,
+        method=replace(base.method, **method) if method else base.method,
+        sampling=replace(base.sampling, **sampling) if sampling else base.sampling,
+        **own,
+    )
+
+
+def prompting_of(values: dict[str, Any], base: Prompting | None = None) -> Prompting:
+    """The prompting with those of `values` set; template arguments are added to those that there are."""
+    base = base or Prompting()
+    own = {name: values[name] for name in names_of(Prompting) if name in values}
+    if own.get("template_args"):
+        own["template_args"] = {**base.template_args, **own["template_args"]}
+    return replace(base, **own)
+
+
+def runtime_of(values: dict[str, Any], base: Runtime | None = None) -> Runtime:
+    return replace(base or Runtime(), **{name: values[name] for name in names_of(Runtime) if name in values})
+
+
+def flat(settings: Generation) -> dict[str, Any]:
+    """All generation settings by name, also those of the method and of sampling."""
+    return {
+        name: getattr(
+            settings.method if _GROUP[name] is Method else settings.sampling if _GROUP[name] is Sampling else settings,
+            name,
+        )
+        for name in GENERATION_NAMES
+    }
+
+
+def in_force(settings: Generation) -> dict[str, Any]:
+    """As `flat`, without the settings that only other modes have."""
+    own = MODES[settings.mode].settings
+    return {name: value for name, value in flat(settings).items() if name in own or not SETTINGS[name].of_modes}
+
+
+def told_apart(names: Iterable[str], settings: Generation) -> dict[str, Any]:
+    """Those of these settings that are in force, but for new ones at the value that means what was so before them:
+    what hashes and traces name, so that a new setting does not void old files."""
+    values = in_force(settings)
+    return {name: values[name] for name in names if name in values and not is_as_before(name, values[name])}
+
+
+def is_as_before(name: str, value: Any) -> bool:
+    """Whether the setting is younger than version 0.1.0 and its value means what was so before it existed."""
+    return bool(SETTINGS[name].was == value)
+
+
+def from_older(values: dict[str, Any], group: type) -> dict[str, Any]:
+    """The values of a group as a file names them; settings that are not in it mean what was so before they existed."""
+    return {name: values.get(name, SETTINGS[name].before_it_existed()) for name in names_of(group)}
+
+
+def describe(settings: Generation) -> str:
+    """Mode, its own settings and sampling, in a few words."""
+    mode, method = MODES[settings.mode], settings.method
+    words = [mode.name]
+    for name in mode.settings:
+        made, value = SETTINGS[name], getattr(method, name)
+        if made.kind is str and made.choices is None:
+            words.append(repr(value))
+        elif name in mode.axes:
+            words.append(f"{name}={value:g}")
+        elif value != made.default:
+            words.append(f"{name.replace('_', '-')}={value}")
+    sampling = settings.sampling
+    parts = [" ".join(words), "greedy" if sampling.greedy else f"temp {sampling.temp:g}, top-p {sampling.top_p:g}"]
+    return ", ".join(parts)

@@ -2,53 +2,60 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import replace
+from difflib import get_close_matches
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, overload
 from weakref import WeakSet
 
-from .config import Generation, Pair, Prompting, Runtime
-from .errors import ForealError, SessionError, UsageError
+from .config import (
+    GENERATION_NAMES,
+    Generation,
+    Pair,
+    Prompting,
+    Runtime,
+    find_setting,
+    generation_of,
+    names_of,
+    prompting_of,
+)
+from .errors import ForealError, UsageError
+from .lane import Lane, Ticket
 from .method.ledger import Cost
-from .method.sequence import FinishReason, Role, Sequence, n_common
-from .results import Asked, Prompt, Result, Written, roles_of, settings_hash, with_seed
-from .runtime import llama
+from .method.modes import roles_of
+from .method.roles import Role
+from .method.sequence import Sequence
+from .method.tokens import FinishReason
+from .offline import OfflineRun
+from .results import Chunk, Event, Prompt, Result, Submission, settings_hash, with_seed
 from .runtime.interrupt import watching_interrupts
-from .runtime.lanes import side_by_side
 from .runtime.loaded import LoadedPair, Progress
-from .runtime.model import Model
-from .runtime.scheduler import Scheduler
+from .runtime.model import Snapshot
+from .runtime.scheduler import Scheduler, States
+from .runtime.text import Messages, PromptTokens
 from .storage.checkpoints import Checkpoints
 
-T = TypeVar("T")
-_STRETCH = 0.04  # seconds; nobody sees tokens come more often
-_N_AHEAD = 16  # prompts that are looked at for a shared prefix
-_SHORTEST_PREFIX = 32  # tokens; shorter ones cost less than their copies
+Content = Prompt | str
+_OF_A_RESPONSE = [*GENERATION_NAMES, *names_of(Prompting)]
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a run has been asked for, but the prompts."""
-
-    settings: Generation
-    prompting: Prompting
-    checkpoints: Checkpoints | None
-
-
-class _Running(NamedTuple):
-    asked: Asked
-    sequence: Sequence
-
-
-class Engine(LoadedPair):
+class Engine:
     """A loaded pair that answers, at most `n_slots` sequences at a time. Use it as a context manager.
 
-    `cost` is the work of all runs so far. `shared_prefix`: what the first prompts of a run all begin with (a system
-    message, examples) is evaluated once and copied into the slots; a run then reads up to 16 prompts ahead.
+    pair: which files
+    runtime: how the models run
+    n_slots: sequences at a time
+    roles: which of the models are loaded
+    shared_prefix: what the first prompts of a run all begin with (a system message, examples) is evaluated once and
+        copied into the slots; a run then reads up to 16 prompts ahead
+    settings, prompting: what prompts are answered with unless they or their run say otherwise
+    on_progress: hears of the loading, as a fraction for each role
+
+    `submit`, `step` and `cancel` are what everything else is made of: prompts may come and go at any time. The methods
+    are to be called from one thread, but for `agenerate` and `astream`, which have a thread of their own.
     """
 
     def __init__(
@@ -59,218 +66,271 @@ class Engine(LoadedPair):
         n_slots: int = 1,
         roles: Iterable[Role] = tuple(Role),
         shared_prefix: bool = False,
+        settings: Generation | None = None,
+        prompting: Prompting | None = None,
         on_progress: Progress | None = None,
     ) -> None:
-        super().__init__(
+        self.settings, self.prompting = settings or Generation(), prompting or Prompting()
+        self.shares_prefix = shared_prefix
+        self.loaded = LoadedPair(
             pair, runtime=runtime, n_slots=n_slots, roles=roles, spare=shared_prefix, on_progress=on_progress
         )
-        self._shares_prefix = shared_prefix
-        self.cost = {role: Cost() for role in Role}
-        self._counting = threading.Lock()
-        self._answering = False
-        self._n_busy = 0  # lanes
-        self._runs: WeakSet[Generator[Written | Result, None, None]] = WeakSet()
+        loaded = self.loaded
+        self.lanes = [
+            Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes), loaded.shapes, loaded.abort)
+            for models in loaded.lanes
+        ]
+        self._events: deque[Event] = deque()
+        self._n_submitted = 0
+        self._n_watches = 0
+        self._answering: OfflineRun | None = None
+        self._runs: WeakSet[Generator[Event, None, None]] = WeakSet()
 
     @classmethod
-    def load(cls, pair: Pair, **options: object) -> Engine:
-        """Engine(pair, ...): the same as the constructor, named for what it does."""
-        return cls(pair, **options)  # type: ignore[arg-type]
+    def load(cls, pair: Pair, **options: Any) -> Engine:
+        """Engine(pair, ...), with the same options."""
+        return cls(pair, **options)
 
-    def scheduler(self, **options: Any) -> Scheduler:
-        """A scheduler of one's own over `models`; `uninterrupted` is for its steps."""
-        return Scheduler(self.models, self.tokens, self.shapes, **options)
+    # ---------------------------------------------------------------- what is loaded
+    @property
+    def n_slots(self) -> int:
+        """Sequences at a time."""
+        return self.loaded.n_slots
 
-    # ---------------------------------------------------------------- generating
+    @property
+    def ctx_size(self) -> int:
+        """Tokens of each sequence's context."""
+        return self.loaded.ctx_size
+
+    @property
+    def warnings(self) -> list[str]:
+        """Lines for the user about how the models are loaded."""
+        return self.loaded.warnings
+
+    @property
+    def cost(self) -> dict[Role, Cost]:
+        """The work of all prompts so far."""
+        total = {role: Cost() for role in Role}
+        for lane in self.lanes:
+            for role, cost in lane.scheduler.cost.items():
+                total[role].add(cost)
+        return total
+
+    def encode(self, content: str | Messages, prompting: Prompting | None = None) -> PromptTokens:
+        """A prompt's ids for each role, as it would be answered."""
+        return self.loaded.encode(content, prompting or self.prompting)
+
+    def describe(self, role: Role) -> str:
+        """Model, size and where it runs, in a few words."""
+        return self.loaded.describe(role)
+
+    # ---------------------------------------------------------------- one prompt at a time
+    def submit(
+        self,
+        prompt: Content,
+        settings: Generation | None = None,
+        prompting: Prompting | None = None,
+        *,
+        deliver: Callable[[Event], None] | None = None,
+        lane: Lane | None = None,
+        **options: Any,
+    ) -> Ticket:
+        """Queue a prompt, to be answered by the next steps.
+
+        deliver: where its events go; None: `step` returns them
+        lane: where it is answered; None: where fewest wait
+        options: of scheduler.Waiting, such as `reads` and `bite`; whatever a slot holds of the prompt is reused
+
+        A prompt that cannot be answered gives a Result with finish_reason "error".
+        """
+        self._require_free()
+        prompt = _as_prompt(prompt)
+        if prompt.index is None:
+            prompt = replace(prompt, index=self._n_submitted)
+        self._n_submitted += 1
+        ticket = self.ticket(prompt, settings, prompting, deliver or self._events.append)
+        lane = lane or min(self.lanes, key=lambda lane: lane.n_open)
+        lane.submit(ticket, **{"reuse": True, **options})
+        return ticket
+
+    def ticket(
+        self,
+        prompt: Prompt,
+        settings: Generation | None,
+        prompting: Prompting | None,
+        deliver: Callable[[Event], None],
+    ) -> Ticket:
+        """A prompt that has an index, encoded but not queued."""
+        settings = with_seed(prompt.settings or settings or self.settings)
+        prompting = prompt.prompting or prompting or self.prompting
+        assert prompt.index is not None
+        name = str(prompt.index) if prompt.id is None else prompt.id
+        digest = settings_hash(prompt.content, settings, prompting, self.loaded.fingerprints)
+        submission = Submission(prompt, digest, self.ctx_size)
+        try:
+            encoded = self.loaded.encode(prompt.content, prompting)
+            needed = roles_of(settings.mode)
+            missing = [str(role) for role in needed if role not in self.loaded.roles]
+            if missing:
+                raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
+            ids = {role: encoded.ids[role] for role in needed}
+            submission = replace(submission, starts_thinking=encoded.starts_thinking)
+            return Ticket(submission, Sequence(name, prompt.index, settings, ids), deliver)
+        except ForealError as error:
+            sequence = Sequence(name, prompt.index, settings, {})
+            sequence.finish(FinishReason.ERROR, str(error))
+            return Ticket(submission, sequence, deliver)
+
+    def step(self) -> list[Event]:
+        """Give each lane a turn: what happened to the prompts that were submitted without `deliver`.
+
+        Ctrl-C ends an evaluation, and is raised when everything is whole.
+        """
+        self._require_free()
+        # Watching ends with forgetting what came: within a longer watch that would lose a Ctrl-C between two steps.
+        with nullcontext() if self._n_watches else self.interruptible():
+            for lane in self.lanes:
+                if not lane.idle:
+                    lane.step()
+        events, self._events = list(self._events), deque()
+        return events
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do: a step would change nothing."""
+        return all(lane.idle for lane in self.lanes) and not self._events
+
+    def cancel(self, ticket: Ticket) -> None:
+        """End a response now; what it has written stays, in its Result."""
+        for lane in self.lanes:
+            lane.cancel(ticket)
+
+    def insert(self, ticket: Ticket, text: str) -> None:
+        """Put a text behind what a response has written, as the end of a sentence; it goes on from there."""
+        for lane in self.lanes:
+            if ticket in lane:
+                lane.insert(ticket, self.loaded.tokens_of(text, ticket.sequence))
+
+    # ---------------------------------------------------------------- what slots keep
+    def save_prefix(self, ids: dict[Role, list[int]]) -> States:
+        """States of what a free slot has evaluated of these ids: as much as any has."""
+        states: list[States] = [lane.scheduler.slots.save(ids) for lane in self.lanes]
+        return max(states, key=lambda found: sum(state.n_tokens for state in found.values()))
+
+    def restore_prefix(self, role: Role, ids: list[int], state: Snapshot) -> None:
+        """Put a saved state of these ids into a free slot, for a prompt that begins with them; SequenceError where the
+        model refuses it. Nothing happens where no slot is free."""
+        lane = min(self.lanes, key=lambda lane: lane.n_open)
+        lane.scheduler.slots.restore(role, ids, state)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Around steps: Ctrl-C ends an evaluation at once, and the next step raises KeyboardInterrupt."""
+        self._n_watches += 1
+        try:
+            with watching_interrupts(self.loaded.abort):
+                yield
+        finally:
+            self._n_watches -= 1
+            self.loaded.abort.clear()
+
+    # ---------------------------------------------------------------- many prompts
     def run(
         self,
         prompts: Iterable[Prompt],
         settings: Generation | None = None,
         prompting: Prompting | None = None,
         checkpoints: Checkpoints | None = None,
-    ) -> Generator[Written | Result, None, None]:
+    ) -> Generator[Event, None, None]:
         """Answer all prompts, n_slots at a time; tokens as they are written, and each Result when finished.
 
         Prompts are taken when there is a slot for them; but in lanes (small models, several slots) all are taken first.
 
-        `checkpoints`: running sequences are saved there, and go on from what is there; however the run ends,
+        `checkpoints`: running sequences are saved there, and resumed from what is there; however the run ends,
         nothing is lost. Remove a checkpoint once its result is safe. A prompt that fails gives a Result with
         finish_reason "error". Closing the iterator (or Ctrl-C, a KeyboardInterrupt, in it) cancels what runs and
         frees every slot; until then the engine takes no other run.
         """
-        job = _Job(with_seed(settings or Generation()), prompting or Prompting(), checkpoints)
         source = (replace(p, index=i if p.index is None else p.index) for i, p in enumerate(prompts))
-        run = self._answers(source, job)
-        self._runs.add(run)
-        return run
+        settings, prompting = with_seed(settings or self.settings), prompting or self.prompting
+        events = OfflineRun(self, source, settings, prompting, checkpoints).events()
+        self._runs.add(events)
+        return events
 
-    def _answers(self, source: Iterator[Prompt], job: _Job) -> Generator[Written | Result, None, None]:
-        self._require_open()
-        if self._answering:
-            raise UsageError("this engine is answering already: finish or close that iterator first")
-        self._answering = True
-        n_lanes = self._n_busy = len(self._lanes)
-        try:
-            with watching_interrupts(self.abort):
-                if n_lanes == 1:
-                    yield from self._run_lane(self._lanes[0], source, job)
-                    return
-                # Which lane answers what does not depend on time: batches, and so results, are the same each run.
-                runs = [
-                    self._run_lane(lane, iter(items), job)
-                    for lane, items in zip(self._lanes, _dealt(source, self.n_slots, n_lanes), strict=True)
-                ]
-                yield from side_by_side(runs, self.abort.set)
-        finally:
-            self.abort.clear()
-            self._answering = False
+    @overload
+    def generate(
+        self, prompts: Content, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
+    ) -> Result: ...
 
-    def _run_lane(
-        self, lane: dict[Role, llama.Context], source: Iterator[Prompt], job: _Job
-    ) -> Generator[Written | Result, None, None]:
-        models: dict[Role, Model] = dict(lane)
-        prefixes: dict[Role, list[int]] = {}
-        if self._shares_prefix:
-            ahead = list(islice(source, _N_AHEAD))
-            prefixes, source = self._shared_prefixes(ahead, job.prompting), chain(ahead, source)
-        stretch = 0.0 if job.checkpoints else _STRETCH  # they are due after a number of tokens
-        scheduler = Scheduler(models, self.tokens, self.shapes, prefixes=prefixes, stretch=stretch)
-        running: dict[int, _Running] = {}  # by the sequence's identity: prompts may share an index
-        checkpoints, n_busy = job.checkpoints, 0
-        try:
-            while True:
-                yield from self._admit(scheduler, source, job, running)
-                if scheduler.idle:
-                    return
-                n_finished = 0
-                while not n_finished:
-                    if n_busy != self._n_busy:  # a lane that is done leaves its threads to the others
-                        n_busy = self._n_busy
-                        for context in lane.values():
-                            context.use_threads(max(1, self.threads // n_busy))
-                    for sequence, tokens, finished in self.uninterrupted(scheduler.step):
-                        one = running[id(sequence)]
-                        asked = one.asked
-                        if tokens:
-                            yield Written(sequence.index, sequence.id, tokens, asked.starts_thinking)
-                        if checkpoints and (checkpoints.due(sequence) or finished):
-                            self._save(scheduler, one, checkpoints)  # a result may never reach its reader
-                        if finished:
-                            n_finished += 1
-                            del running[id(sequence)]
-                            yield Result.of(asked, sequence, self.shapes)
-        except BaseException as error:
-            if checkpoints and not isinstance(error, SessionError):
-                whole = isinstance(error, (KeyboardInterrupt, GeneratorExit))  # else the caches may not be
-                for one in running.values():
-                    self._save(scheduler, one, checkpoints, whole)
-            raise
-        finally:
-            scheduler.close()
-            with self._counting:
-                self._n_busy -= 1
-                for role, cost in scheduler.cost.items():
-                    self.cost[role].add(cost)
-
-    def uninterrupted(self, step: Callable[[], T]) -> T:
-        """Call a step that evaluates: Ctrl-C ends the evaluation and is raised before the next one, so that between
-        two steps everything is whole."""
-        if self.abort.requested:
-            raise KeyboardInterrupt
-        self.abort.busy = True
-        try:
-            return step()
-        finally:
-            self.abort.busy = False
-
-    def _admit(
-        self, scheduler: Scheduler, source: Iterator[Prompt], job: _Job, running: dict[int, _Running]
-    ) -> Iterator[Result]:
-        """Prompts into free slots; the results of those that can never run."""
-        while scheduler.has_room:
-            prompt = next(source, None)
-            if prompt is None:
-                return
-            asked, sequence = self._sequence(prompt, job)
-            if sequence.finished:
-                yield Result.of(asked, sequence, self.shapes)
-                continue
-            states = {}
-            if job.checkpoints:
-                session = job.checkpoints.load(sequence.id, asked.settings_hash, self.identity)
-                if session:
-                    sequence, states = session.sequence, session.states
-                    sequence.index = prompt.index or 0
-            if sequence.finished:
-                yield Result.of(asked, sequence, self.shapes)
-                continue
-            running[id(sequence)] = _Running(asked, sequence)
-            scheduler.add(sequence, states)
-
-    def _shared_prefixes(self, prompts: list[Prompt], prompting: Prompting) -> dict[Role, list[int]]:
-        """What all of these begin with, in each role's ids, where it is worth a copy."""
-        encoded = []
-        for prompt in prompts:
-            with suppress(ForealError):  # it fails alone, when its turn comes
-                encoded.append(self.encode(prompt.content, prompting).ids)
-        if len(encoded) < 2:
-            return {}
-        first, *others = encoded
-        shared = {role: min(n_common(first[role], ids[role]) for ids in others) for role in self.roles}
-        return {role: first[role][:n] for role, n in shared.items() if n >= _SHORTEST_PREFIX}
-
-    def _save(self, scheduler: Scheduler, one: _Running, checkpoints: Checkpoints, states: bool = True) -> None:
-        if one.sequence.finish_reason is FinishReason.ERROR:
-            return
-        found = scheduler.save(one.sequence) if states else {}
-        checkpoints.save(one.sequence, one.asked.settings_hash, found, self.identity)
+    @overload
+    def generate(
+        self,
+        prompts: Iterable[Content],
+        settings: Generation | None = None,
+        prompting: Prompting | None = None,
+        **changes: Any,
+    ) -> list[Result]: ...
 
     def generate(
         self,
-        prompts: Iterable[Prompt | str],
+        prompts: Content | Iterable[Content],
         settings: Generation | None = None,
         prompting: Prompting | None = None,
-    ) -> list[Result]:
-        """All results, in the order of the prompts."""
-        items = (prompt if isinstance(prompt, Prompt) else Prompt(prompt) for prompt in prompts)
+        **changes: Any,
+    ) -> Result | list[Result]:
+        """The result of one prompt (a text or a Prompt), or all results of several, in their order.
+
+        changes: single settings by their names in config.py, such as mode="leader", temp=0 or system="Be brief."
+        """
+        settings, prompting = self.with_changes(settings, prompting, changes)
+        several = not isinstance(prompts, (str, Prompt))
+        items = [_as_prompt(prompt) for prompt in prompts] if several else [_as_prompt(prompts)]  # type: ignore
         with closing(self.run(items, settings, prompting)) as run:  # Ctrl-C may come here, outside of it
             results = [item for item in run if isinstance(item, Result)]
-        return sorted(results, key=lambda result: result.index)
+        results.sort(key=lambda result: result.index)
+        return results if several else results[0]
 
     def stream(
-        self, prompt: Prompt | str, settings: Generation | None = None, prompting: Prompting | None = None
-    ) -> Generator[Written | Result, None, None]:
-        """One prompt's tokens as they are written, then its Result."""
-        return self.run([prompt if isinstance(prompt, Prompt) else Prompt(prompt)], settings, prompting)
+        self, prompt: Content, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
+    ) -> Generator[Chunk | Result, None, None]:
+        """One prompt's tokens as they are written, then its Result. `changes` as for generate."""
+        settings, prompting = self.with_changes(settings, prompting, changes)
+        return self.run([_as_prompt(prompt)], settings, prompting)  # type: ignore[return-value]
 
-    def _sequence(self, prompt: Prompt, job: _Job) -> tuple[Asked, Sequence]:
-        settings = with_seed(prompt.settings or job.settings)
-        assert prompt.index is not None
-        name = str(prompt.index) if prompt.id is None else prompt.id
-        asked = Asked(prompt, self.settings_hash(prompt, settings, job.prompting), self.ctx_size)
-        try:
-            encoded = self.encode(prompt.content, job.prompting)
-            needed = roles_of(settings.mode)
-            missing = [str(role) for role in needed if role not in self._weights]
-            if missing:
-                raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
-            ids = {role: encoded.ids[role] for role in needed}
-            asked = replace(asked, starts_thinking=encoded.starts_thinking)
-            return asked, Sequence(name, prompt.index, settings, ids)
-        except ForealError as error:
-            sequence = Sequence(name, prompt.index, settings, {})
-            sequence.finish(FinishReason.ERROR, str(error))
-            return asked, sequence
-
-    def settings_hash(self, prompt: Prompt, settings: Generation, prompting: Prompting) -> str:
-        """As in the record of the prompt's result."""
-        return settings_hash(prompt.content, settings, prompting, self.fingerprints)
+    def with_changes(
+        self, settings: Generation | None, prompting: Prompting | None, changes: dict[str, Any]
+    ) -> tuple[Generation, Prompting]:
+        """The settings with single ones changed by name; UsageError for a name that there is not."""
+        values = {}
+        for name, value in changes.items():
+            found = find_setting(name)
+            if found is None or found.name not in _OF_A_RESPONSE:
+                near = get_close_matches(name, _OF_A_RESPONSE, 1)
+                hint = f": did you mean {near[0]}?" if near else ""
+                raise UsageError(f"no setting {name!r} of a response" + hint)
+            values[found.name] = found.from_json(value)
+        return generation_of(values, settings or self.settings), prompting_of(values, prompting or self.prompting)
 
     # ---------------------------------------------------------------- closing
+    def _require_free(self) -> None:
+        self.loaded.require_open()
+        if self._answering is not None and self._answering.in_threads:
+            raise UsageError("this engine is answering in several threads: finish or close that iterator first")
+
+    def begin_run(self, run: OfflineRun) -> None:
+        self.loaded.require_open()
+        if self._answering is not None:
+            raise UsageError("this engine is answering already: finish or close that iterator first")
+        self._answering = run
+
+    def end_run(self) -> None:
+        self._answering = None
+
     def close(self) -> None:
         """Ends what still runs, then frees everything."""
         for run in list(self._runs):
             run.close()
-        self._free()
+        self.loaded.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -281,9 +341,5 @@ class Engine(LoadedPair):
         self.close()
 
 
-def _dealt(source: Iterator[Prompt], n_slots: int, n_lanes: int) -> list[list[Prompt]]:
-    """Each lane's items: every slot gets as many, slot i belongs to lane i % n_lanes."""
-    shares: list[list[Prompt]] = [[] for _ in range(n_lanes)]
-    for i, item in enumerate(source):
-        shares[i % n_slots % n_lanes].append(item)
-    return shares
+def _as_prompt(content: Content) -> Prompt:
+    return content if isinstance(content, Prompt) else Prompt(content)

@@ -15,10 +15,11 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .config import GENERATION_NAMES, Prompting, find_setting, names_of
 from .errors import DownloadError, ForealError, ModelFileError, UsageError
 
 DEFAULT_PAIR = "tiny"
@@ -254,27 +255,22 @@ def explain(error: Exception, name: HubName) -> ForealError:
 
 @dataclass(frozen=True)
 class PairEntry:
-    """One table of a pairs file: `leader` and `draft` for `resolve_model`, and the settings that it gives.
+    """One table of a pairs file.
 
-    Types are checked here, ranges where the settings are used.
+    leader, draft: for `resolve_model`
+    note: what the pair is good for
+    settings: what it gives of config.py's, by their fields' names; types are checked here, ranges where they are used
     """
 
     name: str
     leader: str
     draft: str
     note: str = ""
-    n: int | None = None
-    p: float | None = None
-    k: int | None = None
-    temp: float | None = None
-    top_p: float | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
 
-_KEY_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("leader", "draft", "note"), (str,)),
-    **dict.fromkeys(("n", "k"), (int,)),
-    **dict.fromkeys(("p", "temp", "top_p"), (int, float)),
-}
+_TEXTS = ("leader", "draft", "note")
+_OF_A_RESPONSE = [*GENERATION_NAMES, *names_of(Prompting)]
 
 
 def bundled_dir() -> Path:
@@ -332,15 +328,25 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
     where = f"pair '{name}' in {file}"
     if not isinstance(table, dict):
         raise UsageError(f"{where} is not a table: write [{name}] on a line of its own")
+    texts, settings = {}, {}
     for key, value in table.items():
-        if key not in _KEY_TYPES:
-            raise UsageError(f"{where}: unknown key '{key}' (known: {', '.join(_KEY_TYPES)})")
-        if not isinstance(value, _KEY_TYPES[key]) or isinstance(value, bool):
-            raise UsageError(f"{where}: {key} cannot be {value!r}")
+        setting = None if key in _TEXTS else find_setting(key)
+        if key not in _TEXTS and (setting is None or setting.name not in _OF_A_RESPONSE):
+            known = ", ".join([*_TEXTS, *_OF_A_RESPONSE])
+            raise UsageError(f"{where}: unknown key '{key}' (known: {known})")
+        if setting is None:
+            if not isinstance(value, str):
+                raise UsageError(f"{where}: {key} cannot be {value!r}")
+            texts[key] = value
+            continue
+        try:
+            settings[setting.name] = setting.from_json(value)
+        except UsageError as error:
+            raise UsageError(f"{where}: {key} cannot be {value!r} ({error})") from None
     for role in ("leader", "draft"):
-        if not table.get(role):
+        if not texts.get(role):
             raise UsageError(f"{where} names no {role}: {HOW_TO_NAME}")
-        spec = os.path.expanduser(table[role])
+        spec = os.path.expanduser(texts[role])
         beside = file.parent.absolute() / spec
-        table[role] = str(beside) if beside.exists() or parse_hub_name(spec) is None else spec
-    return PairEntry(name, **table)
+        texts[role] = str(beside) if beside.exists() or parse_hub_name(spec) is None else spec
+    return PairEntry(name, **texts, settings=settings)

@@ -11,54 +11,47 @@ import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .config import Generation, Mode, Prompting
+from .config import Generation, Method, Prompting, Sampling, in_force, is_as_before, names_of, told_apart
 from .method.ledger import Cost, Shape
+from .method.modes import MODES, roles_of
 from .method.reasoning import split_reasoning
-from .method.sequence import FinishReason, Role, Sequence, Token
+from .method.roles import Role
+from .method.sequence import Sequence
+from .method.tokens import FinishReason, Token
 from .runtime.text import Messages
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One thing to answer: a text (one user message) or a list of messages.
+    """One thing to answer.
 
-    `settings` None: the run's. `index` None: its place among the run's prompts; its random numbers come from the seed
-    and the index, so prompts that share both share them. `id` None: its index.
+    content: a text (one user message) or a list of messages
+    id: a name for it; None: its index
+    settings: None: the run's
+    index: its place among the run's prompts, None: by order; its random numbers come from the seed and the index, so
+        that prompts that share both share them
+    prompting: None: the run's
     """
 
     content: str | Messages
     id: str | None = None
     settings: Generation | None = None
     index: int | None = None
-
-
-_OF_ONE_MODE = {"cue": Mode.CUE, "proposals": Mode.SPECULATIVE}
+    prompting: Prompting | None = None
 
 
 def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:
-    """What a response follows from but its index: prompt, settings with the seed, models by fingerprint."""
-    own = asdict(settings)
-    for name, mode in _OF_ONE_MODE.items():
-        if settings.mode is not mode:
-            del own["method"][name]
-    parts = [
-        content,
-        own,
-        asdict(prompting),
-        {str(role): models[role] for role in roles_of(settings.mode)},
-    ]
+    """What a response follows from but its index: prompt, settings with the seed, models by fingerprint.
+
+    A setting that is younger than version 0.1.0 is left out at the value that means what was so before it existed, and
+    one that only other modes have is left out always.
+    """
+    method = told_apart(names_of(Method), settings)
+    sampling = told_apart(names_of(Sampling), settings)
+    own = told_apart(names_of(Generation), settings) | {"method": method, "sampling": sampling}
+    asked = {name: value for name, value in asdict(prompting).items() if not is_as_before(name, value)}
+    parts = [content, own, asked, {str(role): models[role] for role in roles_of(settings.mode)}]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def of_one_mode(settings: Generation) -> dict[str, Any]:
-    """The settings of the method that only their mode has, by name."""
-    return {name: getattr(settings.method, name) for name, mode in _OF_ONE_MODE.items() if settings.mode is mode}
-
-
-def roles_of(mode: Mode) -> list[Role]:
-    """The models a mode needs."""
-    alone = {Mode.LEADER: [Role.LEADER], Mode.DRAFT: [Role.DRAFT], Mode.CUE: [Role.DRAFT]}
-    return alone.get(mode, list(Role))
 
 
 def with_seed(settings: Generation) -> Generation:
@@ -66,14 +59,33 @@ def with_seed(settings: Generation) -> Generation:
     return settings if settings.seed is not None else replace(settings, seed=secrets.randbits(31))
 
 
+@dataclass(frozen=True)
+class PromptProgress:
+    """How far a prompt is read, in tokens of both models. `id` and `index` are the prompt's."""
+
+    index: int
+    id: str
+    n_done: int
+    n_all: int
+
+
 @dataclass(slots=True)
-class Written:
-    """Tokens of one response as they are written; their texts joined are the response's text."""
+class Chunk:
+    """Tokens of one response as they are written; their texts joined are the response's text.
+
+    index, id: the prompt's
+    tokens: each with its text and its author
+    starts_thinking: the response starts inside the reasoning
+    """
 
     index: int
     id: str
     tokens: list[Token]
     starts_thinking: bool
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
 
 
 @dataclass(frozen=True)
@@ -97,11 +109,11 @@ def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
     total = sum(cost.flops for cost in sequence.cost.values())
     checker = sequence.views.get(Role.DRAFT)
     for i, token in enumerate(sequence.tokens):
-        if not token.given:
+        if not token.inserted:
             generation += shapes[token.author].flops(1, sequence.views[token.author].starts[i] - 1)
         if token.hit is not None and checker is not None:
             generation += shapes[Role.DRAFT].flops(1, checker.starts[i] - 1)
-    if sequence.settings.mode is Mode.SPECULATIVE:
+    if MODES[sequence.settings.mode].speculates:
         generation = total - sum(cost.flops_prompt for cost in sequence.cost.values())
     leader, n_tokens = shapes[Role.LEADER], len(sequence.tokens)
     view = sequence.views.get(Role.LEADER) or sequence.views.get(Role.DRAFT)
@@ -115,8 +127,14 @@ def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A prompt with what it was asked with: `ctx_size` is the context of a sequence."""
+class Submission:
+    """A prompt with what it is answered with.
+
+    prompt: as it was given
+    settings_hash: of everything that the response follows from but its index
+    ctx_size: tokens of its context
+    starts_thinking: the prompt opens the reasoning
+    """
 
     prompt: Prompt
     settings_hash: str
@@ -126,9 +144,17 @@ class Asked:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished response. `sequence` has the tokens with their authors, `asked` what was asked."""
+    """A finished response.
 
-    asked: Asked
+    submission: what was asked
+    sequence: the tokens with their authors
+    flops: what it took
+    text: all of it
+    reasoning, answer: its parts
+    seconds: wall clock while it was written
+    """
+
+    submission: Submission
     sequence: Sequence
     flops: Flops
     text: str
@@ -137,18 +163,18 @@ class Result:
     seconds: float
 
     @classmethod
-    def of(cls, asked: Asked, sequence: Sequence, shapes: dict[Role, Shape]) -> Result:
+    def of(cls, submission: Submission, sequence: Sequence, shapes: dict[Role, Shape]) -> Result:
         text = sequence.text
-        reasoning, answer = split_reasoning(text, asked.starts_thinking)
-        return cls(asked, sequence, count_flops(sequence, shapes), text, reasoning, answer, sequence.seconds)
+        reasoning, answer = split_reasoning(text, submission.starts_thinking)
+        return cls(submission, sequence, count_flops(sequence, shapes), text, reasoning, answer, sequence.seconds)
 
     @property
     def prompt(self) -> str | Messages:
-        return self.asked.prompt.content
+        return self.submission.prompt.content
 
     @property
     def starts_thinking(self) -> bool:
-        return self.asked.starts_thinking
+        return self.submission.starts_thinking
 
     @property
     def id(self) -> str:
@@ -189,26 +215,15 @@ class Result:
             "answer": self.answer,
             "finish_reason": str(self.finish_reason),
             "error": self.error,
-            "seed": settings.seed,
-            "mode": str(settings.mode),
-            "n": settings.method.n,
-            "p": settings.method.p,
-            "k": settings.method.k,
-            "hits_from": settings.method.hits_from,
-            "boundaries": settings.method.boundaries,
-            "compare": settings.method.compare,
-            **of_one_mode(settings),
-            **asdict(settings.sampling),
-            "max_tokens": settings.max_tokens,
-            "stop": list(settings.stop),
-            "ctx_size": self.asked.ctx_size,
-            "settings_hash": self.asked.settings_hash,
+            **self._settings(),
+            "ctx_size": self.submission.ctx_size,
+            "settings_hash": self.submission.settings_hash,
             "usage": {
                 "prompt_tokens": prompt_view.n_prompt if prompt_view else 0,
                 "completion_tokens": n_tokens,
                 "leader_tokens": sequence.n_written(Role.LEADER),
                 "draft_tokens": sequence.n_written(Role.DRAFT),
-                **({"given_tokens": sequence.n_given} if sequence.n_given else {}),
+                **({"given_tokens": sequence.n_inserted} if sequence.n_inserted else {}),
             },
             "sentences": {
                 "total": sequence.n_sentences,
@@ -217,7 +232,7 @@ class Result:
             },
             **(
                 {"speculation": {"proposed": sequence.n_proposed, "accepted": sequence.n_accepted}}
-                if settings.mode is Mode.SPECULATIVE
+                if MODES[settings.mode].speculates
                 else {}
             ),
             "cost": {
@@ -230,3 +245,14 @@ class Result:
             "seconds": round(self.seconds, 6),
             "tokens_per_second": round(n_tokens / self.seconds, 3) if self.seconds else 0.0,
         }
+
+    def _settings(self) -> dict[str, Any]:
+        """Every setting in force, under its field's name."""
+        values = in_force(self.sequence.settings)
+        names = ["seed", "mode", *names_of(Method), *names_of(Sampling), *names_of(Generation)]
+        found = {name: values[name] for name in names if name in values}
+        return found | {"stop": list(values["stop"])}
+
+
+Event = PromptProgress | Chunk | Result
+"""What happens to a prompt, in order: it is read, it is written, it is finished."""

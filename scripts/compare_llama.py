@@ -17,10 +17,10 @@ from pathlib import Path
 import click
 from llama_cpp import Llama
 
-from foreal_local.config import Generation, Mode, ModelSettings, Pair, Prompting, Runtime, Sampling
+from foreal_local.config import Generation, ModelSettings, Pair, Prompting, Runtime, Sampling
 from foreal_local.engine import Engine
 from foreal_local.hub import bundled_dir
-from foreal_local.method.sequence import Role
+from foreal_local.method.roles import Role
 from foreal_local.results import Prompt
 from foreal_local.runtime.hardware import usable_cores
 
@@ -35,7 +35,7 @@ def main(model: Path | None, tokens: int, runs: int, threads: int | None) -> Non
     path = model or bundled_dir() / "tiny-leader.gguf"
     n_threads = threads or usable_cores()
     texts = (bundled_dir() / "demo.txt").read_text(encoding="utf-8").splitlines()[:5]
-    settings = Generation(mode=Mode.LEADER, sampling=Sampling(temp=0), seed=0, max_tokens=tokens)
+    settings = Generation(mode="leader", sampling=Sampling(temp=0), seed=0, max_tokens=tokens)
     pair = Pair(ModelSettings(path), ModelSettings(path))
     with Engine(pair, runtime=Runtime(threads=n_threads), roles=[Role.LEADER]) as engine:
         prompts = [engine.encode(text, Prompting()).ids[Role.LEADER] for text in texts]

@@ -38,7 +38,7 @@ with Engine(pair, n_slots=int(n_slots)) as engine:
     started = time.perf_counter()
     results = engine.generate(prompts, Generation(sampling=Sampling(temp=0), seed=1))
     seconds = time.perf_counter() - started
-    files = sum(w.n_bytes for w in set(engine._weights.values()))
+    files = sum(w.n_bytes for w in set(engine.loaded._weights.values()))
     caches = engine.ctx_size * engine.n_slots * sum(map(cache_bytes_per_token, (Path(leader), Path(draft))))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 print(json.dumps({"seconds": seconds, "tokens": sum(len(r.tokens) for r in results), "peak": peak,

@@ -23,7 +23,8 @@ import click
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from foreal_local.config import Generation, Method, ModelSettings, Pair, Prompting, Runtime, Sampling
 from foreal_local.engine import Engine
-from foreal_local.method.sequence import Role, Sequence
+from foreal_local.method.roles import Role
+from foreal_local.method.sequence import Sequence
 from foreal_local.runtime.model import Row
 from foreal_local.runtime.scheduler import Scheduler
 from foreal_local.storage.session import Session, read_session, write_session
@@ -70,7 +71,7 @@ def measure(pair: Pair, path: Path, n_tokens: int, runs: int) -> str:
         sequence, scheduler = write_stream(engine, n_tokens)
         started = time.perf_counter()
         states = scheduler.save(sequence)
-        write_session(path, sequence, states, engine.identity)
+        write_session(path, sequence, states, engine.loaded.identity)
         saving = time.perf_counter() - started
     n_state, n_file = sum(len(state.data) for state in states.values()), path.stat().st_size
     times: dict[bool, list[float]] = {True: [], False: []}
@@ -78,7 +79,7 @@ def measure(pair: Pair, path: Path, n_tokens: int, runs: int) -> str:
         for _ in range(runs):
             for restored in times:
                 started = time.perf_counter()
-                go_on(engine, read_session(path, engine.identity), restored)
+                go_on(engine, read_session(path, engine.loaded.identity), restored)
                 times[restored].append(time.perf_counter() - started)
     restoring, evaluating = (statistics.median(times[restored]) for restored in (True, False))
     return (
@@ -104,7 +105,7 @@ def write_stream(engine: Engine, n_tokens: int) -> tuple[Sequence, Scheduler]:
 
 
 def scheduler_of(engine: Engine) -> Scheduler:
-    return Scheduler(dict(engine._lanes[0]), engine.tokens, engine.shapes)
+    return Scheduler(dict(engine.loaded.lanes[0]), engine.loaded.tokens, engine.loaded.shapes)
 
 
 def go_on(engine: Engine, session: Session, restored: bool) -> None:
@@ -116,7 +117,7 @@ def go_on(engine: Engine, session: Session, restored: bool) -> None:
         scheduler.step()
     if not restored:
         for role in session.states:  # the other one, before its next turn
-            model, cached = engine._lanes[0][role], session.states[role].n_tokens
+            model, cached = engine.loaded.lanes[0][role], session.states[role].n_tokens
             if not model.cached(0):
                 list(model.evaluate([Row(0, sequence.views[role].ids[:cached], 1)]))
     scheduler.close()

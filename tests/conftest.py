@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from commands import environment
-from fakes import FakeModel
 from real.models import Files, TinyModels
 from real.tiny_gguf import CHATML
-
-
-@pytest.fixture
-def clock_of_the_fakes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scheduler's time is what the fakes' calls have taken, so that a step's length is known."""
-    monkeypatch.setattr("foreal_local.runtime.scheduler.time", SimpleNamespace(perf_counter=lambda: FakeModel.clock))
 
 
 @pytest.fixture(scope="session")

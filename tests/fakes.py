@@ -16,7 +16,7 @@ import numpy as np
 
 from foreal_local.errors import SequenceError
 from foreal_local.method.ledger import Shape
-from foreal_local.method.sequence import Role
+from foreal_local.method.roles import Role
 from foreal_local.method.vocabulary import Logits
 from foreal_local.runtime.model import Output, Row, Snapshot
 from foreal_local.runtime.scheduler import Scheduler
@@ -103,7 +103,6 @@ class FakeModel:
         self._scripted: dict[int, int] = {}
         self.records: list[list[Evaluated]] = []
         self.n_truncated = 0
-        self.n_written_on = 0
         self.n_released = 0
         self.refuses_states = False
         self.raise_at: dict[int, BaseException] = {}
@@ -195,21 +194,6 @@ class FakeModel:
                     self._buffer[:] = self._logits_at(self._hashes[row.slot][at], self._tokens[row.slot][at])
                     yield Output(index, i, self._buffer)
                     self._buffer.fill(np.nan)  # a view is not valid for longer
-
-    def write_on(self, slot: int, token: int, take: Callable[[Logits], int | None], most: int, seconds: float) -> None:
-        """A second passes with each call."""
-        ahead: int | None = token
-        self.n_written_on += 1
-        for n_calls in range(1, most + 1):
-            assert ahead is not None
-            (output,) = self.evaluate([Row(slot, [ahead], 1, decode=True)])
-            if output.logits is None:
-                return
-            self._buffer[:] = self._logits_at(self._hashes[slot][-1], self._tokens[slot][-1])
-            ahead = take(self._buffer)
-            self._buffer.fill(np.nan)  # a view is not valid for longer
-            if ahead is None or n_calls >= seconds:
-                return
 
     def _chunks(self, rows: list[Row]) -> Iterator[list[tuple[int, int, int]]]:
         """Parts (row, begin, end) that fill one call each."""

@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from fakes import DRAFT, LEADER, FakePair
 
-from foreal_local.config import Mode, Sampling
+from foreal_local.config import Sampling
+from foreal_local.method.roles import Role
 from foreal_local.method.sentences import SentenceDetector, Verdict
-from foreal_local.method.sequence import Role, Sequence
+from foreal_local.method.sequence import Sequence
 
 
 def slow_choice(
@@ -100,7 +101,7 @@ class Reference:
         led = self._gate()
         self.detector.start()
         n_before = out.n_sentences
-        cued = self.settings.mode is Mode.CUE
+        cued = self.settings.mode == "cue"
         writer = LEADER if led and not cued else DRAFT
         written = hits = 0  # lambda and h
         verdict = self._cue() if led and cued else Verdict.NO
@@ -113,7 +114,7 @@ class Reference:
                 self.peeked = (writer, token)
                 return
             step = Step(token, writer, n_before, led)
-            checked = led and writer is LEADER and self.settings.mode is Mode.FOREAL
+            checked = led and writer is LEADER and self.settings.mode == "foreal"
             if checked and (written >= method.n or method.hits_from == "sentence"):
                 step.hit = self._is_hit(token)
                 hits = hits + 1 if step.hit else 0
@@ -136,7 +137,7 @@ class Reference:
         return verdict
 
     def _gate(self) -> bool:
-        always = {Mode.LEADER: 1.0, Mode.SPECULATIVE: 1.0, Mode.DRAFT: 0.0}
+        always = {"leader": 1.0, "speculative": 1.0, "draft": 0.0}
         p = always.get(self.settings.mode, self.settings.method.p)
         return p == 1.0 or (p > 0.0 and bool(self.gate_rng.random() < p))
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from fakes import LEADER
+from fakes import LEADER, FakePair
 
-from foreal_local.config import Generation, Method, Mode, Sampling
+from foreal_local.config import Generation, Method, Sampling
+from foreal_local.method.modes import roles_of
 from foreal_local.method.sequence import Sequence
-from foreal_local.results import roles_of
-from foreal_local.runtime.scheduler import Event, Scheduler
+from foreal_local.runtime.scheduler import Scheduler, Update
 
 SETTINGS: list[dict[str, Any]] = [
     {"n": 15, "p": 0.6, "k": 5, "temp": 0.6},
@@ -22,12 +22,12 @@ SETTINGS: list[dict[str, Any]] = [
     {"n": 1, "p": 1.0, "k": 4, "hits_from": "sentence", "boundaries": "simple"},
     {"n": 2, "p": 0.7, "k": 2, "compare": "sampled", "temp": 0.8},
     {"n": 2, "p": 0.3, "k": 1, "stop": ("sum of", "x?")},
-    {"mode": Mode.LEADER, "temp": 0.6},
-    {"mode": Mode.DRAFT},
-    {"mode": Mode.CUE, "p": 0.5, "temp": 0.6},
+    {"mode": "leader", "temp": 0.6},
+    {"mode": "draft"},
+    {"mode": "cue", "p": 0.5, "temp": 0.6},
 ]
 """Settings for the laws: every option, greedy and sampled."""
-SPECULATIVE: dict[str, Any] = {"mode": Mode.SPECULATIVE, "proposals": 4, "temp": 0.6}
+SPECULATIVE: dict[str, Any] = {"mode": "speculative", "proposals": 4, "temp": 0.6}
 """Not among SETTINGS: here tokens are taken back, and sentences end inside a step."""
 
 
@@ -37,7 +37,7 @@ def new_sequence(
     seed: int = 1,
     prompt: list[int] | None = None,
     draft_prompt: list[int] | None = None,
-    mode: Mode = Mode.FOREAL,
+    mode: str = "foreal",
     max_tokens: int | None = 80,
     stop: tuple[str, ...] = (),
     sampling: Sampling | None = None,
@@ -73,6 +73,7 @@ def run_all(scheduler: Scheduler, sequences: Iterable[Sequence], max_steps: int 
     for _ in range(max_steps):
         if scheduler.idle:
             assert sorted(finished) == sorted(shown), "not every sequence was reported as finished once"
+            assert_slots_hold_what_they_say(scheduler)
             return shown
         for event in scheduler.step():
             collect(event, shown, finished)
@@ -80,7 +81,24 @@ def run_all(scheduler: Scheduler, sequences: Iterable[Sequence], max_steps: int 
     raise AssertionError(f"not idle after {max_steps} steps")
 
 
-def collect(event: Event, shown: dict[str, str], finished: list[str]) -> None:
+def assert_slots_hold_what_they_say(scheduler: Scheduler) -> None:
+    """A free slot's caches hold what the slot is known to hold, token for token."""
+    scheduler.check()
+    for slot in scheduler.slots.free:
+        for role, model in scheduler._models.items():
+            assert model.held(slot.id) == slot.held.get(role, []), "a free slot holds another text"  # type: ignore
+
+
+def assert_empty_when_closed(scheduler: Scheduler, pair: FakePair) -> None:
+    """Nothing of a sequence stays anywhere once the scheduler is closed, and until then only what is known."""
+    assert scheduler.idle
+    assert_slots_hold_what_they_say(scheduler)
+    scheduler.close()
+    scheduler.check()
+    assert pair.n_held == 0
+
+
+def collect(event: Update, shown: dict[str, str], finished: list[str]) -> None:
     """Note what an event shows at the moment it is given."""
     name = event.sequence.id
     assert name not in finished, "an event after the end"
@@ -92,7 +110,7 @@ def collect(event: Event, shown: dict[str, str], finished: list[str]) -> None:
 def outcome(sequence: Sequence) -> dict[str, Any]:
     """All that a response is, to compare."""
     return {
-        "tokens": [(t.id, t.author, t.text, t.sentence, t.led, t.hit, t.hits, t.given) for t in sequence.tokens],
+        "tokens": [(t.id, t.author, t.text, t.sentence, t.led, t.hit, t.hits, t.inserted) for t in sequence.tokens],
         "views": {role: (view.ids, view.starts) for role, view in sequence.views.items()},
         "text": sequence.text,
         "finish": (sequence.finish_reason, sequence.error),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from commands import ROOT
 
-from foreal_local.config import Generation, Mode, ModelSettings, Prompting, Runtime, Sampling
+from foreal_local.config import Generation, ModelSettings, Prompting, Runtime, Sampling
 from foreal_local.errors import ForealError
 from foreal_local.evaluation.analysis.analysis import Analysis, AnalysisRequest
 from foreal_local.evaluation.analysis.callbacks import Callbacks
@@ -26,7 +26,7 @@ def request_for(source: ResponseSource) -> AnalysisRequest:
         drafts={"small": ModelSettings(DRAFT)},
         source=source,
         source_name="two questions",
-        settings=Generation(Mode.LEADER, sampling=Sampling(temp=0), max_tokens=40),
+        settings=Generation("leader", sampling=Sampling(temp=0), max_tokens=40),
         runtime=Runtime(threads=1),
         prompting=Prompting(),
     )

@@ -11,16 +11,17 @@ import pytest
 from foreal_local.chat.commands import (
     COMMANDS,
     NAMES,
-    SETTINGS,
+    NAMES_TO_SET,
+    OF_A_RESPONSE,
     budget_of,
     changed,
-    describe,
+    describe_chat,
     help_lines,
     parse,
     thinking_of,
 )
 from foreal_local.chat.loop import Chat
-from foreal_local.config import Generation, Method, Mode, Sampling
+from foreal_local.config import Generation, Method, Sampling
 from foreal_local.errors import UsageError
 
 USUAL = Generation()
@@ -44,7 +45,7 @@ def test_every_command_is_there_and_in_the_help() -> None:
 def test_every_setting_is_in_the_help() -> None:
     """Guards a setting that nobody can find, and a name that cannot be copied."""
     words = {word.strip(",") for line in help_lines() for word in line.split()}
-    assert set(SETTINGS) <= words
+    assert set(NAMES_TO_SET) <= words
 
 
 def test_the_help_fits_a_terminal() -> None:
@@ -123,17 +124,22 @@ def test_any_white_space_ends_the_name(text: str) -> None:
         ("min-p", "0.05", replace(USUAL, sampling=replace(USUAL.sampling, min_p=0.05))),
         ("seed", "0", replace(USUAL, seed=0)),
         ("max-tokens", "12", replace(USUAL, max_tokens=12)),
-        ("mode", "draft", replace(USUAL, mode=Mode.DRAFT)),
+        ("mode", "draft", replace(USUAL, mode="draft")),
+        ("top_p", "0.5", replace(USUAL, sampling=replace(USUAL.sampling, top_p=0.5))),
+        ("lead-tokens", "4", replace(USUAL, method=replace(USUAL.method, n=4))),
+        ("gate", "always", replace(USUAL, method=replace(USUAL.method, gate="always"))),
+        ("hits-from", "sentence", replace(USUAL, method=replace(USUAL.method, hits_from="sentence"))),
+        ("compare", "sampled", replace(USUAL, method=replace(USUAL.method, compare="sampled"))),
     ],
 )
 def test_a_setting_is_set_and_no_other(name: str, text: str, wanted: Generation) -> None:
     """Guards a value that is dropped or lands elsewhere, and a setting that resets the others."""
     assert changed(USUAL, name, text) == wanted
-    before = Generation(Mode.FOREAL, Method(3, 0.25, 2), Sampling(0.3, 9, 0.8, 0.1, 1.2), 5, 6, ("x",))
+    before = Generation("foreal", Method(3, 0.25, 2), Sampling(0.3, 9, 0.8, 0.1, 1.2), 5, 6, ("x",))
     after = changed(before, name, text)
     different = [field.name for field in fields(before) if getattr(before, field.name) != getattr(after, field.name)]
     assert len(different) == 1
-    assert describe(after, None) != describe(before, None)
+    assert describe_chat(after, None) != describe_chat(before, None)
 
 
 @pytest.mark.parametrize("text", ["none", "off", "NONE"])
@@ -150,7 +156,7 @@ def test_a_seed_and_a_limit_can_be_taken_back(text: str) -> None:
         *((name, "x", "whole number") for name in ("n", "k", "top-k", "seed", "max-tokens")),
         *((name, "x", "a number") for name in ("p", "temp", "top-p", "min-p")),
         *((name, "1.5", "whole number") for name in ("n", "k", "top-k", "seed", "max-tokens")),
-        *((name, "-1", "must be") for name in SETTINGS if name not in ("mode", "thinking", "think-budget", "cue")),
+        *((s.shown_name, "-1", "must be") for s in OF_A_RESPONSE if s.kind in (int, float) or s.choices),
         *((name, "nan", "must be") for name in ("p", "temp", "top-p", "min-p")),
         ("p", "2", "between 0 and 1"),
         ("top-p", "0", "above 0"),
@@ -159,8 +165,8 @@ def test_a_seed_and_a_limit_can_be_taken_back(text: str) -> None:
         ("temp", "none", "a number"),
         ("mode", "both", "foreal, leader, draft, cue or speculative"),
         ("tmp", "1", "did you mean temp"),
-        ("top_p", "1", "did you mean top-p"),
-        ("max_tokens", "1", "did you mean max-tokens"),
+        ("topp", "1", "did you mean top-p"),
+        ("max_token", "1", "did you mean max-tokens"),
         ("xyz", "1", "no setting 'xyz'"),
         ("", "1", "no setting"),
     ],
@@ -189,7 +195,7 @@ def test_thinking_is_on_or_off() -> None:
             thinking_of(text)
 
 
-METHOD, LIMITED = "foreal n=15 p=0.6 k=5", replace(USUAL, mode=Mode.LEADER, seed=0, max_tokens=9)
+METHOD, LIMITED = "foreal n=15 p=0.6 k=5", replace(USUAL, mode="leader", seed=0, max_tokens=9)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,7 @@ METHOD, LIMITED = "foreal n=15 p=0.6 k=5", replace(USUAL, mode=Mode.LEADER, seed
 )
 def test_settings_are_described_in_a_line(settings: Generation, budget: int | None, wanted: str) -> None:
     """Guards a toolbar that leaves out what was set, or shows what does not count (n, p and k without the method)."""
-    assert describe(settings, budget) == wanted
+    assert describe_chat(settings, budget) == wanted
 
 
 def test_numbers_are_as_they_were_typed() -> None:
@@ -215,4 +221,4 @@ def test_numbers_are_as_they_were_typed() -> None:
     for text in ("0.05", "0.123456", "1", "0.95"):
         found: Any = changed(USUAL, "temp", text)
         assert math.isclose(found.sampling.temp, float(text))
-        assert f"temp {text}," in describe(found, None)
+        assert f"temp {text}," in describe_chat(found, None)

@@ -23,8 +23,9 @@ from foreal_local.chat.past import show_loaded
 from foreal_local.chat.screen import Screen, figures, gauge, totals
 from foreal_local.config import Generation
 from foreal_local.method.ledger import Cost
-from foreal_local.method.sequence import FinishReason, Role, Token
-from foreal_local.results import Asked, Prompt, Result, Written
+from foreal_local.method.roles import Role
+from foreal_local.method.tokens import FinishReason, Token
+from foreal_local.results import Chunk, Prompt, Result, Submission
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 LINES = 400
@@ -259,9 +260,9 @@ def test_a_pipe_gets_answers_and_nothing_else(capsys: pytest.CaptureFixture[str]
 
 
 # ---------------------------------------------------------------- one answer
-def tokens(texts: list[str], starts_thinking: bool, author: Role = LEADER) -> Written:
+def tokens(texts: list[str], starts_thinking: bool, author: Role = LEADER) -> Chunk:
     made = [Token(i, author, text, 1, False, 0) for i, text in enumerate(texts)]
-    return Written(1, "1", made, starts_thinking)
+    return Chunk(1, "1", made, starts_thinking)
 
 
 def test_reasoning_is_hidden_behind_a_count(opened: Callable[..., Opened]) -> None:
@@ -393,7 +394,7 @@ def result_of(reason: FinishReason, **options: Any) -> Result:
     sequence = new_sequence(1, **{"prompt": [2, 3], "max_tokens": 60, **options})
     run_all(pair.scheduler(), [sequence])
     sequence.finish_reason = reason
-    return Result.of(Asked(Prompt("so"), "", 512), sequence, SHAPES)
+    return Result.of(Submission(Prompt("so"), "", 512), sequence, SHAPES)
 
 
 def test_figures_are_those_of_the_answer() -> None:
@@ -433,7 +434,7 @@ def test_figures_say_how_it_ended(reason: FinishReason, ending: str) -> None:
     assert figures(result_of(reason), 1.0, 0.1).endswith(ending)
     sequence = new_sequence(1, prompt=[2])
     sequence.finish(reason)
-    nothing = Result.of(Asked(Prompt("so"), "", 512), sequence, SHAPES)
+    nothing = Result.of(Submission(Prompt("so"), "", 512), sequence, SHAPES)
     assert figures(nothing, 1.0, None).startswith("0 tokens")
 
 

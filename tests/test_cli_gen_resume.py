@@ -404,8 +404,8 @@ def test_a_run_that_is_stopped_goes_on(name: str, env: dict[str, str], tmp_path:
 DYING = """
 import os, runpy, signal, sys
 from pathlib import Path
-from foreal_local.checkpoints import Checkpoints
-from foreal_local.cli.files import LineFile
+from foreal_local.storage.checkpoints import Checkpoints
+from foreal_local.storage.files import LineFile
 left = {n}
 def dying(real, wanted, last_act=lambda self, *data: None):
     def call(self, *data):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from foreal_local import errors
-from foreal_local.config import Generation, Method, Mode, ModelSettings, Prompting, Runtime, Sampling
+from foreal_local.config import MODES, Generation, Method, ModelSettings, Prompting, Runtime, Sampling
 from foreal_local.errors import ForealError, UsageError
 
 NAN = math.nan
@@ -23,7 +23,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (method.hits_from, method.boundaries, method.compare) == ("lead", "robust", "top1")
     assert (sampling.temp, sampling.top_p, sampling.top_k, sampling.min_p) == (0.6, 0.95, 0, 0.0)
     assert sampling.repeat_penalty == 1.0
-    assert Generation().mode is Mode.FOREAL
+    assert Generation().mode == "foreal"
     assert (Generation().seed, Generation().max_tokens, Generation().stop) == (None, None, ())
 
 
@@ -111,12 +111,12 @@ def test_greedy_is_temperature_zero() -> None:
 
 def test_a_mode_may_be_given_by_its_name() -> None:
     """Guards a text that is taken and then fails inside a run."""
-    assert all(Generation(mode=str(mode)).mode is mode for mode in Mode)  # type: ignore[arg-type]
+    assert all(Generation(mode=str(mode)).mode is mode for mode in MODES)  # type: ignore[arg-type]
 
 
 def test_modes_read_as_on_the_command_line() -> None:
-    assert [str(mode) for mode in Mode] == ["foreal", "leader", "draft", "cue", "speculative"]
-    assert f"{Mode('leader')}" == "leader"
+    assert [str(mode) for mode in MODES] == ["foreal", "leader", "draft", "cue", "speculative"]
+    assert f"{'leader'}" == "leader"
 
 
 def test_the_error_tree_is_as_drawn() -> None:

@@ -10,14 +10,14 @@ from fakes import DRAFT, END, SHAPES, FakePair, ids_of
 from runs import drawn_gates, new_sequence, outcome, run_all
 from test_turns import flops_of
 
-from foreal_local.config import Mode
-from foreal_local.method.sequence import FinishReason, Sequence, Token
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import FinishReason, Token
 from foreal_local.results import count_flops
 
 
 def cued(index: int = 0, pair: FakePair | None = None, **settings: Any) -> Sequence:
     """A finished response; its tokens are shown as they are written."""
-    sequence = new_sequence(index, **{"mode": Mode.CUE, "temp": 0.6, **settings})
+    sequence = new_sequence(index, **{"mode": "cue", "temp": 0.6, **settings})
     shown = run_all((pair or FakePair(n_slots=1, truncation="refuse")).scheduler(), [sequence])
     assert shown == {sequence.id: sequence.text}
     return sequence
@@ -35,7 +35,7 @@ def test_every_led_sentence_begins_with_the_cue_and_no_other_does(cue: str, boun
     for index in range(12):
         sequence = cued(index, cue=cue, boundaries=boundaries, max_tokens=90)
         for tokens in sentences(sequence):
-            given = [token.id for token in tokens if token.given]
+            given = [token.id for token in tokens if token.inserted]
             assert given == [token.id for token in tokens[: len(given)]]
             whole = ids_of(cue) if tokens[0].led else []
             assert given == whole or (given == whole[: len(given)] and tokens[-1] is sequence.tokens[-1])
@@ -50,7 +50,7 @@ def test_the_gate_says_which_sentences_are_led(p: float) -> None:
     for index in range(12):
         sequence = cued(index, p=p, seed=index)
         led = [tokens[0].led for tokens in sentences(sequence)]
-        gates = drawn_gates(new_sequence(index, mode=Mode.CUE, p=p, seed=index), 99)
+        gates = drawn_gates(new_sequence(index, mode="cue", p=p, seed=index), 99)
         assert led == gates[: len(led)]
         assert (sequence.n_sentences, sequence.n_led, sequence.n_handoffs) == (len(led), sum(led), 0)
 
@@ -59,7 +59,7 @@ def test_the_gate_says_which_sentences_are_led(p: float) -> None:
 def test_leading_never_is_draft_mode(temp: float) -> None:
     """Guards a mode that changes what the draft writes where no cue is given."""
     for index in range(6):
-        alone = new_sequence(index, mode=Mode.DRAFT, temp=temp)
+        alone = new_sequence(index, mode="draft", temp=temp)
         run_all(FakePair().scheduler(), [alone])
         assert outcome(cued(index, p=0.0, temp=temp)) == outcome(alone)
 
@@ -70,9 +70,9 @@ def test_a_cue_is_nobodys_and_costs_what_reading_it_costs() -> None:
         pair = FakePair(n_slots=1, n_batch=512)
         sequence = cued(index, pair, p=0.7)
         view, cost, counted = sequence.views[DRAFT], sequence.cost[DRAFT], count_flops(sequence, SHAPES)
-        authors = [None if token.given else token.author for token in sequence.tokens]
+        authors = [None if token.inserted else token.author for token in sequence.tokens]
         assert sequence.n_written(DRAFT) == authors.count(DRAFT)
-        assert sequence.n_given == authors.count(None) > 0
+        assert sequence.n_inserted == authors.count(None) > 0
         written = [i for i, author in enumerate(authors) if author]
         assert counted.generation == sum(flops_of(DRAFT, view.starts[i] - 1, 1) for i in written)
         assert counted.total == flops_of(DRAFT, 0, cost.tokens)
@@ -86,7 +86,7 @@ def test_a_space_stands_before_the_cue_where_none_is() -> None:
     asked: list[tuple[str, str]] = []
     for index in range(8):
         pair = FakePair(n_slots=1)
-        sequence = new_sequence(index, mode=Mode.CUE, temp=0.6)
+        sequence = new_sequence(index, mode="cue", temp=0.6)
         spell = pair.vocabulary.encode
 
         def encode(role: Any, text: str, spell: Any = spell, sequence: Sequence = sequence) -> list[int]:
@@ -108,7 +108,7 @@ def test_what_the_draft_wanted_after_the_end_is_dropped_for_the_cue() -> None:
     pair.models[DRAFT].script([2, *ids_of("So we get.Wait,")], [*ids_of(" x two"), END])
     sequence = cued(0, pair, prompt=[2], seed=next(seeds), p=0.5, temp=0.0)
     assert sequence.text == "So we get.Wait, x two"  # the fakes have no piece with the space
-    assert [token.given for token in sequence.tokens] == [False] * 4 + [True] * 2 + [False] * 3
+    assert [token.inserted for token in sequence.tokens] == [False] * 4 + [True] * 2 + [False] * 3
     assert sequence.finish_reason is FinishReason.STOP
 
 
@@ -121,7 +121,7 @@ def test_max_tokens_counts_the_cues_tokens() -> None:
         sequence = cued(3, p=1.0, max_tokens=n)
         assert [token.id for token in sequence.tokens] == full[:n]
         assert sequence.finish_reason is FinishReason.LENGTH
-        ends.add(sequence.tokens[-1].given)
+        ends.add(sequence.tokens[-1].inserted)
     assert ends == {True, False}
 
 
@@ -140,7 +140,7 @@ def test_a_cue_that_is_a_sentence_leaves_the_next_one_to_the_gate() -> None:
     for index in range(6):
         sequence = cued(index, cue="Wait!\n", p=0.5, max_tokens=40)
         for tokens in sentences(sequence)[:-1]:
-            assert tokens[0].led == all(token.given for token in tokens)
+            assert tokens[0].led == all(token.inserted for token in tokens)
             n_whole += tokens[0].led
     assert n_whole > 10
 
@@ -148,7 +148,7 @@ def test_a_cue_that_is_a_sentence_leaves_the_next_one_to_the_gate() -> None:
 def test_cues_alone_fill_the_context_too() -> None:
     """Guards a response without an end: each cue is a sentence, and the gate is always open."""
     scheduler = FakePair(n_ctx=20).scheduler()
-    sequence = new_sequence(mode=Mode.CUE, cue="Wait!\n", p=1.0, max_tokens=None)
+    sequence = new_sequence(mode="cue", cue="Wait!\n", p=1.0, max_tokens=None)
     scheduler.add(sequence)
     for _ in range(200):
         if scheduler.idle:
@@ -161,14 +161,14 @@ def test_cues_alone_fill_the_context_too() -> None:
 def test_no_cue_after_the_reasoning() -> None:
     """Guards an answer that begins to think again: it would never end."""
     pair = FakePair()
-    sequence = new_sequence(mode=Mode.CUE, p=1.0, max_tokens=60)
+    sequence = new_sequence(mode="cue", p=1.0, max_tokens=60)
     scheduler = pair.scheduler()
     scheduler.add(sequence)
     while sequence.n_sentences < 3 and not sequence.finished:
         scheduler.step()
-    assert sequence.n_given > 0
+    assert sequence.n_inserted > 0
     sequence.tokens[-1].text += "</think>"
-    before = sequence.n_given
+    before = sequence.n_inserted
     while not scheduler.idle:
         scheduler.step()
-    assert sequence.n_given == before
+    assert sequence.n_inserted == before

@@ -8,23 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from foreal_local.config import Generation, Method, Mode
-from foreal_local.method.flows import (
-    Flow,
-    Judge,
-    OpenSentence,
-    Propose,
-    Verify,
-    Write,
-    WriteCue,
-    Written,
-    alone,
-    cued,
-    flow_for,
-    foreal,
-    speculative,
-)
-from foreal_local.method.sequence import Role
+from foreal_local.config import Generation, Method
+from foreal_local.method.flows import Flow, alone, cued, foreal, speculative
+from foreal_local.method.modes import flow_of
+from foreal_local.method.requests import Judge, OpenSentence, Write, WriteCue, Written
+from foreal_local.method.roles import Role
+from foreal_local.method.speculation import Propose, Verify
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 Hit = Callable[[int], bool]
@@ -263,11 +252,11 @@ def test_a_draft_that_may_propose_no_more_is_not_asked_again_before_the_leader(n
 
 def test_the_mode_names_the_flow() -> None:
     """Guards a mode that is taken for another, and numbers that do not reach their flow."""
-    for mode, letters in ((Mode.LEADER, "L"), (Mode.DRAFT, "D"), (Mode.FOREAL, "LLD")):
+    for mode, letters in (("leader", "L"), ("draft", "D"), ("foreal", "LLD")):
         settings = Generation(mode=mode, method=Method(n=1, k=0))
-        log = Player(flow_for(settings)).play(9)
+        log = Player(flow_of(settings)).play(9)
         assert log == ["open", *(letters + letters[-1] * 9)[:9]]
-    assert Player(flow_for(Generation(mode=Mode.CUE))).play(3) == ["open", "cue", "D", "D"]
-    flow = flow_for(Generation(mode=Mode.SPECULATIVE, method=Method(proposals=2)))
+    assert Player(flow_of(Generation(mode="cue"))).play(3) == ["open", "cue", "D", "D"]
+    flow = flow_of(Generation(mode="speculative", method=Method(proposals=2)))
     next(flow)
     assert [flow.send(True) for _ in range(3)] == [Propose(DRAFT), Propose(DRAFT), Verify(LEADER)]

@@ -19,7 +19,7 @@ from foreal_local.chat.commands import NAMES
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "models" / "README.md"])
 PICTURES = sorted((ROOT / "docs").glob("*.svg"))
-COMING: set[str] = {"method/modes.py", "runtime/llama/", "batch/trace.py"}
+COMING: set[str] = set()
 """Paths that pages name and that are not there yet."""
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -471,7 +471,7 @@ def test_own_pairs(own_pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = find_pair("tiny")
     assert tiny.leader == str(own_pairs.parent / "sub" / "a.gguf")
     assert tiny.draft == "org/Model-GGUF:Q8_0"
-    assert (tiny.note, tiny.n, tiny.p, tiny.k, tiny.temp, tiny.top_p) == ("", 25, 1, None, 0.0, None)
+    assert (tiny.note, tiny.settings) == ("", {"n": 25, "p": 1, "temp": 0.0})
     assert find_pair("mine").leader == str(Path("~/a.gguf").expanduser())
     assert "r1-32b" in load_pairs()
 

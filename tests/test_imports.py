@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,24 +13,29 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "foreal_local"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
-# What each folder, or module beside them, may import; itself always. Tables of names stand below the settings.
-_BASE = {"errors", "config"}
-_CORE = _BASE | {"method", "runtime"}
-_ENGINE = _CORE | {"results", "storage", "engine", "hub"}
+# What each folder, or module beside them, may import; itself always.
+_SETTINGS = {"errors", "settings", "config"}
+_CORE = _SETTINGS | {"method", "runtime"}
+_ENGINE = _CORE | {"results", "lane", "offline", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
-    "config": {"errors"},
-    "method": _BASE,
-    "runtime": _BASE | {"method"},
-    "results": _BASE | {"method", "runtime"},
+    "settings": {"errors"},
+    "config": {"errors", "settings", "method"},  # of the method only its tables: see below
+    "method": _SETTINGS,
+    "runtime": _SETTINGS | {"method"},
+    "results": _CORE,
     "storage": _CORE | {"results"},
-    "hub": _BASE,
-    "engine": _CORE | {"results", "storage"},
+    "lane": _CORE | {"results"},
+    "offline": _CORE | {"results", "lane", "storage"},
+    "engine": _CORE | {"results", "lane", "offline", "storage"},
+    "hub": _SETTINGS,
     "chat": _ENGINE,
-    "batch": _ENGINE | {"cli"},
-    "evaluation": _ENGINE | {"batch"},
+    "batch": _ENGINE,
+    "evaluation": _ENGINE | {"batch", "hub"},
 }
 ANYTHING = {"", "cli", "__main__"}
+BELOW_THE_SETTINGS = {"modes", "gates", "flows", "requests", "speculation", "reasoning", "roles", "sentences", "view"}
+"""Modules of the method that know no settings: the tables of names that these check against, and what they name."""
 
 
 def name_of(path: Path) -> str:
@@ -37,11 +43,19 @@ def name_of(path: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
+def _loaded(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below `if TYPE_CHECKING:`, which names types and loads nothing."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from _loaded(child)
+
+
 def imported(path: Path) -> set[str]:
     """Modules of this package that a source imports anywhere, by their name under foreal_local."""
     here = list(path.relative_to(PACKAGE).parent.parts)
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _loaded(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("foreal_local")):
             base = here[: len(here) - node.level + 1] if node.level else []
             base = base + [part for part in (node.module or "").split(".") if part and part != "foreal_local"]
@@ -75,7 +89,16 @@ def test_imports_point_one_way(module: str) -> None:
 def test_nobody_imports_the_command_line() -> None:
     """Guards code that only a command line can use: a server and Python users have none."""
     users = {m for m, others in GRAPH.items() for other in others if folder_of(other) == "cli"}
-    assert {folder_of(user) for user in users} <= {"cli", "__main__", "batch"}
+    assert {folder_of(user) for user in users} <= {"cli", "__main__"}
+
+
+def test_the_tables_of_names_know_no_settings() -> None:
+    """Guards a circle: a setting is checked against the names of modes and gates."""
+    for name in BELOW_THE_SETTINGS:
+        assert GRAPH[f"method.{name}"] <= {f"method.{other}" for other in BELOW_THE_SETTINGS}
+    assert {other for other in GRAPH["config"] if other.startswith("method.")} <= {
+        f"method.{name}" for name in BELOW_THE_SETTINGS
+    }
 
 
 def test_no_circles() -> None:
@@ -95,7 +118,7 @@ def test_no_circles() -> None:
 
 def test_the_flow_knows_no_model_and_no_numbers() -> None:
     """Guards the method's file: settings and roles are all it may see."""
-    assert GRAPH["method.flows"] == {"config", "method.sequence"}
+    assert GRAPH["method.flows"] == {"method.requests", "method.roles", "method.speculation"}
     assert "numpy" not in (PACKAGE / "method" / "flows.py").read_text(encoding="utf-8")
 
 

@@ -17,9 +17,9 @@ import pytest
 from fakes import DRAFT, LEADER, FakePair
 from runs import SETTINGS, SPECULATIVE, new_sequence, outcome, run_all
 
-from foreal_local.config import Mode
+from foreal_local.method.roles import Role
 from foreal_local.method.sentences import Verdict
-from foreal_local.method.sequence import Role, Sequence
+from foreal_local.method.sequence import Sequence
 from foreal_local.storage.saved_sequence import as_dict, from_dict
 
 
@@ -221,7 +221,7 @@ def run_alone(sequence: Sequence) -> Sequence:
 def test_leading_always_and_without_end_is_leader_mode(temp: float) -> None:
     """Guards a gate or a check that takes from the tokens' random stream."""
     for i in range(6):
-        alone = run_alone(new_sequence(i, mode=Mode.LEADER, temp=temp))
+        alone = run_alone(new_sequence(i, mode="leader", temp=temp))
         foreal = run_alone(new_sequence(i, n=10**6, p=1.0, k=3, temp=temp))
         assert outcome(foreal)["tokens"] == outcome(alone)["tokens"]
         assert foreal.views[LEADER].ids == alone.views[LEADER].ids
@@ -231,7 +231,7 @@ def test_leading_always_and_without_end_is_leader_mode(temp: float) -> None:
 @pytest.mark.parametrize("temp", [0.0, 0.7])
 def test_leading_never_is_draft_mode(temp: float) -> None:
     for i in range(6):
-        alone = run_alone(new_sequence(i, mode=Mode.DRAFT, temp=temp))
+        alone = run_alone(new_sequence(i, mode="draft", temp=temp))
         foreal = run_alone(new_sequence(i, p=0.0, temp=temp))
         assert outcome(foreal)["tokens"] == outcome(alone)["tokens"]
         assert foreal.n_written(LEADER) == 0
@@ -255,7 +255,7 @@ def test_a_perfect_draft_takes_over_exactly_when_due(n: int, k: int, hits_from: 
         pair = FakePair(agreement=1.0, truncation="remove")
         sequence = new_sequence(i, n=n, k=k, hits_from=hits_from, max_tokens=120)
         run_all(pair.scheduler(), [sequence])
-        alone = run_alone(new_sequence(i, mode=Mode.LEADER, max_tokens=120))
+        alone = run_alone(new_sequence(i, mode="leader", max_tokens=120))
         assert [t.id for t in sequence.tokens] == [t.id for t in alone.tokens]
         for runs in author_runs(sequence):
             led, n_first = runs[0][0] is LEADER, runs[0][1]

@@ -10,8 +10,9 @@ from itertools import pairwise
 import pytest
 
 from foreal_local.chat.loops import LoopGuard, ThinkingMeter
+from foreal_local.method.roles import Role
 from foreal_local.method.sentences import SentenceDetector, Verdict
-from foreal_local.method.sequence import Role, Token
+from foreal_local.method.tokens import Token
 
 NAMES = ["Tom", "Anna", "Ben", "Cara", "Dan", "Emma", "Finn", "Gina", "Hugo", "Iris", "Jack", "Kate"]
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from runs import SETTINGS, new_sequence, prompt_of, run_all
 
-from foreal_local.config import COMPARE, HITS_FROM, Method, Mode
+from foreal_local.config import COMPARE, HITS_FROM, Method
 from foreal_local.evaluation.analysis.handoffs import GRID, handoff
 from foreal_local.evaluation.analysis.judging import (
     END_OF_TEXT,
@@ -29,9 +29,10 @@ from foreal_local.evaluation.analysis.judging import (
 from foreal_local.evaluation.analysis.misalignment import Meter, Misalignment, direction, sign_flip
 from foreal_local.evaluation.analysis.words import misaligned_words, piece_word, word_at
 from foreal_local.evaluation.statistics import Estimate
-from foreal_local.method.flows import Judge, Write, Written, lead
-from foreal_local.method.sentences import Rule
-from foreal_local.method.sequence import Role
+from foreal_local.method.flows import lead
+from foreal_local.method.requests import Judge, Write, Written
+from foreal_local.method.roles import Role
+from foreal_local.method.sentences import Boundaries
 from foreal_local.method.sequence import Sequence as Stream
 
 N_SLOTS = 3
@@ -53,7 +54,7 @@ def predictions_of(model: FakeModel, prompts: list[list[int]], texts: list[list[
 
 
 def judged(
-    texts: list[list[int]], draft: FakeModel, vocabulary: FakeVocabulary | None = None, rule: Rule = "robust"
+    texts: list[list[int]], draft: FakeModel, vocabulary: FakeVocabulary | None = None, rule: Boundaries = "robust"
 ) -> list[Judgement]:
     """A fake leader's and a fake draft's judgement of responses to prompts of their own."""
     vocabulary = vocabulary or FakeVocabulary()
@@ -68,7 +69,7 @@ def judged(
     return judgements
 
 
-def written(n: int, mode: Mode = Mode.LEADER, /, **options: object) -> list[Stream]:
+def written(n: int, mode: str = "leader", /, **options: object) -> list[Stream]:
     """Responses of the fake pair, without their end."""
     sequences = [new_sequence(i, mode=mode, **options) for i in range(n)]  # type: ignore[arg-type]
     run_all(FakePair(agreement=0.8).scheduler(), sequences)
@@ -147,7 +148,7 @@ def test_a_row_that_fails_is_an_error_and_frees_every_slot() -> None:
 
 # ---------------------------------------------------------------- sentences
 @pytest.mark.parametrize("rule", ["robust", "simple"])
-def test_sentences_are_cut_as_the_decoder_cuts_them(rule: Rule) -> None:
+def test_sentences_are_cut_as_the_decoder_cuts_them(rule: Boundaries) -> None:
     """Guards a MAYBE that is not confirmed by the next token, and half characters that change a cut."""
     n_cut = 0
     for stream in written(40, boundaries=rule, temp=0.8, max_tokens=120):
@@ -185,7 +186,7 @@ def test_hits_are_those_of_the_decoder() -> None:
         if "mode" in method or "stop" in method:
             continue
         rule = method.get("boundaries", "robust")
-        streams = written(12, Mode.FOREAL, **method)
+        streams = written(12, "foreal", **method)
         draft = FakeModel(DRAFT, n_slots=N_SLOTS, agreement=0.8)
         settings = streams[0].settings.method
         for stream, one in zip(streams, judged([tokens_of(s) for s in streams], draft, rule=rule), strict=True):

@@ -24,7 +24,8 @@ from foreal_local.evaluation.reports.plots import Point, pareto, scale_of
 from foreal_local.evaluation.reports.report import Example, Report, check_folder, page, write_report
 from foreal_local.evaluation.reports.table import Table, with_interval
 from foreal_local.evaluation.statistics import Estimate
-from foreal_local.method.sequence import Role, Token
+from foreal_local.method.roles import Role
+from foreal_local.method.tokens import Token
 
 FOREAL = [sys.executable, "-m", "foreal_local"]
 HOSTILE = "<script>alert('1')</script>\"&\x1b[0m\ud800http://evil.example/"

@@ -9,45 +9,46 @@ import pytest
 from fakes import DRAFT, LEADER, SHAPES, FakePair
 from runs import new_sequence, run_all
 
-from foreal_local.config import Generation, Mode, Prompting, Sampling
-from foreal_local.method.sequence import FinishReason, Sequence
-from foreal_local.results import Asked, Prompt, Result, settings_hash
+from foreal_local.config import MODES, Generation, Prompting, Sampling
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import FinishReason
+from foreal_local.results import Prompt, Result, Submission, settings_hash
 
 # design.md, "One result, one line"; further keys may stand between them.
 KEYS = [
     "id", "index", "prompt", "text", "reasoning", "answer", "finish_reason", "error", "seed", "mode", "n", "p", "k",
     "usage", "sentences", "cost", "seconds", "tokens_per_second",
 ]  # fmt: skip
-OWN = {Mode.CUE: ("Wait,", None), Mode.SPECULATIVE: (None, 5)}  # the keys `cue` and `proposals`
+OWN = {"cue": ("Wait,", None), "speculative": (None, 5)}  # the keys `cue` and `proposals`
 COST_KEYS = ["leader", "draft", "flops_total", "flops_generation", "flops_leader_only"]
 
 
-def record(mode: Mode = Mode.FOREAL, **settings: Any) -> tuple[Sequence, dict[str, Any]]:
+def record(mode: str = "foreal", **settings: Any) -> tuple[Sequence, dict[str, Any]]:
     sequence = new_sequence(3, mode=mode, **settings)
     run_all(FakePair(truncation="remove").scheduler(), [sequence])
-    return sequence, Result.of(Asked(Prompt("Why?"), "a1b2", 512), sequence, SHAPES).as_dict()
+    return sequence, Result.of(Submission(Prompt("Why?"), "a1b2", 512), sequence, SHAPES).as_dict()
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-def test_the_record_is_as_documented(mode: Mode) -> None:
+@pytest.mark.parametrize("mode", list(MODES))
+def test_the_record_is_as_documented(mode: str) -> None:
     """Guards a key that is renamed or lost, and values that JSON does not know."""
     sequence, values = record(mode)
     assert [key for key in values if key in KEYS] == KEYS
     assert [key for key in values["cost"] if key in COST_KEYS] == COST_KEYS
-    given = ["given_tokens"] if any(token.given for token in sequence.tokens) else []
+    given = ["given_tokens"] if any(token.inserted for token in sequence.tokens) else []
     assert list(values["usage"]) == ["prompt_tokens", "completion_tokens", "leader_tokens", "draft_tokens", *given]
-    assert bool(given) == (mode is Mode.CUE)
+    assert bool(given) == (mode == "cue")
     assert (values.get("cue"), values.get("proposals")) == OWN.get(mode, (None, None))
     assert list(values["sentences"]) == ["total", "led", "handoffs"]
     assert json.loads(json.dumps(values)) == values
 
 
-@pytest.mark.parametrize("mode", list(Mode))
-def test_the_numbers_agree_with_the_response(mode: Mode) -> None:
+@pytest.mark.parametrize("mode", list(MODES))
+def test_the_numbers_agree_with_the_response(mode: str) -> None:
     sequence, values = record(mode)
     usage = values["usage"]
     assert usage["prompt_tokens"] == next(iter(sequence.views.values())).n_prompt
-    authors = [None if token.given else token.author for token in sequence.tokens]
+    authors = [None if token.inserted else token.author for token in sequence.tokens]
     assert usage["completion_tokens"] == len(authors)
     assert (usage["leader_tokens"], usage["draft_tokens"]) == (authors.count(LEADER), authors.count(DRAFT))
     assert usage.get("given_tokens", 0) == authors.count(None)
@@ -65,7 +66,7 @@ def test_a_prompt_that_never_ran_has_a_record_too() -> None:
     """Guards a failed prompt that takes the whole output down: no views, no tokens, no seconds."""
     sequence = Sequence("x", 7, Generation(seed=5), {})
     sequence.finish(FinishReason.ERROR, "the template refuses this")
-    values = Result.of(Asked(Prompt([{"role": "user", "content": "Hi"}]), "a1b2", 512), sequence, SHAPES).as_dict()
+    values = Result.of(Submission(Prompt([{"role": "user", "content": "Hi"}]), "a1b2", 512), sequence, SHAPES).as_dict()
     assert (values["finish_reason"], values["error"]) == ("error", "the template refuses this")
     assert values["messages"] == [{"role": "user", "content": "Hi"}]
     assert "prompt" not in values

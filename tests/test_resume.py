@@ -285,7 +285,7 @@ def test_a_failed_line_leaves_what_an_earlier_run_wrote(out: Path, monkeypatch: 
 OTHER = """
 import sys
 from pathlib import Path
-from foreal_local.cli.files import locked
+from foreal_local.storage.files import locked
 from foreal_local.errors import UsageError
 for path in sys.stdin:
     try:

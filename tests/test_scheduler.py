@@ -9,9 +9,11 @@ import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, FakeModel, FakePair, ids_of
 from runs import drawn_gates, new_sequence, outcome, run_all
 
-from foreal_local.config import Mode
+from foreal_local.config import MODES
 from foreal_local.errors import EvaluationError
-from foreal_local.method.sequence import FinishReason, Role, Sequence
+from foreal_local.method.roles import Role
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import FinishReason
 from foreal_local.runtime.model import Row
 from foreal_local.runtime.scheduler import Scheduler
 
@@ -27,7 +29,8 @@ def test_more_prompts_than_slots_all_finish() -> None:
     """Guards a queue that loses or repeats a sequence."""
     pair = FakePair(n_slots=2, truncation="remove")
     sequences = [new_sequence(i, max_tokens=20) for i in range(25)]
-    run_all(pair.scheduler(), sequences)
+    scheduler = pair.scheduler()
+    run_all(scheduler, sequences)
     assert [outcome(s) for s in sequences] == [alone(i, max_tokens=20) for i in range(25)]
     assert pair.n_held == 0
 
@@ -36,7 +39,7 @@ def test_waiting_sequences_get_in_as_soon_as_a_slot_is_free_and_in_order() -> No
     """Guards slots that stay empty while others wait, and a queue that is a stack."""
     pair = FakePair(n_slots=2, truncation="remove")
     scheduler = pair.scheduler()
-    sequences = [new_sequence(i, mode=Mode.LEADER, max_tokens=5, prompt=[2 + i]) for i in range(6)]
+    sequences = [new_sequence(i, mode="leader", max_tokens=5, prompt=[2 + i]) for i in range(6)]
     for sequence in sequences:
         scheduler.add(sequence)
     while not scheduler.idle:
@@ -69,10 +72,10 @@ def test_a_role_that_is_not_loaded_fails_its_sequences_only() -> None:
     """Guards a KeyError for a mode whose model is missing."""
     pair = FakePair(truncation="remove")
     scheduler = Scheduler({LEADER: pair.models[LEADER]}, pair.vocabulary, SHAPES)
-    refused, fine = new_sequence(0), new_sequence(1, mode=Mode.LEADER)
+    refused, fine = new_sequence(0), new_sequence(1, mode="leader")
     run_all(scheduler, [refused, fine])
     assert (refused.finish_reason, refused.error) == (FinishReason.ERROR, "the draft is not loaded")
-    assert outcome(fine) == alone(1, mode=Mode.LEADER)
+    assert outcome(fine) == alone(1, mode="leader")
 
 
 def test_the_smaller_number_of_slots_counts() -> None:
@@ -137,7 +140,8 @@ def test_one_failing_sequence_does_not_stop_the_others(role: Role, n_batch: int)
     sequences = [new_sequence(i, max_tokens=40) for i in range(8)]
     doomed = [new_sequence(20 + i, prompt=[30, 2, 3][: i + 1], n=1, p=1.0, k=1) for i in range(3)]
     mixed = [*sequences[:1], doomed[0], *sequences[1:3], *doomed[1:], *sequences[3:]]
-    run_all(pair.scheduler(), mixed)
+    scheduler = pair.scheduler()
+    run_all(scheduler, mixed)
     assert [outcome(s) for s in sequences] == [alone(i, max_tokens=40) for i in range(8)]
     for sequence in doomed:
         assert sequence.finish_reason is FinishReason.ERROR
@@ -161,17 +165,17 @@ def test_an_error_of_the_model_is_passed_on_and_close_frees_all(error: BaseExcep
 
 
 # ---------------------------------------------------------------- where it ends
-@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("mode", list(MODES))
 @pytest.mark.parametrize("n_prompt", [1, 7, 19, 20])
-def test_a_full_context_ends_with_the_token_that_no_longer_fits(mode: Mode, n_prompt: int) -> None:
+def test_a_full_context_ends_with_the_token_that_no_longer_fits(mode: str, n_prompt: int) -> None:
     """Guards the last place: n_ctx tokens are evaluated, the token after them is the response's last."""
     pair = FakePair(n_ctx=20, truncation="remove")
     sequence = new_sequence(2, mode=mode, max_tokens=None, prompt=ids_of(" the" * n_prompt), temp=0.5)
     for model in pair.models.values():
-        model.script(sequence.views[LEADER if mode is Mode.LEADER else DRAFT].ids, ids_of(" x we get" * 9))
+        model.script(sequence.views[LEADER if mode == "leader" else DRAFT].ids, ids_of(" x we get" * 9))
     run_all(pair.scheduler(), [sequence])
     assert sequence.finish_reason is FinishReason.CONTEXT
-    n_beyond = 2 if mode is Mode.CUE and n_prompt == 20 else 1  # a cue is not cut
+    n_beyond = 2 if mode == "cue" and n_prompt == 20 else 1  # a cue is not cut
     assert n_prompt + len(sequence.tokens) == 20 + n_beyond
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foreal_local.method.sentences import Rule, SentenceDetector, Verdict
+from foreal_local.method.sentences import Boundaries, SentenceDetector, Verdict
 
 NO, MAYBE, END = Verdict.NO, Verdict.MAYBE, Verdict.END
 
@@ -154,7 +154,7 @@ seeds = st.integers(0, 2**32)
 law = settings(deadline=None, max_examples=300, derandomize=True, database=None)
 
 
-def ends(pieces: list[str], rule: Rule = "robust") -> list[int]:
+def ends(pieces: list[str], rule: Boundaries = "robust") -> list[int]:
     """The ends a scheduler finds: after MAYBE it peeks at the next piece; the end of generation confirms."""
     detector, verdict, place, found = SentenceDetector(rule), NO, 0, []
     for piece in pieces:

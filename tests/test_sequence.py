@@ -11,8 +11,10 @@ from fakes import DRAFT, END, ID, LEADER, FakeVocabulary, ids_of
 from runs import new_sequence
 
 from foreal_local.config import Generation
+from foreal_local.method.roles import Role
 from foreal_local.method.sentences import Verdict
-from foreal_local.method.sequence import Choice, FinishReason, Role, Sequence
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import Choice, FinishReason
 
 
 def write(sequence: Sequence, role: Role, *pieces: str | bytes, different: bool = False) -> None:

@@ -13,7 +13,8 @@ from fakes import DRAFT, LEADER, FakePair
 from runs import new_sequence, outcome, run_all
 
 from foreal_local.errors import SessionError
-from foreal_local.method.sequence import Role, Sequence
+from foreal_local.method.roles import Role
+from foreal_local.method.sequence import Sequence
 from foreal_local.runtime.model import Identity, Snapshot
 from foreal_local.storage import session
 from foreal_local.storage.saved_sequence import as_dict, from_dict

@@ -8,9 +8,9 @@ import pytest
 from fakes import DRAFT, END, ID, LEADER, FakePair, ids_of
 from runs import SETTINGS, new_sequence, run_all
 
-from foreal_local.config import Mode
 from foreal_local.errors import EvaluationError
-from foreal_local.method.sequence import FinishReason, Sequence
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import FinishReason
 
 E_ACUTE, EMOJI = [ID[b"\xc3"], ID[b"\xa9"]], [ID[b"\xf0\x9f"], ID[b"\x98\x80"]]
 
@@ -19,7 +19,7 @@ def scripted(ids: list[int], stop: tuple[str, ...] = (), max_tokens: int | None 
     """The draft writes these ids; returns the sequence and what was shown of it, piece by piece."""
     pair = FakePair(truncation="remove", n_ctx=64)
     pair.models[DRAFT].script([2], [*ids, END])
-    sequence = new_sequence(0, prompt=[2], mode=Mode.DRAFT, stop=stop, max_tokens=max_tokens)
+    sequence = new_sequence(0, prompt=[2], mode="draft", stop=stop, max_tokens=max_tokens)
     return sequence, run_all(pair.scheduler(), [sequence])["0"]
 
 
@@ -71,7 +71,7 @@ def test_text_is_held_back_only_while_it_may_be_a_stop() -> None:
     """Guards streaming that lags behind: what can no longer become the stop string is shown at once."""
     pair = FakePair(truncation="remove")
     pair.models[DRAFT].script([2], [*ids_of("So we get the sum"), END])
-    sequence = new_sequence(0, prompt=[2], mode=Mode.DRAFT, stop=("we the",))
+    sequence = new_sequence(0, prompt=[2], mode="draft", stop=("we the",))
     scheduler = pair.scheduler()
     scheduler.add(sequence)
     shown = ["".join(t.text for event in scheduler.step() for t in event.tokens) for _ in range(6)]
@@ -106,7 +106,7 @@ def test_half_a_character_at_the_end_is_shown_as_one(reason: str) -> None:
     pair.models[DRAFT].script([2], [*ids, END])
     if reason == "error":
         pair.models[DRAFT].fails = lambda model, row: model.cached(row.slot) == 3
-    sequence = new_sequence(0, prompt=[2], mode=Mode.DRAFT, max_tokens=3 if reason == "length" else 80)
+    sequence = new_sequence(0, prompt=[2], mode="draft", max_tokens=3 if reason == "length" else 80)
     scheduler = pair.scheduler()
     if reason == "cancelled":
         scheduler.add(sequence)
@@ -153,7 +153,7 @@ def test_the_text_without_the_stop_is_a_beginning_of_the_text_without_stops() ->
 def test_no_event_is_lost_when_a_step_is_interrupted(error: BaseException) -> None:
     """Guards tokens and ends of sequences that came out before the interrupt: the next step tells them."""
     pair = FakePair(n_slots=4, n_batch=2, truncation="remove")
-    sequences = [new_sequence(i, prompt=[2 + i], mode=Mode.DRAFT, max_tokens=5) for i in range(4)]
+    sequences = [new_sequence(i, prompt=[2 + i], mode="draft", max_tokens=5) for i in range(4)]
     pair.models[DRAFT].raise_at[10] = error  # the fifth turn, its second call: two sequences have just ended
     scheduler = pair.scheduler()
     shown = {s.id: "" for s in sequences}

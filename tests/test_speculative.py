@@ -17,9 +17,12 @@ from fakes import DRAFT, END, LEADER, SHAPES, SPECIAL, FakePair, ids_of
 from runs import new_sequence, run_all
 from test_turns import flops_of
 
-from foreal_local.config import Mode, Sampling
+from foreal_local.config import Sampling
 from foreal_local.errors import EvaluationError
-from foreal_local.method.sequence import FinishReason, Role, Sequence, n_common
+from foreal_local.method.roles import Role
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import FinishReason
+from foreal_local.method.view import n_common
 from foreal_local.results import count_flops
 from foreal_local.runtime.scheduler import Scheduler
 from foreal_local.storage.saved_sequence import as_dict, from_dict
@@ -40,13 +43,13 @@ PAIRS: list[dict[str, Any]] = [
 
 
 def speculative(index: int = 0, **settings: Any) -> Sequence:
-    return new_sequence(index, **{"mode": Mode.SPECULATIVE, "proposals": 3, **settings})
+    return new_sequence(index, **{"mode": "speculative", "proposals": 3, **settings})
 
 
 def alone(indices: Iterable[int], n_ctx: int = 512, **settings: Any) -> list[Sequence]:
     """The leader's own responses; what the draft reads does not matter to them."""
     settings = {key: value for key, value in settings.items() if key not in ("proposals", "draft_prompt")}
-    sequences = [new_sequence(i, mode=Mode.LEADER, **settings) for i in indices]
+    sequences = [new_sequence(i, mode="leader", **settings) for i in indices]
     run_all(FakePair(n_slots=len(sequences), n_ctx=n_ctx).scheduler(), sequences)
     return sequences
 
@@ -56,7 +59,7 @@ def written(sequence: Sequence) -> dict[str, Any]:
     view = sequence.views[LEADER]
     return {
         "tokens": [
-            (t.id, t.author, t.text, t.sentence, t.led, t.top1, t.hit, t.hits, t.given) for t in sequence.tokens
+            (t.id, t.author, t.text, t.sentence, t.led, t.top1, t.hit, t.hits, t.inserted) for t in sequence.tokens
         ],
         "view": (view.ids, view.starts),
         "text": sequence.text,
@@ -96,7 +99,8 @@ def test_the_text_is_the_leaders_alone(agreement: float, proposals: int, samplin
     for options in PAIRS:
         pair = FakePair(agreement=agreement, **options)
         sequences = [speculative(i, proposals=proposals, **settings) for i in range(4)]
-        shown = run_all(pair.scheduler(), sequences)
+        scheduler = pair.scheduler()
+        shown = run_all(scheduler, sequences)
         assert_same(sequences, expected)
         assert shown == {s.id: s.text for s in sequences}
         assert pair.n_held == 0
@@ -152,7 +156,7 @@ def test_a_proposal_that_is_two_tokens_for_the_leader_is_left_out_where_it_has_n
     """Guards the context's last place where the vocabularies differ."""
     text = ids_of(" x we get" * 9)
     found = []
-    for mode in (Mode.LEADER, Mode.SPECULATIVE):
+    for mode in ("leader", "speculative"):
         pair = FakePair(n_ctx=20, truncation="remove", different=True)
         pair.models[LEADER].script([2], text)
         for n in range(20):
@@ -198,7 +202,7 @@ def test_taken_out_and_put_back_at_any_step_it_writes_the_same(with_states: bool
                 scheduler.step()
         if sequences[0].finished:
             break
-        n_proposing += any(job.proposed[DRAFT] for job in scheduler._jobs if job.sequence is sequences[0])
+        n_proposing += any(job.proposals.ids[DRAFT] for job in scheduler._jobs if job.sequence is sequences[0])
         states = scheduler.save(sequences[0])
         scheduler.check()
         for role, state in states.items():
@@ -322,8 +326,8 @@ def test_a_kept_slot_holds_the_stream_and_the_next_turn_goes_on_from_it(n_batch:
         pair = FakePair(n_slots=1, n_batch=n_batch, agreement=0.8, truncation=truncation, different=bool(at % 2))
         if at % 3 == 0:
             pair.models[LEADER if at % 2 else DRAFT].raise_at[at // 2] = KeyboardInterrupt()
-        first, scheduler = speculative(2, max_tokens=40, temp=0.8, proposals=5), pair.scheduler(keep=True)
-        scheduler.add(first)
+        first, scheduler = speculative(2, max_tokens=40, temp=0.8, proposals=5), pair.scheduler()
+        scheduler.add(first, reuse=True)
         for _ in range(at):
             if scheduler.idle:
                 break
@@ -331,7 +335,7 @@ def test_a_kept_slot_holds_the_stream_and_the_next_turn_goes_on_from_it(n_batch:
                 scheduler.step()
             except KeyboardInterrupt:
                 break
-        scheduler.close()
+        scheduler.cancel(first)
         scheduler.check()
         prompts = {}
         for role, model in pair.models.items():
@@ -345,8 +349,7 @@ def test_a_kept_slot_holds_the_stream_and_the_next_turn_goes_on_from_it(n_batch:
         second, expected = speculative(3, draft_prompt=prompts[DRAFT], **turn), alone([3], **turn)
         for model in pair.models.values():
             model.records.clear()
-        scheduler = pair.scheduler(keep=True)
-        scheduler.add(second)
+        scheduler.add(second, reuse=True)
         run_on(scheduler)
         assert_same([second], expected)
         assert {role: model.records[0][0].before for role, model in pair.models.items()} == held

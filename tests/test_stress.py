@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from fakes import FakeModel, FakePair
-from runs import SETTINGS, SPECULATIVE, new_sequence, outcome, run_all
+from runs import SETTINGS, SPECULATIVE, assert_empty_when_closed, new_sequence, outcome, run_all
 
 from foreal_local.errors import EvaluationError
-from foreal_local.method.sequence import FinishReason, Role, Sequence
+from foreal_local.method.roles import Role
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import FinishReason
 from foreal_local.runtime.model import Row
 from foreal_local.runtime.scheduler import Scheduler
 
@@ -20,11 +22,12 @@ FINISHED_BY_ITSELF = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.CONTE
 class Driver:
     """Does something random to a scheduler at every step. Owns the sequences and what was shown of them."""
 
-    def __init__(self, seed: int, truncation: str, stretch: float) -> None:
+    def __init__(self, seed: int, truncation: str, reuse: bool) -> None:
         self.rng = random.Random(seed)
         self.n_ctx = 90
         self.pair = FakePair(n_slots=5, n_batch=11, n_ctx=self.n_ctx, truncation=truncation)
-        self.scheduler: Scheduler = self.pair.scheduler(skip_limit=3, stretch=stretch)
+        self.scheduler: Scheduler = self.pair.scheduler(skip_limit=3)
+        self.reuse = reuse
         self.sequences: dict[str, tuple[Sequence, dict[str, Any]]] = {}
         self.shown: dict[str, str] = {}
         self.finished: list[str] = []
@@ -73,7 +76,7 @@ class Driver:
         sequence = new_sequence(index, **settings)
         self.sequences[sequence.id] = sequence, settings
         self.shown[sequence.id] = ""
-        self.scheduler.add(sequence)
+        self.scheduler.add(sequence, reuse=self.reuse)
 
     def finish(self) -> None:
         """No more trouble: everything that is open comes to its end."""
@@ -86,21 +89,18 @@ class Driver:
                 self.shown[event.sequence.id] += "".join(token.text for token in event.tokens)
                 self.finished += [event.sequence.id] * event.finished
             self.scheduler.check()
-        assert self.pair.n_held == 0
+        assert_empty_when_closed(self.scheduler, self.pair)
 
 
-pytestmark = pytest.mark.usefixtures("clock_of_the_fakes")
-
-
-@pytest.mark.parametrize("stretch", [0.0, 4.0])
+@pytest.mark.parametrize("reuse", [False, True])
 @pytest.mark.parametrize("truncation", ["remove", "clear"])
-def test_ten_thousand_random_steps(truncation: str, stretch: float) -> None:
+def test_ten_thousand_random_steps(truncation: str, reuse: bool) -> None:
     """Guards everything at once: slots, caches and counters after each step, and untouched responses.
 
     What came to its own end in all this trouble must be what it is alone: a lost cache costs time only.
     """
-    driver = Driver(seed=1, truncation=truncation, stretch=stretch)
-    for _ in range(5_000 if stretch == 0 else 2_500):
+    driver = Driver(seed=1, truncation=truncation, reuse=reuse)
+    for _ in range(5_000):
         driver.step()
     driver.finish()
     assert driver.n_raised > 30
@@ -119,10 +119,10 @@ def test_ten_thousand_random_steps(truncation: str, stretch: float) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2])
-@pytest.mark.parametrize("stretch", [0.0, 7.0])
+@pytest.mark.parametrize("reuse", [False, True])
 @pytest.mark.parametrize("truncation", ["remove", "clear"])
 @pytest.mark.parametrize("hits_from", ["lead", "sentence"])
-def test_an_interrupt_at_any_call_costs_time_only(truncation: str, hits_from: str, stretch: float, n: int) -> None:
+def test_an_interrupt_at_any_call_costs_time_only(truncation: str, hits_from: str, reuse: bool, n: int) -> None:
     """Guards judgements and positions left from an evaluation that was broken off half-way."""
     settings: dict[str, Any] = {"n": 2, "k": 3, "p": 0.9, "hits_from": hits_from, "max_tokens": 40}
     expected = [new_sequence(i, **settings) for i in range(n)]
@@ -131,10 +131,10 @@ def test_an_interrupt_at_any_call_costs_time_only(truncation: str, hits_from: st
         for role in Role:
             pair = FakePair(n_slots=2, n_batch=3, truncation=truncation)
             pair.models[role].raise_at[call] = KeyboardInterrupt()
-            scheduler = pair.scheduler(stretch=stretch)
+            scheduler = pair.scheduler()
             sequences = [new_sequence(i, **settings) for i in range(n)]
             for sequence in sequences:
-                scheduler.add(sequence)
+                scheduler.add(sequence, reuse=reuse)
             while not scheduler.idle:
                 try:
                     scheduler.step()

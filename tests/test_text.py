@@ -12,7 +12,7 @@ from fakes import DRAFT, LEADER
 from foreal_local.config import Prompting
 from foreal_local.errors import UsageError, VocabularyError
 from foreal_local.method.reasoning import ReasoningSplitter, split_reasoning
-from foreal_local.method.sequence import Role
+from foreal_local.method.roles import Role
 from foreal_local.runtime.text import Messages, PairTokens, PromptTokens, different_tokens, encode_prompt
 
 WORDS = [*(chr(code) for code in range(32, 127)), "\n"]

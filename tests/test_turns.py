@@ -8,8 +8,9 @@ import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, FakePair, ids_of
 from runs import SETTINGS, SPECULATIVE, drawn_gates, new_sequence, run_all
 
-from foreal_local.config import Mode
-from foreal_local.method.sequence import FinishReason, Role, Sequence
+from foreal_local.method.roles import Role
+from foreal_local.method.sequence import Sequence
+from foreal_local.method.tokens import FinishReason
 from foreal_local.results import count_flops
 
 
@@ -31,7 +32,7 @@ def waits(scheduler: Any, sequences: list[Sequence]) -> int:
 
 
 def state_of(sequence: Sequence) -> tuple[int, int, object]:
-    return len(sequence.tokens), sequence.n_sentences, dict(sequence.frontier_top1)
+    return len(sequence.tokens), sequence.n_sentences, [cost.tokens for cost in sequence.cost.values()]
 
 
 @pytest.mark.parametrize("skip_limit", [0, 1, 3, 16])
@@ -39,7 +40,7 @@ def state_of(sequence: Sequence) -> tuple[int, int, object]:
 def test_nobody_is_passed_over_for_long(skip_limit: int, n_leaders: int, n_drafts: int) -> None:
     """Guards starvation: most sequences always wait for one role, few for the other."""
     pair = FakePair(n_slots=8, truncation="remove")
-    modes = [Mode.LEADER] * n_leaders + [Mode.DRAFT] * n_drafts
+    modes = ["leader"] * n_leaders + ["draft"] * n_drafts
     sequences = [new_sequence(i, mode=mode, max_tokens=60) for i, mode in enumerate(modes)]
     assert waits(pair.scheduler(skip_limit=skip_limit), sequences) <= max(1, skip_limit)
 
@@ -47,7 +48,7 @@ def test_nobody_is_passed_over_for_long(skip_limit: int, n_leaders: int, n_draft
 @pytest.mark.parametrize("skip_limit", [1, 4])
 def test_nor_in_a_mixed_load(skip_limit: int) -> None:
     pair = FakePair(n_slots=8, truncation="remove")
-    modes = [Mode.LEADER, Mode.FOREAL, Mode.FOREAL, Mode.LEADER, Mode.LEADER, Mode.DRAFT, Mode.FOREAL, Mode.LEADER]
+    modes = ["leader", "foreal", "foreal", "leader", "leader", "draft", "foreal", "leader"]
     sequences = [new_sequence(i, mode=mode, max_tokens=90, n=2, k=1) for i, mode in enumerate(modes)]
     assert waits(pair.scheduler(skip_limit=skip_limit), sequences) <= skip_limit
 
@@ -55,7 +56,7 @@ def test_nor_in_a_mixed_load(skip_limit: int) -> None:
 def test_all_sequences_that_wait_for_a_role_share_its_turn() -> None:
     """Guards batches of one: eight sequences of one role take as many calls as one."""
     pair = FakePair(n_slots=8, n_batch=512, truncation="remove")
-    sequences = [new_sequence(i, mode=Mode.DRAFT, max_tokens=30, prompt=[2 + i]) for i in range(8)]
+    sequences = [new_sequence(i, mode="draft", max_tokens=30, prompt=[2 + i]) for i in range(8)]
     run_all(pair.scheduler(), sequences)
     longest = max(len(s.tokens) for s in sequences)
     assert pair.models[DRAFT].n_calls <= longest + 1
@@ -67,7 +68,7 @@ def test_most_waiting_decide() -> None:
     pair = FakePair(n_slots=8, truncation="remove")
     scheduler = pair.scheduler()
     for i in range(8):
-        scheduler.add(new_sequence(i, mode=Mode.DRAFT if i < 6 else Mode.LEADER))
+        scheduler.add(new_sequence(i, mode="draft" if i < 6 else "leader"))
     scheduler.step()
     assert (len(pair.models[DRAFT].records), len(pair.models[LEADER].records)) == (1, 0)
 
@@ -161,7 +162,7 @@ def test_costs_are_what_the_models_were_asked_to_evaluate(settings: dict[str, An
 def test_a_sequence_alone_is_charged_its_own_rows() -> None:
     """Guards a decode that is called prefill: every token written next after one token is decoding."""
     pair = FakePair(n_slots=1, n_batch=512, truncation="remove")
-    sequence = new_sequence(3, mode=Mode.LEADER)
+    sequence = new_sequence(3, mode="leader")
     run_all(pair.scheduler(), [sequence])
     cost, view = sequence.cost[LEADER], sequence.views[LEADER]
     assert cost.prefill_tokens == view.n_prompt
@@ -201,7 +202,7 @@ def n_ids(pair: FakePair, author: Role, token: int, reader: Role) -> int:
 
 def test_leading_alone_costs_what_leader_only_says() -> None:
     """Guards the baseline: what a leader-mode run really evaluates is `leader_only`."""
-    sequence = new_sequence(4, mode=Mode.LEADER, max_tokens=25)
+    sequence = new_sequence(4, mode="leader", max_tokens=25)
     run_all(FakePair(truncation="remove").scheduler(), [sequence])
     counted = count_flops(sequence, SHAPES)
     assert sequence.finish_reason is FinishReason.LENGTH

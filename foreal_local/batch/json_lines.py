@@ -1,4 +1,4 @@
-"""JSON lines that a user names: each line's object, with the words for where it stands."""
+"""JSON lines: a record as a line, and each line's object, with the words for where it stands."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+
+
+def to_line(record: dict[str, Any]) -> str:
+    """One line of JSON; half a surrogate pair (from a prompt's \\ud800) stays escaped: it is no UTF-8."""
+    return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:

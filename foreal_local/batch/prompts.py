@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import MODES, Generation, Mode
+from ..config import GENERATION_NAMES, Generation, Prompting, find_setting, generation_of, names_of, prompting_of
 from ..errors import UsageError
 from ..results import Prompt
 from .json_lines import object_of
 
-_METHOD_KEYS = ("n", "p", "k")
-_SAMPLING_KEYS = ("temp", "top_k", "top_p", "min_p")
-_NUMBERS = {
-    "n": int,
-    "p": float,
-    "k": int,
-    "temp": float,
-    "top_k": int,
-    "top_p": float,
-    "min_p": float,
-    "seed": int,
-    "max_tokens": int,
-}
+_OF_A_PROMPT = {*GENERATION_NAMES, *names_of(Prompting)}
 
 
-def read_prompts(path: str, settings: Generation) -> list[Prompt]:
+def read_prompts(path: str, settings: Generation, prompting: Prompting | None = None) -> list[Prompt]:
     """All prompts of a file, or of stdin for "-" (JSON lines if its first line is a JSON object)."""
     name = "<stdin>" if path == "-" else path
     try:
@@ -48,7 +33,9 @@ def read_prompts(path: str, settings: Generation) -> list[Prompt]:
     as_json = path.lower().endswith((".jsonl", ".ndjson")) or (path == "-" and _is_object(numbered[0][1]))
     if not as_json:
         return [Prompt(line.strip()) for _, line in numbered]
-    return with_unique_ids([_prompt(f"{name}:{number}", line, settings) for number, line in numbered], name)
+    return with_unique_ids(
+        [_prompt(f"{name}:{number}", line, settings, prompting or Prompting()) for number, line in numbered], name
+    )
 
 
 def with_unique_ids(prompts: list[Prompt], name: str) -> list[Prompt]:
@@ -69,7 +56,7 @@ def _is_object(line: str) -> bool:
         return False
 
 
-def _prompt(where: str, line: str, settings: Generation) -> Prompt:
+def _prompt(where: str, line: str, settings: Generation, prompting: Prompting) -> Prompt:
     record = object_of(where, line)
     if ("prompt" in record) == ("messages" in record):
         raise UsageError(f"{where}: an object needs either `prompt` or `messages`")
@@ -82,10 +69,10 @@ def _prompt(where: str, line: str, settings: Generation) -> Prompt:
     if id is not None and not isinstance(id, (str, int)):
         raise UsageError(f"{where}: `id` is {id!r}, but must be a text or a number")
     try:
-        own = _override(settings, record)
+        own, asked = _override(settings, prompting, record)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    return Prompt(content, None if id is None else str(id), own)
+    return Prompt(content, None if id is None else str(id), own, prompting=asked)
 
 
 def _messages(where: str, messages: Any) -> list[dict[str, str]]:
@@ -97,27 +84,15 @@ def _messages(where: str, messages: Any) -> list[dict[str, str]]:
     return messages
 
 
-def _override(settings: Generation, record: dict[str, Any]) -> Generation | None:
-    values: dict[str, Any] = {key: _number(key, record[key]) for key in _NUMBERS if record.get(key) is not None}
-    if record.get("mode") is not None:
-        if record["mode"] not in list(Mode):
-            raise UsageError(f"mode is {record['mode']!r}, but must be {MODES}")
-        values["mode"] = Mode(record["mode"])
-    if not values:
-        return None
-    method = replace(settings.method, **_pick(values, _METHOD_KEYS))
-    sampling = replace(settings.sampling, **_pick(values, _SAMPLING_KEYS))
-    rest = _pick(values, ("mode", "seed", "max_tokens"))
-    return replace(settings, method=method, sampling=sampling, **rest)
-
-
-def _pick(values: dict[str, Any], keys: Iterable[str]) -> dict[str, Any]:
-    return {key: values[key] for key in keys if key in values}
-
-
-def _number(key: str, value: Any) -> int | float:
-    kind = _NUMBERS[key]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or (kind is int and value != int(value)):
-        raise UsageError(f"{key} is {value!r}, but must be {'a whole number' if kind is int else 'a number'}")
-    return int(value) if kind is int else float(value)
+def _override(
+    settings: Generation, prompting: Prompting, record: dict[str, Any]
+) -> tuple[Generation | None, Prompting | None]:
+    """The settings of a prompt that sets some of its own; None where it sets none."""
+    values = {}
+    for key, value in record.items():
+        setting = find_setting(key)
+        if setting is not None and setting.name in _OF_A_PROMPT and value is not None:
+            values[setting.name] = setting.from_json(value)
+    asked = {name: values.pop(name) for name in names_of(Prompting) if name in values}
+    own = generation_of(values, settings) if values else None
+    return own, prompting_of(asked, prompting) if asked else None

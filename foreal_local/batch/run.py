@@ -1,72 +1,51 @@
-"""One run of foreal-gen: where results go, what is shown while it runs, how it ends."""
+"""A run over many prompts: where results go, what is shown while it runs, how it ends."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..cli.loading import color_of, loading_bar, pair_of
-from ..cli.options import prompting_of, runtime_of
-from ..cli.output import AnswerPrinter, Totals, to_line, trace_header, trace_lines
-from ..config import Generation
+from ..config import Generation, Pair
 from ..engine import Engine
 from ..errors import UsageError
-from ..method.sequence import FinishReason, Role
-from ..results import Prompt, Result, Written, roles_of, settings_hash, with_seed
+from ..method.ledger import Cost
+from ..method.roles import Role
+from ..method.tokens import FinishReason
+from ..results import Chunk, Prompt, Result, settings_hash, with_seed
 from ..runtime.gguf_file import fingerprint
 from ..runtime.interrupt import sigterm_as_ctrl_c
 from ..runtime.loaded import ctx_size_of
 from ..storage.checkpoints import Checkpoints
 from ..storage.files import LineFile, OutputError, check_writable, locked, same_file
+from .json_lines import to_line
+from .printing import AnswerPrinter
+from .progress import answering_bar, loading_bar
+from .request import BatchRequest
 from .resume import Plan, keep_whole_traces, plan_for, read_earlier
+from .totals import Totals
+from .trace import trace_header, trace_lines
 
-if TYPE_CHECKING:
-    from ..hub import PairEntry
 
+class BatchRun:
+    """One run of a BatchRequest; `find_pair` gives the models, once nothing else can be wrong."""
 
-class Run:
-    """One run of foreal-gen, or of another command by its `name`: settings, where results go, what is finished.
-
-    `summary`: say what became of single responses, and of all at the end.
-    """
-
-    def __init__(
-        self,
-        values: dict[str, Any],
-        entry: PairEntry | None,
-        settings: Generation,
-        prompts: list[Prompt],
-        summary: bool = True,
-        name: str = "foreal-gen",
-    ) -> None:
-        self._name, self._tells = name, summary
-        if values["output"] == "-":  # standard output, as JSON lines unless told otherwise
-            values = {**values, "output": None, "format": values["format"] or "jsonl"}
-        self._values, self._settings, self._prompts = values, settings, prompts
-        self._wants_summary = summary and not values["quiet"]
-        self._prompting, self._runtime = prompting_of(values), runtime_of(values)
-        if values["parallel"] < 1:
-            raise UsageError(f"--parallel is {values['parallel']}, but must be 1 or more")
-        self._roles = {role for item in prompts for role in roles_of((item.settings or settings).mode)}
-        for path in filter(None, (values["output"], values["trace"])):
+    def __init__(self, request: BatchRequest, find_pair: Callable[[set[Role]], Pair]) -> None:
+        self._request, self._settings, self._prompts = request, request.settings, request.prompts
+        for path in filter(None, (request.output, request.trace)):
             check_writable(path)
-        self._pair = pair_of(values, entry, self._roles)
+        self._pair = find_pair(request.roles)
         self._refuse_one_file_twice()
+        if request.resume and not (request.output and request.format == "jsonl"):
+            raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._totals = Totals()
         self._n_printed = 0
         self._waiting: dict[int, Result] = {}  # finished answers in text, whose turn has not come
-        self._format = values["format"] or ("jsonl" if values["output"] else "text")
-        self._color = color_of(values["color"])
-        self._show_reasoning = values["reasoning"] == "show" or (values["reasoning"] == "auto" and sys.stderr.isatty())
-        if values["resume"] and not (values["output"] and self._format == "jsonl"):
-            raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._output: LineFile | None = None
         self._trace: LineFile | None = None
         self._checkpoints: Checkpoints | None = None
@@ -74,14 +53,14 @@ class Run:
 
     def _refuse_one_file_twice(self) -> None:
         """What is written must not be what is read, or written twice: it would be set aside or mixed up."""
-        values = self._values
-        named = {"--output": values["output"], "--trace": values["trace"], "--file": values["file"]}
-        named["--checkpoint"] = values["checkpoint"]
-        named |= {"the leader": self._pair.leader.path, "the draft": self._pair.draft.path}
-        for option in ("--output", "--trace"):
-            for other, path in named.items():
-                if path and other != option and named[option] and same_file(named[option], path):
-                    raise UsageError(f"{option} and {other} are the same file: {path}")
+        request = self._request
+        written = {"--output": request.output, "--trace": request.trace}
+        named = {**written, **request.inputs, "--checkpoint": request.checkpoint}
+        named |= {"the leader": str(self._pair.leader.path), "the draft": str(self._pair.draft.path)}
+        for option, path in written.items():
+            for other, another in named.items():
+                if path and another and other != option and same_file(path, another):
+                    raise UsageError(f"{option} and {other} are the same file: {another}")
 
     def execute(self) -> int:
         interrupted = False
@@ -92,7 +71,7 @@ class Run:
             done = plan.done if plan else set()
             todo = [prompt for prompt in self._prompts if prompt.id not in done]
             if done:
-                self._note(f"{len(done)} of {len(self._prompts)} prompts are done already, in {self._values['output']}")
+                self._note(f"{len(done)} of {len(self._prompts)} prompts are done already, in {self._request.output}")
             if not todo:
                 self._apply(plan)
                 self._finish_checkpoints()
@@ -115,19 +94,20 @@ class Run:
 
     # ---------------------------------------------------------------- before anything is answered
     def _lock(self, stack: contextlib.ExitStack) -> None:
-        values = self._values
-        for option in ("output", "trace"):
-            if values[option]:
-                stack.enter_context(locked(Path(values[option]), f"--{option}"))
-        if values["checkpoint"]:
-            folder = Path(values["checkpoint"])
-            self._checkpoints = Checkpoints(folder, values["checkpoint_every"], self._note)
+        request = self._request
+        for option, path in (("--output", request.output), ("--trace", request.trace)):
+            if path:
+                stack.enter_context(locked(Path(path), option))
+        if request.checkpoint:
+            folder = Path(request.checkpoint)
+            self._checkpoints = Checkpoints(folder, request.checkpoint_every, self._note)
             stack.enter_context(locked(folder, "--checkpoint"))
             self._checkpoints.clean()
 
     def _settle(self) -> Plan | None:
         """Settle the seed, and so what each prompt is answered with; with --resume, what stands of the output."""
-        earlier = read_earlier(Path(self._values["output"])) if self._values["resume"] else None
+        request = self._request
+        earlier = read_earlier(Path(request.output)) if request.resume and request.output else None
         named = [
             replace(p, id=str(i) if p.id is None else p.id, index=i if p.index is None else p.index)
             for i, p in enumerate(self._prompts)
@@ -139,7 +119,7 @@ class Run:
         self._settings = checkpoints.with_seed(self._settings) if checkpoints else with_seed(self._settings)
         self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
         self._hashes = {str(p.id): self._hash(p) for p in self._prompts}
-        return plan_for(earlier, self._hashes, ctx_size_of(self._pair, self._runtime)) if earlier else None
+        return plan_for(earlier, self._hashes, ctx_size_of(self._pair, request.runtime)) if earlier else None
 
     def _seeded(self, settings: Generation | None) -> Generation:
         settings = settings or self._settings
@@ -148,15 +128,16 @@ class Run:
     def _hash(self, prompt: Prompt) -> str:
         models = {Role.LEADER: fingerprint(self._pair.leader.path), Role.DRAFT: fingerprint(self._pair.draft.path)}
         assert prompt.settings is not None
-        return settings_hash(prompt.content, prompt.settings, self._prompting, models)
+        prompting = prompt.prompting or self._request.prompting
+        return settings_hash(prompt.content, prompt.settings, prompting, models)
 
     def _load(self, stack: contextlib.ExitStack, n_prompts: int) -> Engine:
-        with loading_bar(self._quiet) as on_progress:
+        with loading_bar(self._request.quiet) as on_progress:
             engine = Engine(
                 self._pair,
-                runtime=self._runtime,
-                n_slots=min(self._values["parallel"], n_prompts),
-                roles=self._roles,
+                runtime=self._request.runtime,
+                n_slots=min(self._request.parallel, n_prompts),
+                roles=self._request.roles,
                 shared_prefix=n_prompts > 1,
                 on_progress=on_progress,
             )
@@ -167,9 +148,10 @@ class Run:
 
     def _open_files(self, stack: contextlib.ExitStack, plan: Plan | None) -> None:
         """Only once nothing can keep the run from starting: what is set aside here was somebody's."""
-        output, trace, done = self._values["output"], self._values["trace"], self._apply(plan)
+        output, trace, done = self._request.output, self._request.trace, self._apply(plan)
         header = trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
-        going_on = bool(trace and plan) and keep_whole_traces(Path(trace), header, self._hashes.keys() - done)
+        unfinished = self._hashes.keys() - done
+        going_on = trace is not None and plan is not None and keep_whole_traces(Path(trace), header, unfinished)
         self._output, self._trace = self._open(output, plan is not None), self._open(trace, going_on)
         for file in filter(None, (self._output, self._trace)):
             stack.callback(file.close)
@@ -201,18 +183,23 @@ class Run:
 
     # ---------------------------------------------------------------- answering
     def _answer_all(self, engine: Engine, prompts: list[Prompt]) -> None:
-        to_screen = self._format == "text" and not self._output
+        to_screen = self._request.format == "text" and not self._output
         live = to_screen and engine.n_slots == 1
         printer: AnswerPrinter | None = None
-        with self._progress(to_screen, len(prompts)) as advance:
+        streaming = to_screen and sys.stdout.isatty()  # answers stream to the same terminal
+        shown = not (self._request.quiet or streaming) and sys.stderr.isatty()
+        with answering_bar(shown, len(prompts)) as advance:
             try:
-                with contextlib.closing(engine.run(prompts, self._settings, self._prompting, self._checkpoints)) as run:
+                with contextlib.closing(
+                    engine.run(prompts, self._settings, self._request.prompting, self._checkpoints)
+                ) as run:
                     for item in run:
-                        if isinstance(item, Written):
+                        if isinstance(item, Chunk):
                             advance(len(item.tokens), False)
                             if live:
                                 printer = printer or self._printer(item.index, item.starts_thinking)
                                 printer.feed(item.tokens)
+                        if not isinstance(item, Result):
                             continue
                         advance(0, True)
                         self._totals.add(item)
@@ -242,10 +229,10 @@ class Run:
 
     def _printer(self, index: int, starts_thinking: bool) -> AnswerPrinter:
         self._heading(index)
-        return AnswerPrinter(starts_thinking, self._color, self._show_reasoning)
+        return AnswerPrinter(starts_thinking, self._request.color, self._request.show_reasoning)
 
     def _heading(self, index: int) -> None:
-        if len(self._prompts) > 1 and sys.stderr.isatty() and not self._quiet:
+        if len(self._prompts) > 1 and sys.stderr.isatty() and not self._request.quiet:
             content = self._prompts[index].content
             text = content if isinstance(content, str) else content[-1]["content"]
             line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
@@ -262,7 +249,7 @@ class Run:
 
     def _keep(self, result: Result) -> None:
         """Records as they are finished; texts, which have no ids, in the order of the prompts."""
-        if self._format == "text":
+        if self._request.format == "text":
             self._waiting[result.index] = result
             while self._n_printed in self._waiting:
                 self._print_whole(self._waiting.pop(self._n_printed))
@@ -279,65 +266,33 @@ class Run:
     def _report(self, result: Result) -> None:
         """The result is out: what the user should know of a response that did not end by itself."""
         if self._checkpoints:
-            self._checkpoints.remove(result.id, result.asked.settings_hash)
+            self._checkpoints.remove(result.id, result.submission.settings_hash)
         reason, name = result.finish_reason, f"prompt {result.id}"
         inside = " inside the reasoning" if result.reasoning and not result.answer else ""
         if reason is FinishReason.ERROR:
             self._note(f"{name} failed: {result.error}")
-        elif not self._tells:
+        elif not self._request.summary:
             return
         elif reason is FinishReason.CONTEXT:
             self._note(f"{name}: the context is full after {len(result.tokens)} tokens{inside}: raise --ctx-size")
-        elif reason is FinishReason.LENGTH and not self._quiet:
+        elif reason is FinishReason.LENGTH and not self._request.quiet:
             self._note(f"{name}: ended by --max-tokens after {len(result.tokens)} tokens{inside}")
 
     # ---------------------------------------------------------------- stderr
-    @property
-    def _quiet(self) -> bool:
-        return bool(self._values["quiet"])
-
     def _note(self, text: str) -> None:
-        click.echo(f"{self._name}: {text}", err=True)
+        click.echo(f"{self._request.name}: {text}", err=True)
 
     def _dim(self, text: str) -> str:
-        return click.style(text, dim=True) if sys.stderr.isatty() and self._color is not False else text
+        return click.style(text, dim=True) if sys.stderr.isatty() and self._request.color is not False else text
 
     def _kept(self) -> str:
         return f", kept in {self._output.path}" if self._output else ""
 
-    def _summarise(self, cost: Any, seconds: float) -> None:
-        if not self._wants_summary:
+    def _summarise(self, cost: dict[Role, Cost], seconds: float) -> None:
+        if self._request.quiet or not self._request.summary:
             return
         rows = list(self._totals.lines(self._settings, cost, seconds))
         width = max(len(label) for label, _ in rows)
         click.echo("", err=True)
         for label, text in rows:
             click.echo(f"{self._dim(f'{label:<{width}}')}  {text}", err=True)
-
-    @contextlib.contextmanager
-    def _progress(self, to_screen: bool, n_prompts: int) -> Iterator[Any]:
-        """A bar on a terminal's stderr, unless answers stream to the same terminal."""
-        streaming = to_screen and sys.stdout.isatty()
-        if self._quiet or streaming or not sys.stderr.isatty():
-            yield lambda n_tokens, finished: None
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("answering"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-        )
-        with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=n_prompts, speed="")
-            started, written = time.perf_counter(), 0
-
-            def advance(n_tokens: int, finished: bool) -> None:
-                nonlocal written
-                written += n_tokens
-                speed = f"{written / (time.perf_counter() - started):.0f} tokens/s"
-                bar.update(task, advance=int(finished), speed=speed)
-
-            yield advance

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from ..config import MODES, Generation, Mode
+from ..config import (
+    GENERATION_NAMES,
+    MODES,
+    SETTINGS,
+    Generation,
+    Prompting,
+    Runtime,
+    describe,
+    find_setting,
+    generation_of,
+    names_of,
+)
 from ..errors import UsageError
+from ..settings import Setting
 
 
 @dataclass(frozen=True)
@@ -25,7 +35,7 @@ COMMANDS = (
     SlashCommand("help", "", "these commands"),
     SlashCommand("set", "NAME VALUE", "change a setting; their names stand below"),
     SlashCommand("show", "", "models and settings"),
-    SlashCommand("mode", "NAME", f"who writes: {', '.join(Mode)}"),
+    SlashCommand("mode", "NAME", f"who writes: {', '.join(MODES)}"),
     SlashCommand("system", "[TEXT]", "set the system message; without a text, remove it"),
     SlashCommand("regen", "", "write the last answer again, with a new seed"),
     SlashCommand("undo", "", "take back the last question and its answer"),
@@ -61,7 +71,7 @@ def parse(text: str) -> tuple[SlashCommand, str]:
 def help_lines() -> list[str]:
     rows = [(f"/{command.name} {command.argument}".rstrip(), command.about) for command in COMMANDS]
     width = max(len(left) for left, _ in rows)
-    names = textwrap.wrap(", ".join(SETTINGS), 79 - width - 2, break_on_hyphens=False)
+    names = textwrap.wrap(", ".join(NAMES_TO_SET), 79 - width - 2, break_on_hyphens=False)
     return [f"{left:<{width}}  {about}" for left, about in rows] + [
         *(f"{'' if i else 'settings':<{width}}  {line}" for i, line in enumerate(names)),
         f"{'Alt-Enter':<{width}}  a line more; several lines also between two " + '"""',
@@ -70,36 +80,27 @@ def help_lines() -> list[str]:
 
 
 # ---------------------------------------------------------------- settings
-def _number(kind: Callable[[str], Any], name: str, text: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        wanted = "a whole number" if kind is int else "a number"
-        raise UsageError(f"{name} is {text!r}, but must be {wanted}") from None
+OF_A_RESPONSE = [SETTINGS[name] for name in GENERATION_NAMES]
+OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
+OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime)]
+_ALL = [*OF_A_RESPONSE, *OF_THE_PROMPT, *OF_THE_MODELS]
+NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thinking")
 
 
-_METHOD: dict[str, Callable[[str], Any]] = {"n": int, "p": float, "k": int, "proposals": int, "cue": str}
-_SAMPLING = {"temp": float, "top-p": float, "top-k": int, "min-p": float}
-_OPTIONAL = ("seed", "max-tokens")
-SETTINGS = (*_METHOD, *_SAMPLING, *_OPTIONAL, "think-budget", "thinking", "mode")
+def setting_named(name: str) -> Setting:
+    """The setting that /set may change under this name; UsageError suggests the nearest."""
+    setting = find_setting(name)
+    if setting is not None and setting in _ALL:
+        return setting
+    near = difflib.get_close_matches(name, NAMES_TO_SET, 1)
+    hint = f": did you mean {near[0]}?" if near else f": {', '.join(NAMES_TO_SET)}"
+    raise UsageError(f"no setting {name!r}" + hint)
 
 
 def changed(settings: Generation, name: str, text: str) -> Generation:
-    """The settings with one set from its text; `seed` and `max-tokens` may be "none"."""
-    if name in _METHOD:
-        return replace(settings, method=replace(settings.method, **{name: _number(_METHOD[name], name, text)}))
-    if name in _SAMPLING:
-        value = {name.replace("-", "_"): _number(_SAMPLING[name], name, text)}
-        return replace(settings, sampling=replace(settings.sampling, **value))
-    if name in _OPTIONAL:
-        number: Any = None if text.lower() in ("none", "off") else _number(int, name, text)
-        return replace(settings, seed=number) if name == "seed" else replace(settings, max_tokens=number)
-    if name == "mode":
-        if text not in list(Mode):
-            raise UsageError(f"mode is {text!r}, but must be {MODES}")
-        return replace(settings, mode=Mode(text))
-    near = difflib.get_close_matches(name, SETTINGS, 1)
-    raise UsageError(f"no setting {name!r}" + (f": did you mean {near[0]}?" if near else f": {', '.join(SETTINGS)}"))
+    """The settings of responses with one set from its text; those that may be left out take "none"."""
+    setting = setting_named(name)
+    return generation_of({setting.name: setting.from_text(text)}, settings)
 
 
 def thinking_of(text: str) -> bool:
@@ -111,23 +112,18 @@ def thinking_of(text: str) -> bool:
 def budget_of(text: str) -> int | None:
     if text.lower() in ("none", "off"):
         return None
-    budget: int = _number(int, "think-budget", text)
+    try:
+        budget = int(text)
+    except ValueError:
+        raise UsageError(f"think-budget is {text!r}, but must be a whole number") from None
     if budget < 1:
         raise UsageError(f"think-budget is {budget}, but must be 1 or more, or off")
     return budget
 
 
-def describe(settings: Generation, think_budget: int | None, thinking: bool | None = None) -> str:
+def describe_chat(settings: Generation, think_budget: int | None, thinking: bool | None = None) -> str:
     """The settings in a line; `thinking`: what the template was asked for."""
-    method, sampling = settings.method, settings.sampling
-    parts = [str(settings.mode)]
-    if settings.mode is Mode.FOREAL:
-        parts[0] += f" n={method.n} p={method.p:g} k={method.k}"
-    elif settings.mode is Mode.CUE:
-        parts[0] += f" {method.cue!r} p={method.p:g}"
-    elif settings.mode is Mode.SPECULATIVE:
-        parts[0] += f" proposals={method.proposals}"
-    parts.append("greedy" if sampling.greedy else f"temp {sampling.temp:g}, top-p {sampling.top_p:g}")
+    sampling, parts = settings.sampling, [describe(settings)]
     parts += [f"top-k {sampling.top_k}"] * bool(sampling.top_k) + [f"min-p {sampling.min_p:g}"] * bool(sampling.min_p)
     parts += [f"seed {settings.seed}"] * (settings.seed is not None)
     parts += [f"at most {settings.max_tokens} tokens"] * (settings.max_tokens is not None)

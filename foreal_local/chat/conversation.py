@@ -1,27 +1,27 @@
-"""A conversation of many turns: messages, and caches that stay filled from turn to turn.
+"""A conversation of many turns: messages, answered by an engine whose slots keep what they have evaluated.
 
 A turn evaluates only what is new. Templates drop the reasoning of earlier answers, so the next prompt leaves the
-stream where the answer began: before it begins, a mark is made there, to which every kind of memory can go back.
-Knows an engine with one sequence; nothing of screens.
+stream where the answer began: the prompt is read up to there first, and every kind of memory can go back to that place.
+Knows an engine, which may serve others too; nothing of screens.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
-from ..config import Generation, Prompting
+from ..config import MODES, Generation, Prompting, from_older
 from ..engine import Engine
 from ..errors import ContextFullError, SequenceError, SessionError, UsageError
+from ..lane import Ticket
 from ..method.ledger import Cost
 from ..method.reasoning import END_THINK, THINK
-from ..method.sequence import FinishReason, Role, Sequence, n_common
-from ..results import Asked, Prompt, Result, Written, roles_of, with_seed
-from ..runtime.interrupt import watching_interrupts
-from ..runtime.model import Model, Row
-from ..runtime.scheduler import Scheduler
+from ..method.roles import Role
+from ..method.tokens import FinishReason
+from ..method.view import n_common
+from ..results import Chunk, Event, Prompt, PromptProgress, Result
 from ..runtime.text import Messages
 from ..storage.saved_sequence import settings_as_dict, settings_from_dict
 from ..storage.session import read_stored, write_stored
@@ -43,22 +43,13 @@ class Message:
     finish_reason: str | None = None
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How far the prompt is evaluated, in tokens of both models."""
-
-    n_done: int
-    n_all: int
-
-
-Event = Reading | Written | Result
-
-
 class Conversation:
-    """Owner of the messages and of what each model holds of them (ids in the engine's slot 0).
+    """Owner of the messages; what each model holds of them is the engine's.
 
-    `result` is the last answer's, also of one that was stopped; `notes` what the user should know.
-    `think_budget`: tokens of reasoning after which it is closed and the answer asked for.
+    think_budget: tokens of reasoning after which it is closed and the answer asked for
+    result: the last answer's, also of one that was stopped
+    notes: what the user should know
+    cost: the work of all answers
     """
 
     def __init__(
@@ -68,19 +59,16 @@ class Conversation:
         prompting: Prompting | None = None,
         think_budget: int | None = None,
     ) -> None:
-        assert engine.n_slots == 1, "a conversation has one sequence"
         self.engine, self.think_budget = engine, think_budget
-        self.settings, self.prompting = settings or Generation(), prompting or Prompting()
+        self.settings, self.prompting = settings or engine.settings, prompting or engine.prompting
         self.messages: list[Message] = []
         self.cost = {role: Cost() for role in Role}
         self.notes: list[str] = []
         self.result: Result | None = None
-        self._reading = False
-        self._held: dict[Role, list[int]] = {role: [] for role in engine.roles}
 
     # ---------------------------------------------------------------- asking
     def ask(self, text: str) -> Iterator[Event]:
-        """Add a message of the user and answer it: how far it is read, tokens as they are written, the Result.
+        """Add a message of the user and answer it: how far a long one is read, tokens as they are written, the Result.
 
         ContextFullError, before anything is changed, where there is no room for an answer. Closing the iterator,
         or Ctrl-C in it, stops the answer: what is written stays, marked as stopped.
@@ -110,7 +98,7 @@ class Conversation:
     def set_system(self, text: str | None) -> None:
         """UsageError, and no change, where a template has no place for it."""
         prompting = replace(self.prompting, system=text)
-        self.engine.encode([{"role": "user", "content": "."}], prompting)
+        self.engine.loaded.encode([{"role": "user", "content": "."}], prompting)
         self.prompting = prompting
 
     def set_thinking(self, on: bool) -> None:
@@ -139,12 +127,7 @@ class Conversation:
         messages = self.messages if messages is None else messages
         if not messages:
             return 0
-        return max(len(ids) for ids in self.engine.encode(_as_dicts(messages), self.prompting).ids.values())
-
-    @property
-    def n_held(self) -> int:
-        """Tokens in the fuller cache."""
-        return max(map(len, self._held.values()), default=0)
+        return max(len(ids) for ids in self.engine.loaded.encode(_as_dicts(messages), self.prompting).ids.values())
 
     def _require_room(self, messages: list[Message]) -> None:
         n_prompt, n_ctx = self.n_prompt(messages), self.engine.ctx_size
@@ -153,56 +136,60 @@ class Conversation:
 
     # ---------------------------------------------------------------- answering
     def _answer(self, messages: list[Message], seed: int | None = None) -> Iterator[Event]:
-        settings = with_seed(self.settings if seed is None else replace(self.settings, seed=seed))
-        encoded = self.engine.encode(_as_dicts(messages), self.prompting)
-        ids = {role: encoded.ids[role] for role in roles_of(settings.mode)}
-        sequence = Sequence(str(len(messages)), len(messages), settings, ids)
-        asked = Asked(Prompt(_as_dicts(messages)), "", self.engine.ctx_size, encoded.starts_thinking)
-        scheduler = self.engine.scheduler(keep=True)
-        self._reading = True
-        try:
-            with watching_interrupts(self.engine.abort):  # to the end: a second Ctrl-C must not lose the answer
-                try:
-                    yield from self._read(sequence, messages)
-                    yield from self._write(scheduler, sequence, asked.starts_thinking)
-                finally:
-                    scheduler.close()
-                    self._note_answer(sequence, asked, messages)
-        finally:
-            self.engine.abort.clear()  # when the thread that watches for Ctrl-C has ended, too
+        settings = self.settings if seed is None else replace(self.settings, seed=seed)
+        prompt = Prompt(_as_dicts(messages), index=len(messages))
+        events: deque[Event] = deque()
+        with self.engine.interruptible():  # to the end: a second Ctrl-C must not lose the answer
+            ticket = self.engine.submit(
+                prompt,
+                settings,
+                self.prompting,
+                deliver=events.append,
+                reads=self._reads(messages),
+                bite=_BITE,
+            )
+            try:
+                yield from self._events(ticket, events)
+            finally:
+                self.engine.cancel(ticket)
+                self._note_answer(ticket, messages)
         assert self.result is not None
         yield self.result
 
-    def _write(self, scheduler: Scheduler, sequence: Sequence, starts_thinking: bool) -> Iterator[Written]:
-        guard, thinking = LoopGuard(), ThinkingMeter(starts_thinking)
-        self._reading = False
-        scheduler.add(sequence)
-        while not scheduler.idle:
-            for _, tokens, _ in self.engine.uninterrupted(scheduler.step):
-                if tokens:
-                    yield Written(sequence.index, sequence.id, tokens, starts_thinking)
-                thinking.feed(tokens)
-                if not sequence.finished and guard.feed(tokens):
+    def _events(self, ticket: Ticket, events: deque[Event]) -> Iterator[Event]:
+        """What happens to the answer, but its Result; it is stopped where it repeats itself."""
+        guard, thinking = LoopGuard(), ThinkingMeter(ticket.submission.starts_thinking)
+        while not ticket.finished or events:
+            if not events:
+                self.engine.step()
+            while events:
+                event = events.popleft()
+                if isinstance(event, PromptProgress) and event.n_all > _BITE:
+                    yield event
+                if not isinstance(event, Chunk):
+                    continue
+                yield event
+                thinking.feed(event.tokens)
+                if not ticket.finished and guard.feed(event.tokens):
                     self.notes.append(f"stopped: it wrote {guard.found!r} again and again")
-                    scheduler.cancel(sequence)
+                    self.engine.cancel(ticket)
                 elif self.think_budget is not None and thinking.n_tokens >= self.think_budget:
-                    self._close_thinking(scheduler, sequence)
+                    self.engine.insert(ticket, CLOSING)
                     thinking.n_tokens = 0
 
-    def _close_thinking(self, scheduler: Scheduler, sequence: Sequence) -> None:
-        if not sequence.finished:
-            scheduler.withdraw(sequence)
-            sequence.close_with(self.engine.tokens_of(CLOSING, sequence))
-            if not sequence.finished:
-                scheduler.add(sequence)
+    def _reads(self, messages: list[Message]) -> dict[Role, int]:
+        """How much of the prompt each role reads first: up to where the next turn will leave it."""
+        probe = [*messages, Message("assistant", "."), Message("user", ".")]
+        now = self.engine.loaded.encode(_as_dicts(messages), self.prompting).ids
+        after = self.engine.loaded.encode(_as_dicts(probe), self.prompting).ids
+        roles = MODES[self.settings.mode].roles
+        return {role: min(n_common(now[role], after[role]), len(now[role]) - 1) for role in roles}
 
-    def _note_answer(self, sequence: Sequence, asked: Asked, messages: list[Message]) -> None:
-        """The question and its answer, whole or stopped, become messages; the caches hold what they hold now."""
+    def _note_answer(self, ticket: Ticket, messages: list[Message]) -> None:
+        """The question and its answer, whole or stopped, become messages."""
+        sequence, submission = ticket.sequence, ticket.submission
         sequence.finish(FinishReason.CANCELLED)
-        for role, view in sequence.views.items():
-            # Stopped while it was read: the caches may still be those of the turn before, or cleared.
-            known = self._held[role] if self._reading else view.ids
-            self._held[role] = known[: self._model(role).cached(0)]
+        for role in Role:
             self.cost[role].add(sequence.cost[role])
         spans: list[tuple[str, int]] = []
         for token in sequence.tokens:
@@ -210,77 +197,36 @@ class Conversation:
             if spans and spans[-1][0] == author:
                 n += spans.pop()[1]
             spans.append((author, n))
-        content = (OPENING if asked.starts_thinking else "") + sequence.text
+        content = (OPENING if submission.starts_thinking else "") + sequence.text
         self.messages = [*messages, Message("assistant", content, spans, str(sequence.finish_reason))]
-        self.result = Result.of(asked, sequence, self.engine.shapes)
-
-    def _read(self, sequence: Sequence, messages: list[Message]) -> Iterator[Reading]:
-        """Evaluate the prompt up to where the next turn will leave this one, and mark that place."""
-        probe = [*messages, Message("assistant", "."), Message("user", ".")]
-        after = self.engine.encode(_as_dicts(probe), self.prompting).ids
-        todo: list[tuple[Role, int]] = []
-        for role, view in sequence.views.items():
-            self.engine.uninterrupted(partial(self._keep_prefix, role, view.ids))
-            todo.append((role, min(n_common(view.ids, after[role]), len(view.ids) - 1)))
-        n_all = sum(max(0, end - len(self._held[role])) for role, end in todo)
-        n_done = 0
-        for role, end in todo:
-            ids, held = sequence.views[role].ids, self._held[role]
-            while len(held) < end:
-                bite = ids[len(held) : min(end, len(held) + _BITE)]
-                self.engine.uninterrupted(partial(self._evaluate, sequence, role, bite))
-                n_done += len(bite)
-                if n_all > _BITE:
-                    yield Reading(n_done, n_all)
-            if len(held) == end:
-                self._model(role).mark(0)
-
-    def _evaluate(self, sequence: Sequence, role: Role, ids: list[int]) -> None:
-        model, before = self._model(role), len(self._held[role])
-        n_calls, seconds = model.n_calls, model.seconds
-        for output in model.evaluate([Row(0, ids, 1)]):
-            if output.logits is None:
-                raise SequenceError(str(output.failure))
-        self._held[role] += ids
-        flops = self.engine.shapes[role].flops(len(ids), before)
-        work = (len(ids), False, model.n_calls - n_calls, model.seconds - seconds, flops)
-        sequence.cost[role].count(*work)
-
-    def _keep_prefix(self, role: Role, ids: list[int]) -> None:
-        """Take the cache back to what it has in common with these ids."""
-        held = self._held[role]
-        n_kept = self._model(role).truncate(0, n_common(held, ids))
-        del held[n_kept:]
-
-    def _model(self, role: Role) -> Model:
-        return self.engine.models[role]
+        self.result = Result.of(submission, sequence, self.engine.loaded.shapes)
 
     # ---------------------------------------------------------------- on disk
     def save(self, path: Path) -> None:
         """Write the messages, the settings and both states, as the next turn will need them."""
+        states = {}
         if self.messages:
             probe = [*self.messages, Message("user", ".")] if self.messages[-1].role == "assistant" else self.messages
-            coming = self.engine.encode(_as_dicts(probe), self.prompting).ids
-            for role in self._held:
-                self._keep_prefix(role, coming[role])
+            coming = self.engine.loaded.encode(_as_dicts(probe), self.prompting).ids
+            states = self.engine.save_prefix(coming)
         content = {
             "messages": [asdict(message) for message in self.messages],
             "settings": settings_as_dict(self.settings),
             "prompting": asdict(self.prompting),
             "think_budget": self.think_budget,
-            "held": {str(role): ids for role, ids in self._held.items()},
+            "held": {str(role): coming[role][: state.n_tokens] for role, state in states.items()},
             "cost": {str(role): asdict(cost) for role, cost in self.cost.items()},
         }
-        states = {role: self._model(role).save(0) for role, ids in self._held.items() if ids}
-        write_stored(path, KIND, content, states, self.engine.identity)
+        write_stored(path, KIND, content, states, self.engine.loaded.identity)
 
     def load(self, path: Path) -> None:
         """The conversation of a file; where its states cannot be put back (`notes` say why), its text is evaluated."""
-        stored = read_stored(path, KIND, self.engine.identity)
+        stored = read_stored(path, KIND, self.engine.loaded.identity)
         content = stored.content
         try:
             messages = [Message(**{**m, "spans": [tuple(span) for span in m["spans"]]}) for m in content["messages"]]
-            settings, prompting = settings_from_dict(content["settings"]), Prompting(**content["prompting"])
+            settings = settings_from_dict(content["settings"])
+            prompting = Prompting(**from_older(content["prompting"], Prompting))
             cost = {Role(role): Cost(**cost) for role, cost in content["cost"].items()}
             think_budget, held = content["think_budget"], {Role(r): list(ids) for r, ids in content["held"].items()}
         except Exception as error:  # the digest was right: another program wrote this
@@ -288,18 +234,13 @@ class Conversation:
         self.messages, self.cost = messages, cost
         self.settings, self.prompting, self.think_budget = settings, prompting, think_budget
         self.notes = stored.notes
-        for role in self._held:
-            self._model(role).release(0)
-            self._held[role] = []
-            state = stored.states.get(role)
-            if state is None or state.n_tokens > self.engine.ctx_size:
+        for role, state in stored.states.items():
+            if state.n_tokens > self.engine.ctx_size:
                 continue
             try:
-                self._model(role).restore(0, state)
+                self.engine.restore_prefix(role, held.get(role, []), state)
             except SequenceError as error:
                 self.notes.append(f"the {role}: {error}; its text is evaluated again")
-                continue
-            self._held[role] = held.get(role, [])[: state.n_tokens]
 
 
 def _as_dicts(messages: list[Message]) -> Messages:

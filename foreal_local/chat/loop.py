@@ -9,29 +9,42 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
+from ..config import prompting_of
 from ..errors import ContextFullError, ForealError, SessionError, UsageError
 from ..method.reasoning import split_reasoning
-from ..method.sequence import FinishReason
-from ..results import Written
+from ..method.tokens import FinishReason
+from ..results import Chunk, Event, PromptProgress
+from ..settings import Setting
 from ..storage.session import write_beside
-from .commands import budget_of, changed, describe, help_lines, parse, thinking_of
-from .conversation import Conversation, Event, Reading
+from .commands import (
+    OF_THE_MODELS,
+    OF_THE_PROMPT,
+    budget_of,
+    changed,
+    describe_chat,
+    help_lines,
+    parse,
+    setting_named,
+    thinking_of,
+)
+from .conversation import Conversation
 from .input import LineEditor, Source, read_message
 from .past import markdown, short, show_loaded
 from .screen import Screen, count, ending_of, figures, gauge, totals
 from .signals import hang_up, nothing, stoppable, without_echo
 
 _NEARLY_FULL = 0.85
-Reopen = Callable[[int | None], Conversation]
+Reopen = Callable[[dict[str, Any]], Conversation]
 
 
 class Chat:
     """One chat: its conversation, its screen, and the session file that it keeps, if any.
 
-    `reopen` makes an empty conversation with another context size.
+    `reopen` makes an empty conversation with changes to how the models run.
     """
 
     def __init__(
@@ -90,7 +103,7 @@ class Chat:
 
     def _settings(self) -> str:
         conversation = self.conversation
-        return describe(conversation.settings, conversation.think_budget, conversation.thinking)
+        return describe_chat(conversation.settings, conversation.think_budget, conversation.thinking)
 
     # ---------------------------------------------------------------- answers
     def _ask(self, text: str) -> bool:
@@ -112,9 +125,9 @@ class Chat:
             try:
                 with stoppable(), contextlib.closing(answer) as events:  # type: ignore[type-var]
                     for event in events:
-                        if isinstance(event, Reading):
+                        if isinstance(event, PromptProgress):
                             self.screen.status(f"reading {event.n_done} of {event.n_all} tokens")
-                        elif isinstance(event, Written):
+                        elif isinstance(event, Chunk):
                             first = first if first is not None else time.perf_counter() - started
                             view.feed(event)
             except KeyboardInterrupt:
@@ -174,16 +187,16 @@ class Chat:
         elif choice == "c":
             self.conversation.clear()
         elif choice.isdecimal():
-            self._move(int(choice))
+            self._move({"ctx_size": int(choice)})
         else:
             return False
         self._announced = False
         return True
 
-    def _move(self, ctx_size: int | None) -> None:
+    def _move(self, changes: dict[str, Any]) -> None:
         """Go on in a new engine; the text is evaluated again there."""
         old = self.conversation
-        new = self._reopen(ctx_size)
+        new = self._reopen(changes)
         new.messages, new.settings, new.prompting, new.cost = old.messages, old.settings, old.prompting, old.cost
         new.think_budget = old.think_budget
         self.conversation = new
@@ -208,16 +221,28 @@ class Chat:
         name, _, value = argument.partition(" ")
         if not value.strip():
             raise UsageError(f"/set {name} needs a value, such as /set temp 0.6")
-        if name == "mode":
-            self.do_mode(value.strip())
-            return
+        name, text = name.replace("_", "-"), value.strip()
         if name == "think-budget":
-            self.conversation.think_budget = budget_of(value.strip())
+            self.conversation.think_budget = budget_of(text)
         elif name == "thinking":
-            self.conversation.set_thinking(thinking_of(value.strip()))
+            self.conversation.set_thinking(thinking_of(text))
         else:
-            self.conversation.settings = changed(self.conversation.settings, name, value.strip())
+            self._set(setting_named(name), text)
         self.screen.note(self._settings())
+
+    def _set(self, setting: Setting, text: str) -> None:
+        """Those of the models open them again; the conversation's text is then evaluated again."""
+        conversation, value = self.conversation, setting.from_text(text)
+        if setting in OF_THE_MODELS:
+            self._move({setting.name: value})
+            self.screen.note(f"{setting.shown_name}: {value}; the models were opened again")
+        elif setting.name == "system":
+            self.do_system(value or "")
+        elif setting in OF_THE_PROMPT:
+            conversation.prompting = prompting_of({setting.name: value}, conversation.prompting)
+            self.screen.note(f"{setting.shown_name}: {getattr(conversation.prompting, setting.name)}")
+        else:
+            conversation.settings = changed(conversation.settings, setting.name, text)
 
     def do_mode(self, argument: str) -> None:
         self.conversation.settings = changed(self.conversation.settings, "mode", argument)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ..method.reasoning import ReasoningSplitter
-from ..method.sequence import Token
+from ..method.tokens import Token
 
 _LONGEST_ROUND, _N_ROUNDS = 6, 4  # sentences that come again and again in the same order, and how often
 _N_SAME = 12  # times that one sentence may come among the last of them, whatever stands between

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..method.reasoning import END_THINK, split_reasoning
-from ..method.sequence import Role
+from ..method.roles import Role
 from .conversation import Conversation, Message
 from .screen import Screen
 

@@ -14,8 +14,9 @@ from wcwidth import wcswidth
 
 from ..method.ledger import Cost
 from ..method.reasoning import ReasoningSplitter
-from ..method.sequence import FinishReason, Role
-from ..results import Result, Written
+from ..method.roles import Role
+from ..method.tokens import FinishReason
+from ..results import Chunk, Result
 
 _RESET = "\x1b[0m"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -164,7 +165,7 @@ class AnswerView:
         self._thinking: bool | None = None  # of what was shown last
         self._n_hidden = 0
 
-    def feed(self, written: Written) -> None:
+    def feed(self, written: Chunk) -> None:
         if self._splitter is None:
             self._splitter = ReasoningSplitter(written.starts_thinking)
         for token in written.tokens:

@@ -13,18 +13,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..config import Generation, Mode, ModelSettings, Sampling
+from ..config import Generation, ModelSettings, Sampling, generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from ..storage.files import LineFile, check_writable, locked
 from .options import (
     ForealCommand,
-    method_of,
     method_options,
     model_options_with,
     option,
-    prompting_of,
     prompting_options,
-    runtime_of,
+    settings_in,
     with_settings_of,
 )
 
@@ -130,11 +128,11 @@ def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[
 # ---------------------------------------------------------------- the run
 def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
     """Run the analysis, write the file, print the tables, make the report; the exit code."""
+    from ..batch.progress import loading_bar
     from ..evaluation.analysis.analysis import Analysis
     from ..evaluation.analysis.callbacks import Callbacks
     from ..evaluation.analysis.record import record_of
     from ..evaluation.reports.analysis_tables import tables_of
-    from .loading import loading_bar
     from .tables import print_tables
 
     request = _request_of(values, leader, drafts)
@@ -162,16 +160,17 @@ def _request_of(values: dict[str, Any], leader: str, drafts: list[str]) -> Analy
     from ..evaluation.reports.report import check_folder
     from ..hub import resolve_model
 
-    method = method_of(values)
+    given = settings_in(values)
+    method = generation_of(given).method
     for name in ("parallel", "bin"):
         if values[name] < 1:
             raise UsageError(f"--{name} is {values[name]}, but must be 1 or more")
-    settings = Generation(Mode.LEADER, method, Sampling(temp=0), values["seed"], max_tokens=values["max_tokens"])
+    settings = Generation("leader", method, Sampling(temp=0), values["seed"], max_tokens=values["max_tokens"])
     if values["output"]:
         check_writable(values["output"])
     if values["report"]:
         check_folder(Path(values["report"]))
-    runtime, prompting = runtime_of(values), prompting_of(values)
+    runtime, prompting = runtime_of(given), prompting_of(given)
     wanted = _source_of(values)
     source = read_source(wanted, settings)
     resolve = partial(resolve_model, offline=values["offline"], progress=not values["quiet"])

@@ -15,18 +15,19 @@ import click
 
 from .. import __version__
 from ..batch.json_lines import objects
-from ..config import MODES, Mode
+from ..config import MODES, Method, Sampling, generation_of, names_of, prompting_of, runtime_of
 from ..errors import UsageError
 from ..evaluation.experiments import parts_of
+from ..settings import either
 from ..storage.files import OutputError, check_writable, same_file
 from .options import (
     ForealCommand,
-    generation_of,
     method_options,
     model_options,
     option,
     prompting_options,
     sampling_options,
+    settings_in,
     typed_models,
     with_settings_of,
 )
@@ -110,23 +111,36 @@ def _answered(values: dict[str, Any], entry: PairEntry | None, problems: list[Pr
     """Run what is not in the output yet, and grade all of it."""
     from dataclasses import replace
 
-    from ..batch.run import Run
+    from ..batch.request import BatchRequest
+    from ..batch.run import BatchRun
     from ..evaluation.experiments import prompts_for, settings_for
     from ..evaluation.problems.grading import check_installed
+    from .loading import pair_of
 
     check_installed(problems)
-    base = generation_of(values)
+    given = settings_in(values)
+    base = generation_of(given)
     base = base if base.seed is not None else replace(base, seed=0)
     if values["samples"] < 1:
         raise UsageError(f"--samples is {values['samples']}, but must be 1 or more")
     settings = settings_for(base, _modes(values["modes"]), values["grid"])
     with tempfile.TemporaryDirectory() as scratch:
         output = values["output"] or str(Path(scratch) / "responses.jsonl")
-        rest = {"file": None, "output": output, "format": "jsonl", "resume": True, "checkpoint": None}
-        rest |= {"checkpoint_every": 1, "reasoning": "hide", "color": "never"}
-        prompts = prompts_for(problems, settings, values["samples"])
-        code = Run(values | rest, entry, base, prompts, summary=False, name="foreal bench").execute()
-        wanted = {prompt.id for prompt in prompts}
+        request = BatchRequest(
+            prompts=prompts_for(problems, settings, values["samples"]),
+            settings=base,
+            prompting=prompting_of(given),
+            runtime=runtime_of(given),
+            parallel=values["parallel"],
+            output=output,
+            trace=values["trace"],
+            resume=True,
+            quiet=values["quiet"],
+            summary=False,
+            name="foreal bench",
+        )
+        code = BatchRun(request, lambda roles: pair_of(values, entry, roles)).execute()
+        wanted = {prompt.id for prompt in request.prompts}
         found = objects(output) if Path(output).exists() else iter(())
         records = [record for _, record in found if record.get("id") in wanted]
     by_id = {problem.id: problem for problem in problems}
@@ -170,12 +184,11 @@ def _graded(problem: Problem, setting: str, sample: int, record: dict[str, Any])
     return Response(problem.id, setting, sample, verdict, record["text"], measured)
 
 
-def _modes(text: str) -> list[Mode]:
+def _modes(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in list(Mode)]
-    if unknown or not names:
-        raise UsageError(f"--modes is {text!r}, but must be of {MODES}, with commas")
-    return [Mode(name) for name in names]
+    if not names or any(name not in MODES for name in names):
+        raise UsageError(f"--modes is {text!r}, but must be of {either(MODES).removeprefix('one of ')}, with commas")
+    return names
 
 
 def _check_files(values: dict[str, Any]) -> None:
@@ -239,15 +252,14 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_MEASURED: tuple[str, ...] = ("n", "p", "k", "hits_from", "boundaries", "compare")
-_MEASURED += ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n", "max_tokens", "stop")
 _ASKED = ("pair", "leader", "draft", "ctx_size", "system", "template_arg")
 
 
 def _config_of(found: Recommendation, responses: list[Response], values: dict[str, Any]) -> str:
     """The recommended setting as it was measured, as a file for --config: models and prompting too."""
     record = next(r.record for r in responses if r.setting == found.setting and r.measured)
-    settings = {name: record[name] for name in _MEASURED if record[name] not in (None, [])}
+    measured = [*names_of(Method), *names_of(Sampling), "max_tokens", "stop"]
+    settings = {name: record[name] for name in measured if record.get(name) not in (None, [])}
     settings |= {name: values[name] for name in _ASKED if values[name] not in (None, [], ())}
     # What JSON writes of numbers, texts and lists is TOML too, but not its surrogate pairs.
     lines = [f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]

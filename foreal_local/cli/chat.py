@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
+from ..config import generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .options import (
     ForealCommand,
-    generation_of,
     method_options,
     mode_option,
     model_options,
     option,
-    prompting_of,
     prompting_options,
-    runtime_of,
     sampling_options,
+    settings_in,
     typed_models,
+    typed_settings,
     with_settings_of,
 )
 
@@ -115,7 +115,7 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
             session.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(session, "the session"))
         opener = _Opener(stack, values, entry)
-        conversation = opener.open(values["ctx_size"])
+        conversation = opener.open()
         chat = Chat(conversation, screen, opener.reopen, session, opener.about)
         if not values["quiet"] and screen.is_terminal:
             for line in opener.opening_lines(conversation):
@@ -134,84 +134,77 @@ class _Opener:
     """Opens engines for a chat: the first, and another where the context is to be larger."""
 
     def __init__(self, stack: contextlib.ExitStack, values: dict[str, Any], entry: PairEntry | None) -> None:
-        from ..method.sequence import Role
+        from ..method.roles import Role
         from .loading import pair_of
 
-        self._values, self._runtime = values, runtime_of(values)
+        self._values, self._runtime = values, runtime_of(settings_in(values))
         self._pair = pair_of(values, entry, set(Role))
         self._engine: Engine | None = None
         stack.callback(self._close)
-        self._prompting, self._settings = _prompting(values), generation_of(values)
+        self._prompting, self._settings = _prompting(values), generation_of(settings_in(values))
         self.about: list[str] = []
 
     def _close(self) -> None:
         if self._engine:
             self._engine.close()
 
-    def open(self, ctx_size: int | None) -> Conversation:
+    def open(self) -> Conversation:
+        from ..batch.progress import loading_bar
         from ..chat.commands import budget_of
         from ..chat.conversation import Conversation
         from ..engine import Engine
-        from ..method.sequence import Role
-        from .loading import loading_bar
+        from ..method.roles import Role
 
         with loading_bar(self._values["quiet"]) as on_progress:
-            runtime = replace(self._runtime, ctx_size=ctx_size)
-            self._engine = Engine(self._pair, runtime=runtime, on_progress=on_progress)
+            self._engine = Engine(self._pair, runtime=self._runtime, on_progress=on_progress)
         self.about[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
         budget = self._values["think_budget"]
         return Conversation(
             self._engine, self._settings, self._prompting, None if budget is None else budget_of(str(budget))
         )
 
-    def reopen(self, ctx_size: int | None) -> Conversation:
-        before = self._engine
-        conversation = self.open(ctx_size)
+    def reopen(self, changes: dict[str, Any]) -> Conversation:
+        """Another engine, run otherwise; the old one stays where that cannot be."""
+        before, runtime = self._engine, self._runtime
+        self._runtime = runtime_of(changes, runtime)
+        try:
+            conversation = self.open()
+        except BaseException:
+            self._engine, self._runtime = before, runtime
+            raise
         if before:
             before.close()
         return conversation
 
     def opening_lines(self, conversation: Conversation) -> list[str]:
-        from ..chat.commands import describe
-        from ..method.sequence import Role
+        from ..chat.commands import describe_chat
+        from ..method.roles import Role
 
         engine = conversation.engine
-        settings = describe(conversation.settings, conversation.think_budget, conversation.thinking)
+        settings = describe_chat(conversation.settings, conversation.think_budget, conversation.thinking)
         return [
             " · ".join(f"{role} {engine.describe(role)}" for role in Role),
             f"context {engine.ctx_size} · {settings} · /help for commands, Ctrl-D to leave",
         ]
 
 
-_FIELDS = {"lead_tokens": "n", "lead_prob": "p", "hits": "k"}
-_SAMPLING = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
-
-
 def _apply_typed(conversation: Conversation, context: click.Context, values: dict[str, Any]) -> None:
     """What was typed at the start of this chat goes before what its session has."""
     from ..chat.commands import budget_of
 
-    default = click.core.ParameterSource.DEFAULT
-    typed = {name for name in values if context.get_parameter_source(name) is not default}
-    own, asked = conversation.settings, generation_of(values)
-    method_names = typed & {*_FIELDS, "hits_from", "boundaries", "compare", "cue", "proposals"}
-    method = {_FIELDS.get(n, n): getattr(asked.method, _FIELDS.get(n, n)) for n in method_names}
-    sampling = {name: getattr(asked.sampling, name) for name in typed & {*_SAMPLING}}
-    rest = {name: getattr(asked, name) for name in typed & {"mode", "seed", "max_tokens", "stop"}}
-    method, sampling = replace(own.method, **method), replace(own.sampling, **sampling)  # type: ignore[assignment]
-    conversation.settings = replace(own, method=method, sampling=sampling, **rest)  # type: ignore[arg-type]
-    if "think_budget" in typed:
+    typed = typed_settings(values, context)
+    conversation.settings = generation_of(typed, conversation.settings)
+    if context.get_parameter_source("think_budget") is not click.core.ParameterSource.DEFAULT:
         conversation.think_budget = budget_of(str(values["think_budget"]))
     if "system" in typed:
-        conversation.set_system(values["system"])
-    prompting = conversation.prompting
-    if typed & {"template_arg", "thinking"}:
-        prompting = replace(prompting, template_args={**prompting.template_args, **_prompting(values).template_args})
-    conversation.prompting = prompting
+        conversation.set_system(typed.pop("system"))
+    if values["thinking"] is not None:
+        conversation.set_thinking(values["thinking"])
+    conversation.prompting = prompting_of(typed, conversation.prompting)
 
 
 def _prompting(values: dict[str, Any]) -> Prompting:
-    prompting = prompting_of(values)
+    prompting = prompting_of(settings_in(values))
     if values["thinking"] is None:
         return prompting
     return replace(prompting, template_args={**prompting.template_args, "enable_thinking": values["thinking"]})

@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
+from ..config import generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .options import (
     ForealCommand,
-    generation_of,
     method_options,
     mode_option,
     model_options,
     option,
     prompting_options,
     sampling_options,
+    settings_in,
     typed_models,
     with_settings_of,
 )
 
 if TYPE_CHECKING:
-    from ..config import Generation
+    from ..config import Generation, Prompting
     from ..results import Prompt
 
 EPILOG = """\b
@@ -71,20 +72,38 @@ def main(context: click.Context, /, **values: Any) -> None:
 
     Answers go to stdout, everything else to stderr.
     """
-    from .loading import named_pair
+    from ..batch.request import BatchRequest
+    from ..batch.run import BatchRun
+    from .loading import color_of, named_pair, pair_of
 
     values = typed_models(values, context)
     entry = named_pair(values)
     if entry:
         values = with_settings_of(entry, values, context)
-    settings = generation_of(values)
-    prompts = _prompts(values, settings)
-    from ..batch.run import Run
+    given = settings_in(values)
+    settings, prompting = generation_of(given), prompting_of(given)
+    on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()
+    request = BatchRequest(
+        prompts=_prompts(values, settings, prompting),
+        settings=settings,
+        prompting=prompting,
+        runtime=runtime_of(given),
+        parallel=values["parallel"],
+        output=values["output"],
+        format=values["format"],
+        trace=values["trace"],
+        resume=values["resume"],
+        checkpoint=values["checkpoint"],
+        checkpoint_every=values["checkpoint_every"],
+        inputs={"--file": values["file"]},
+        color=color_of(values["color"]),
+        show_reasoning=values["reasoning"] == "show" or on_terminal,
+        quiet=values["quiet"],
+    )
+    sys.exit(BatchRun(request, lambda roles: pair_of(values, entry, roles)).execute())
 
-    sys.exit(Run(values, entry, settings, prompts).execute())
 
-
-def _prompts(values: dict[str, Any], settings: Generation) -> list[Prompt]:
+def _prompts(values: dict[str, Any], settings: Generation, prompting: Prompting) -> list[Prompt]:
     from ..batch.prompts import read_prompts, with_unique_ids
     from ..results import Prompt
 
@@ -92,5 +111,5 @@ def _prompts(values: dict[str, Any], settings: Generation) -> list[Prompt]:
         raise UsageError("nothing to answer: give --file PATH (- is stdin) or --prompt TEXT; --help shows all")
     prompts = [Prompt(text) for text in values["prompt"]]
     if values["file"]:
-        prompts += read_prompts(values["file"], settings)
+        prompts += read_prompts(values["file"], settings, prompting)
     return with_unique_ids(prompts, values["file"] or "--prompt")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..config import ModelSettings, Pair
 from ..errors import UsageError
-from ..method.sequence import Role
+from ..method.roles import Role
 
 if TYPE_CHECKING:
     from ..hub import PairEntry
@@ -52,24 +49,3 @@ def color_of(choice: str) -> bool | None:
     if choice == "auto":
         return False if os.environ.get("NO_COLOR") else None
     return choice == "always"
-
-
-@contextlib.contextmanager
-def loading_bar(quiet: bool) -> Iterator[Any]:
-    """Load progress on a terminal, for models that take more than a moment."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-
-    columns = (TextColumn("loading the {task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[Any, Any] = {}
-
-        def on_progress(role: Any, done: float) -> None:
-            if role not in tasks:
-                tasks[role] = bar.add_task(str(role), total=1.0)
-            bar.update(tasks[role], completed=done)
-
-        yield on_progress

@@ -1,42 +1,27 @@
 """Options shared by the commands, as decorators; every one is also an environment variable FOREAL_*.
 
-Names and help are here; defaults come from config.py.
+Those of settings come from config.py's table; others are where their command is.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..config import (
-    BOUNDARIES,
-    COMPARE,
-    FLASH_ATTENTION,
-    HITS_FROM,
-    KV_TYPES,
-    Generation,
-    Method,
-    Mode,
-    Prompting,
-    Runtime,
-    Sampling,
-)
+from ..config import SETTINGS, Method, Prompting, Runtime, Sampling, names_of
 from ..errors import ForealError, UsageError
+from ..settings import Setting, arguments_of
 
 if TYPE_CHECKING:
     from ..hub import PairEntry
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-_OWN_TEMPLATE_ARGS = {"messages", "add_generation_prompt", "bos_token", "eos_token"}
-_METHOD, _SAMPLING, _RUNTIME, _GENERATION = Method(), Sampling(), Runtime(), Generation()
 
 
 class CliError(click.ClickException):
@@ -117,6 +102,40 @@ def _names_of(parameter: click.Parameter) -> set[str]:
     return {str(parameter.name)} | {name.lstrip("-").replace("-", "_") for name in parameter.opts}
 
 
+def setting_option(name: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
+    """The option of a setting (config.py says its names, help and range)."""
+    setting = SETTINGS[name]
+    attributes = {"help": setting.help, "metavar": setting.metavar} | attributes
+    if setting.kind is bool:
+        attributes["is_flag"] = True
+    elif setting.kind in (tuple, dict):
+        attributes["multiple"] = True
+    else:
+        attributes["type"] = TableChoice(setting.choices) if setting.choices else setting.kind
+        attributes["default"] = setting.default
+    return option(setting.option, *([setting.short] if setting.short else []), **attributes)
+
+
+def setting_options(*names: str) -> Callable[[Decorated], Decorated]:
+    return _all(*(setting_option(name) for name in names))
+
+
+class TableChoice(click.Choice):  # type: ignore[type-arg]
+    """One of the names of a table, as the table is when it is asked."""
+
+    def __init__(self, names: Callable[[], Collection[str]]) -> None:
+        self._names = names
+        super().__init__(list(names()))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return tuple(self._names())
+
+    @choices.setter
+    def choices(self, _: object) -> None:
+        """Click sets a copy, which the table may outgrow."""
+
+
 _which_models = _all(
     option(
         "--config",
@@ -132,26 +151,10 @@ _which_models = _all(
 
 _how_they_run = _all(
     option("--offline", is_flag=True, help="Use only files that are already here."),
-    option(
-        "--ctx-size",
-        "-c",
-        type=int,
-        metavar="N",
-        help="Context per sequence.  [default: the models', up to 8192]",
-    ),
-    option("--threads", "-t", type=int, metavar="N", help="Threads.  [default: one per core]"),
-    option(
-        "--lanes", type=int, metavar="N", help="Evaluate in N contexts at a time.  [default: 1; small models: threads]"
-    ),
+    setting_options("ctx_size", "threads", "lanes"),
     option("--leader-gpu-layers", type=int, default=-1, metavar="N", help="Leader's layers on the GPU; -1: all."),
     option("--draft-gpu-layers", type=int, default=-1, metavar="N", help="Draft's layers on the GPU; -1: all."),
-    option("--batch-size", type=int, default=_RUNTIME.batch_size, metavar="N", help="Most tokens per evaluation."),
-    option(
-        "--flash-attn", type=click.Choice(FLASH_ATTENTION), default=_RUNTIME.flash_attention, help="Flash attention."
-    ),
-    option("--cache-type-k", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_k, help="Type of the K cache."),
-    option("--cache-type-v", type=click.Choice(KV_TYPES), default=_RUNTIME.kv_type_v, help="Type of the V cache."),
-    option("--verbose", "-v", is_flag=True, help="llama.cpp's own log on stderr."),
+    setting_options(*(name for name in names_of(Runtime) if name not in ("ctx_size", "threads", "lanes"))),
 )
 
 
@@ -164,81 +167,37 @@ model_options = model_options_with(
     option("--draft", "-d", metavar="MODEL", help="Draft: a GGUF file, or owner/repo[:quant] on the hub.")
 )
 
-mode_option = option(
-    "--mode", type=click.Choice([str(m) for m in Mode]), default=str(_GENERATION.mode), help="Who writes."
-)
-
-method_options = _all(
-    option("--lead-tokens", "-n", type=int, default=_METHOD.n, help="The leader's first tokens of a sentence."),
-    option("--lead-prob", "-p", type=float, default=_METHOD.p, help="Chance that the leader leads a sentence."),
-    option("--hits", "-k", type=int, default=_METHOD.k, help="Hits in a row before the draft takes over."),
-    option("--hits-from", type=click.Choice(HITS_FROM), default=_METHOD.hits_from, help="Where hits are counted."),
-    option(
-        "--boundaries",
-        type=click.Choice(BOUNDARIES),
-        default=_METHOD.boundaries,
-        help="What ends a sentence.",
-    ),
-    option(
-        "--compare",
-        type=click.Choice(COMPARE),
-        default=_METHOD.compare,
-        help="What is held against the draft.",
-    ),
-    option("--cue", default=_METHOD.cue, metavar="TEXT", help="Begins the led sentences of --mode cue."),
-    option(
-        "--proposals", type=int, default=_METHOD.proposals, metavar="N", help="Proposed at a time, --mode speculative."
-    ),
-)
-
-sampling_options = _all(
-    option("--temp", type=float, default=_SAMPLING.temp, help="Temperature; 0 is greedy."),
-    option("--top-p", type=float, default=_SAMPLING.top_p, help="Nucleus; 1 is off."),
-    option("--top-k", type=int, default=_SAMPLING.top_k, help="Most likely tokens kept; 0 is off."),
-    option("--min-p", type=float, default=_SAMPLING.min_p, help="Least chance against the best; 0 is off."),
-    option("--repeat-penalty", type=float, default=_SAMPLING.repeat_penalty, help="1 is off."),
-    option("--repeat-last-n", type=int, default=_SAMPLING.repeat_last_n, help="Tokens it looks back on."),
-    option("--seed", type=int, metavar="N", help="0 is a seed.  [default: drawn, and reported]"),
-    option("--max-tokens", type=int, metavar="N", help="[default: until the end, or the context is full]"),
-    option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable."),
-)
-
-prompting_options = _all(
-    option("--system", metavar="TEXT", help="System message."),
-    option("--raw", is_flag=True, help="No chat template: the prompt as it is."),
-    option(
-        "--template-arg",
-        multiple=True,
-        metavar="NAME=VALUE",
-        help="A switch of the chat template, such as enable_thinking=false; repeatable.",
-    ),
-)
+mode_option = setting_option("mode")
+method_options = setting_options(*names_of(Method))
+sampling_options = setting_options(*names_of(Sampling), "seed", "max_tokens", "stop")
+prompting_options = setting_options(*names_of(Prompting))
 
 
-def method_of(values: dict[str, Any]) -> Method:
-    return Method(
-        n=values["lead_tokens"],
-        p=values["lead_prob"],
-        k=values["hits"],
-        hits_from=values["hits_from"],
-        boundaries=values["boundaries"],
-        compare=values["compare"],
-        cue=values["cue"],
-        proposals=values["proposals"],
-    )
+# ---------------------------------------------------------------- from options to settings
+def settings_in(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings among a command's options, by their fields' names."""
+    found = {}
+    for setting in SETTINGS.values():
+        parameter = parameter_of(setting)
+        if parameter in values:
+            value = values[parameter]
+            found[setting.name] = arguments_of(value, setting.option) if setting.kind is dict else value
+    return found
 
 
-def generation_of(values: dict[str, Any]) -> Generation:
-    """The Generation of the method and sampling options."""
-    names = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
-    return Generation(
-        mode=Mode(values.get("mode", _GENERATION.mode)),
-        method=method_of(values),
-        sampling=Sampling(**{name: values[name] for name in names}),
-        seed=values["seed"],
-        max_tokens=values["max_tokens"],
-        stop=tuple(values["stop"]),
-    )
+def parameter_of(setting: Setting) -> str:
+    """What click calls a setting's option."""
+    return setting.option.strip("-").replace("-", "_")
+
+
+def typed_settings(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """Those of `settings_in` that somebody gave: on the command line, by a variable or in a file."""
+    default = click.core.ParameterSource.DEFAULT
+    return {
+        name: value
+        for name, value in settings_in(values).items()
+        if context.get_parameter_source(parameter_of(SETTINGS[name])) is not default
+    }
 
 
 def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
@@ -253,39 +212,8 @@ def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, An
 
 def with_settings_of(entry: PairEntry, values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The values, those that nobody has given replaced by the pair's own settings."""
-    own = {"lead_tokens": entry.n, "lead_prob": entry.p, "hits": entry.k, "temp": entry.temp, "top_p": entry.top_p}
+    own = {parameter_of(SETTINGS[name]): value for name, value in entry.settings.items()}
     default = click.core.ParameterSource.DEFAULT  # a --config file gives DEFAULT_MAP
     return values | {
-        name: value
-        for name, value in own.items()
-        if value is not None and context.get_parameter_source(name) is default
+        name: value for name, value in own.items() if name in values and context.get_parameter_source(name) is default
     }
-
-
-def runtime_of(values: dict[str, Any]) -> Runtime:
-    return Runtime(
-        ctx_size=values["ctx_size"],
-        threads=values["threads"],
-        lanes=values["lanes"],
-        batch_size=values["batch_size"],
-        flash_attention=values["flash_attn"],
-        kv_type_k=values["cache_type_k"],
-        kv_type_v=values["cache_type_v"],
-        verbose=values["verbose"],
-    )
-
-
-def prompting_of(values: dict[str, Any]) -> Prompting:
-    """The Prompting of its options; template values are read as JSON where they are JSON."""
-    arguments = {}
-    for item in values["template_arg"]:
-        name, equals, value = item.partition("=")
-        if name in _OWN_TEMPLATE_ARGS:
-            raise click.BadParameter(f"{name} is the program's own: it cannot be given", param_hint="--template-arg")
-        if not equals or not name.isidentifier():
-            raise click.BadParameter(f"{item!r} is not NAME=VALUE", param_hint="--template-arg")
-        try:
-            arguments[name] = json.loads(value)
-        except ValueError:
-            arguments[name] = value
-    return Prompting(system=values["system"], raw=values["raw"], template_args=arguments)

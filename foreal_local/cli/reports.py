@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..config import Mode
+from ..config import prompting_of, runtime_of
 from ..evaluation.reports.bench_report import ReportTexts, bench_report
 from ..evaluation.reports.report import timestamp, write_report
-from ..method.sequence import Role
-from ..results import roles_of
+from ..method.modes import roles_of
+from ..method.roles import Role
 from ..runtime.gguf_file import fingerprint
 from .loading import pair_of
-from .options import prompting_of, runtime_of
+from .options import settings_in
 
 if TYPE_CHECKING:
     from ..evaluation.analysis.analysis import Findings
@@ -44,11 +44,11 @@ def report_bench(
         from ..evaluation.reports.bench_example import bench_example
 
         modes = {record["mode"] for r in responses if (record := r.record)}
-        roles = {role for mode in modes for role in roles_of(Mode(mode))}
-        pair = pair_of(values, entry, roles)
+        roles = {role for mode in modes for role in roles_of(mode)}
+        pair, given = pair_of(values, entry, roles), settings_in(values)
         models = {str(role): path for role, path in zip(Role, (pair.leader.path, pair.draft.path), strict=True)}
         models = {name: path for name, path in models.items() if Role(name) in roles}
-        example = bench_example(responses, recommendation.setting, pair, runtime_of(values), prompting_of(values))
+        example = bench_example(responses, recommendation.setting, pair, runtime_of(given), prompting_of(given))
     n_problems = len({response.problem for response in responses})
     texts = ReportTexts(
         f"Leader, draft and both: {values['problems']}",

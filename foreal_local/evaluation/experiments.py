@@ -8,8 +8,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from ..config import Generation, Mode
+from ..config import MODES, Generation, find_setting
 from ..errors import UsageError
 from ..results import Prompt
 from .problems.datasets import Problem
@@ -25,43 +26,48 @@ class Setting:
     generation: Generation
 
 
-_AXES: dict[Mode, tuple[str, ...]] = {Mode.FOREAL: ("n", "p", "k"), Mode.CUE: ("p",), Mode.SPECULATIVE: ("proposals",)}
-"""What a grid varies of each mode; the modes of one model have nothing to vary."""
+def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None) -> list[Setting]:
+    """The modes' settings, the default mode last; with a grid ("n=5,15;p=0.6,1;k=5") each at all its own points of it.
 
-_ORDER = (Mode.LEADER, Mode.DRAFT, Mode.CUE, Mode.SPECULATIVE, Mode.FOREAL)
-
-
-def settings_for(base: Generation, modes: Iterable[Mode], grid: str | None = None) -> list[Setting]:
-    """The modes' settings, leader first; with a grid ("n=5,15;p=0.6,1;k=5") each at all its own points of it."""
-    points, wanted = _points(grid), set(modes)
-    unused = set(points) - {axis for mode in wanted for axis in _AXES.get(mode, ())}
-    if unused:
-        raise UsageError(f"--grid varies {sorted(unused)[0]}, which none of --modes has: leave it out, or add the mode")
-    settings = []
-    for mode in sorted(wanted, key=_ORDER.index):
-        names = _AXES.get(mode, ())
+    A grid may vary whatever a mode has (Mode.settings); the mode's axes stand in the names of its settings always,
+    others where the grid names them.
+    """
+    wanted = list(dict.fromkeys(modes))
+    points = _points(grid, {name for mode in wanted for name in MODES[mode].settings})
+    default, order = Generation().mode, list(MODES)
+    found = []
+    for mode in sorted(wanted, key=lambda mode: (mode == default, order.index(mode))):
+        row = MODES[mode]
+        names = [name for name in row.settings if name in row.axes or name in points]
         values = [points.get(name, [getattr(base.method, name)]) for name in names]
         for point in itertools.product(*values):
             own = dict(zip(names, point, strict=True))
-            name = " ".join([str(mode), *(f"{axis}={value:g}" for axis, value in own.items())])
-            settings.append(Setting(name, replace(base, mode=mode, method=replace(base.method, **own))))
-    return settings
+            words = [mode, *(f"{name}={_shown(value)}" for name, value in own.items())]
+            found.append(Setting(" ".join(words), replace(base, mode=mode, method=replace(base.method, **own))))
+    return found
 
 
-def _points(grid: str | None) -> dict[str, list[int | float]]:
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _points(grid: str | None, known: set[str]) -> dict[str, list[Any]]:
     """The values of each axis that a grid names."""
-    axes: dict[str, list[int | float]] = {}
-    known = {axis for names in _AXES.values() for axis in names}
+    axes: dict[str, list[Any]] = {}
+    every = {name for mode in MODES.values() for name in mode.settings}
     for part in filter(None, (grid or "").split(";")):
         name, equals, values = part.partition("=")
-        name = name.strip()
-        if name not in known or not equals or name in axes:
+        setting = find_setting(name.strip())
+        if setting is None or setting.name not in every or not equals or setting.name in axes:
             raise UsageError(f"--grid has {part.strip()!r}: write it as n=5,15,25;p=0.2,0.6,1.0;k=5;proposals=3,8")
+        if setting.name not in known:
+            raise UsageError(f"--grid varies {setting.name}, which none of --modes has: leave it out, or add the mode")
         try:
-            numbers = [float(value) if name == "p" else int(value) for value in values.split(",")]
-        except ValueError:
-            raise UsageError(f"--grid has {values!r} for {name}, but must have numbers between commas") from None
-        axes[name] = list(dict.fromkeys(numbers))
+            found = [setting.from_text(value.strip()) for value in values.split(",")]
+        except UsageError:
+            kind = "numbers" if setting.kind in (int, float) else "values"
+            raise UsageError(f"--grid has {values!r} for {name}, but must have {kind} between commas") from None
+        axes[setting.name] = list(dict.fromkeys(found))
     return axes
 
 

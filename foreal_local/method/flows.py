@@ -3,107 +3,27 @@
 A flow says whose turn it is. It yields small requests and receives small answers; it never sees a
 model, a cache, a batch, a logit or a tokenizer. The scheduler serves the requests of many flows.
 
-A new flow can start at any sentence end, and be taken into a sentence with the answers that the stream
-records (serving.py): nothing lives here for longer than a sentence, and nothing only here.
+A new flow can start at any sentence end, and stands where an old one stood in a sentence once it has been given the
+same answers, which the sequence records: nothing lives here for longer than a sentence, and nothing only here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING
 
-from ..config import Generation, Method, Mode
-from .sequence import Role
+from .requests import Answer, Judge, OpenSentence, Request, Write, WriteCue, Written
+from .roles import Role
+from .speculation import Propose, Verify
 
-
-# ---------------------------------------------------------------- requests and their answers
-@dataclass(frozen=True)
-class OpenSentence:
-    """A sentence starts; the answer is the gate's: True when the leader leads it. No role is needed."""
-
-    role: ClassVar[None] = None
+if TYPE_CHECKING:
+    from ..config import Method
 
 
-@dataclass(frozen=True)
-class Write:
-    """`role` writes the next token."""
-
-    role: Role
-
-
-class Written(NamedTuple):
-    """The answer to Write: whether the sentence has ended, with this token or just before it.
-
-    `added` is False when the sentence turned out to have ended before the token that would have been
-    next, so that nothing was added to the stream.
-    """
-
-    ends_sentence: bool
-    added: bool = True
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Are the leader's last `n_tokens` tokens hits: would `role` have had the same top-1 there?
-
-    The answer is a tuple of n_tokens booleans, in the stream's order.
-    """
-
-    role: Role
-    n_tokens: int
-
-
-@dataclass(frozen=True)
-class WriteCue:
-    """The cue comes next, written by nobody; the answer is as for Write. No role is needed."""
-
-    role: ClassVar[None] = None
-
-
-@dataclass(frozen=True)
-class Propose:
-    """`role` proposes a token after the stream and its earlier proposals; the answer: may it propose another?"""
-
-    role: Role
-
-
-@dataclass(frozen=True)
-class Verify:
-    """`role` writes its own tokens: along the proposals as far as they are the same, then one more.
-
-    Sentences that end on the way are followed by others at once. The answer says nothing.
-    """
-
-    role: Role
-
-
-Request = OpenSentence | Write | Judge | WriteCue | Propose | Verify
-Answer = bool | Written | tuple[bool, ...]
 Flow = Generator[Request, "Answer | None", None]
-
 
 OPEN_SENTENCE, WRITE_CUE = OpenSentence(), WriteCue()
 _WRITE = {role: Write(role) for role in Role}
-
-
-# ---------------------------------------------------------------- the flows
-def flow_for(settings: Generation) -> Flow:
-    """The flow of a mode; it never returns, the scheduler closes it when the response ends."""
-    if settings.mode is Mode.FOREAL:
-        return foreal(settings.method)
-    if settings.mode is Mode.CUE:
-        return cued()
-    if settings.mode is Mode.SPECULATIVE:
-        return speculative(settings.method.proposals)
-    role = only_writer(settings)
-    assert role is not None
-    return alone(role)
-
-
-def only_writer(settings: Generation) -> Role | None:
-    """The role that writes every sentence, whatever comes; None where two write, or a cue comes between."""
-    return {Mode.LEADER: Role.LEADER, Mode.DRAFT: Role.DRAFT}.get(settings.mode)
 
 
 def foreal(method: Method) -> Flow:

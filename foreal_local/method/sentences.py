@@ -15,7 +15,8 @@ import re
 from enum import Enum
 from typing import Literal, get_args
 
-Rule = Literal["robust", "simple"]
+Boundaries = Literal["robust", "simple"]
+BOUNDARIES: tuple[Boundaries, ...] = get_args(Boundaries)
 
 _NEWLINES = "\n\r\u2028\u2029"
 _STOPS = ".?!…"
@@ -83,8 +84,8 @@ class SentenceDetector:
     "robust" reads stops in their context; "simple" takes every . ? ! (full-width too) and newline for an end.
     """
 
-    def __init__(self, rule: Rule = "robust") -> None:
-        assert rule in get_args(Rule), f"unknown sentence rule {rule!r}"
+    def __init__(self, rule: Boundaries = "robust") -> None:
+        assert rule in BOUNDARIES, f"unknown sentence rule {rule!r}"
         self._simple = rule == "simple"
         self.start()
 

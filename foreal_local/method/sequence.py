@@ -1,4 +1,4 @@
-"""One response in the making: roles, finish reasons, and `Sequence`, which owns all that lasts.
+"""One response in the making: its tokens, finish reasons, and `Sequence`, which owns all that lasts.
 
 Knows tokens, authors, text and counters. Knows no model, slot or cache: those can be lost at any time
 and be made again from what is here.
@@ -7,93 +7,31 @@ and be made again from what is here.
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterable
 from functools import cached_property
-from typing import NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..config import Generation
 from .ledger import Cost
+from .modes import MODES
+from .roles import Role
 from .sentences import SentenceDetector, Verdict
+from .tokens import Choice, FinishReason, Spelled, TakenBack, Token
+from .view import View
 
-
-class Role(str, Enum):
-    LEADER = "leader"
-    DRAFT = "draft"
-
-    __hash__ = str.__hash__  # Enum's is a Python function, called for every look-up by role
-
-    def __str__(self) -> str:
-        return self.value
-
-    @property
-    def other(self) -> Role:
-        return Role.DRAFT if self is Role.LEADER else Role.LEADER
-
-
-class FinishReason(str, Enum):
-    STOP = "stop"
-    LENGTH = "length"
-    CONTEXT = "context"
-    CANCELLED = "cancelled"
-    ERROR = "error"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(slots=True)
-class Token:
-    """One token of the stream, in its author's ids. `text`: the characters it completed.
-
-    `top1` is the author's most likely token there; `hit` and `hits` are the alignment check's flag (None:
-    not checked) and the hit counter after this token. `given`: no model chose it, it only is in its author's ids.
-    """
-
-    id: int
-    author: Role
-    text: str
-    sentence: int
-    led: bool
-    top1: int
-    hit: bool | None = None
-    hits: int = 0
-    given: bool = False
-
-
-@dataclass(slots=True)
-class View:
-    """The stream as one role's ids: its prompt, then the response. starts[i]: where token i begins."""
-
-    ids: list[int]
-    n_prompt: int
-    starts: list[int] = field(default_factory=list)
-
-
-class Choice(NamedTuple):
-    """A role's next token, chosen at view length `at` and not (yet) part of the stream."""
-
-    role: Role
-    at: int
-    token: int
-    top1: int
-
-
-class Spelled(NamedTuple):
-    """A token of a text that no model chose, as `Sequence.append` takes it."""
-
-    choice: Choice
-    piece: bytes
-    ids: dict[Role, tuple[int, ...]]
+if TYPE_CHECKING:
+    from ..config import Generation
+    from .requests import Answer
 
 
 class Sequence:
-    """A response: settings, tokens, both views, text, random state, counters, costs, finish reason.
+    """A response: settings, tokens, both views, text, random state, answers, costs, finish reason.
 
-    Owner of all lasting state; the scheduler changes it through `open_sentence`, `append`, `judge` and
-    `finish`. Between two of its changes it can be copied or saved, and a fresh flow goes on from there.
+    Owner of all lasting state, which is changed through its methods alone. Between two changes it can be copied or
+    saved. `answers` are those that its flow has been given in the open sentence, each with the number of tokens then:
+    a new flow that is given them again stands where this one does.
     """
 
     def __init__(
@@ -109,24 +47,24 @@ class Sequence:
         self.settings = settings
         self.views = {role: View(list(ids), len(ids)) for role, ids in prompt.items()}
         self.tokens: list[Token] = []
-        self._entropy = [settings.seed, index]
-        self.n_sentences = 0
-        self.n_led = 0
-        self.n_handoffs = 0
-        self.n_proposed = self.n_accepted = 0  # of mode speculative, in the leader's ids
+        self.answers: list[tuple[int, Answer]] = []
+        self.taken_back: list[TakenBack] = []
+        self.n_proposed = self.n_accepted = 0  # by speculation, in the leader's ids
         self.cost = {role: Cost() for role in Role}
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None
         self.led = False
+        self.opening = False
         self.verdict = Verdict.END
         self.peek: Choice | None = None
-        self.frontier_top1: dict[Role, tuple[int, int]] = {}
         self.n_shown = 0
+        self.n_drawn = 0
         self.seconds = 0.0  # wall clock while in a slot
+        self._rewrites = MODES[settings.mode].rewrites
+        self._entropy = [settings.seed, index]
         self._detector = SentenceDetector(settings.method.boundaries)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._half = False  # whether the decoder holds half a character
-        self.opening = False
         self._hold = max((len(stop) for stop in settings.stop), default=0)
 
     @cached_property
@@ -139,6 +77,7 @@ class Sequence:
         """Draws the tokens."""
         return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=(1,)))
 
+    # ---------------------------------------------------------------- what follows from the tokens
     @property
     def text(self) -> str:
         return "".join(token.text for token in self.tokens)
@@ -147,43 +86,82 @@ class Sequence:
     def finished(self) -> bool:
         return self.finish_reason is not None
 
-    def n_written(self, role: Role) -> int:
-        return sum(token.author is role and not token.given for token in self.tokens)
+    @property
+    def n_sentences(self) -> int:
+        """Sentences with at least one token."""
+        return self.tokens[-1].sentence + 1 if self.tokens else 0
 
     @property
-    def n_given(self) -> int:
-        return sum(token.given for token in self.tokens)
+    def n_led(self) -> int:
+        """Sentences that the leader leads."""
+        first = (token for i, token in enumerate(self.tokens) if not i or self.tokens[i - 1].sentence != token.sentence)
+        return sum(token.led for token in first)
+
+    @property
+    def n_handoffs(self) -> int:
+        """Led sentences in which the draft has taken over."""
+        return sum(
+            after.led
+            and after.author is Role.DRAFT
+            and before.author is Role.LEADER
+            and before.sentence == after.sentence
+            for before, after in pairwise(self.tokens)
+        )
+
+    def n_written(self, role: Role) -> int:
+        return sum(token.author is role and not token.inserted for token in self.tokens)
+
+    @property
+    def n_inserted(self) -> int:
+        return sum(token.inserted for token in self.tokens)
+
+    @property
+    def _n_before_open(self) -> int:
+        """Tokens before the open sentence; all of them where none is open."""
+        first = len(self.tokens)
+        if self.opening or self.verdict is Verdict.END:
+            return first
+        number = self.tokens[-1].sentence
+        while first and self.tokens[first - 1].sentence == number:
+            first -= 1
+        return first
 
     def open_tokens(self) -> list[Token]:
         """The tokens of the sentence that has not ended."""
-        if self.opening or self.verdict is Verdict.END:
-            return []
-        first = len(self.tokens)
-        while first and self.tokens[first - 1].sentence == self.n_sentences - 1:
-            first -= 1
-        return self.tokens[first:]
+        return self.tokens[self._n_before_open :]
+
+    @property
+    def n_settled(self) -> int:
+        """Tokens that will not be taken back."""
+        return self._n_before_open if self._rewrites and not self.finished else len(self.tokens)
 
     # ---------------------------------------------------------------- changes
     def open_sentence(self, led: bool) -> None:
         self.led = led
         self.verdict = Verdict.NO
+        self.answers.clear()
         self._detector.start()
-        self.opening = True  # counted with its first token: a full context may leave it without one
+        self.opening = True  # numbered with its first token: a full context may leave it without one
 
-    def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]], given: bool = False) -> None:
+    def record(self, answers: Iterable[Answer]) -> None:
+        """Note what the flow is answered in the open sentence."""
+        self.answers.extend((len(self.tokens), answer) for answer in answers)
+
+    def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]], inserted: bool = False) -> None:
         """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""
-        role, led = choice.role, self.led
+        self.peek = None
         text = self._decode(piece)
-        hits = 0
+        previous = self.tokens[-1] if self.tokens else None
+        sentence, hits = previous.sentence if previous else -1, 0
         if self.opening:
             self.opening = False
-            self.n_sentences += 1
-            self.n_led += led
-        else:
-            previous = self.tokens[-1]
+            sentence += 1
+        elif previous:
             hits = previous.hits
-            self.n_handoffs += led and role is Role.DRAFT and previous.author is Role.LEADER
-        self.tokens.append(Token(choice.token, role, text, self.n_sentences - 1, led, choice.top1, None, hits, given))
+        half = self._decoder.getstate()[0] if self._half else b""
+        token = Token(choice.token, choice.role, text, sentence, self.led, choice.top1, None, hits, inserted, half)
+        token.n_drawn = choice.n_drawn
+        self.tokens.append(token)
         for reader, view in self.views.items():
             view.starts.append(len(view.ids))
             view.ids.extend(ids[reader])
@@ -203,15 +181,20 @@ class Sequence:
     def append_end(self, choice: Choice) -> None:
         """The author's end-of-generation token: part of the response, its piece is empty."""
         self.append(choice, b"", dict.fromkeys(self.views, ()))
-        self.finish_reason = None
+        self.finish_reason = None  # it ended by itself, also where this was the last token allowed
         self.finish(FinishReason.STOP)
+
+    def hold(self, choice: Choice) -> None:
+        """Keep a token back: it shows that the sentence has ended before it."""
+        self.peek = choice
+        self.verdict = Verdict.END
 
     def insert(self, tokens: list[Spelled]) -> None:
         """Add tokens that neither model chose to a sentence that is open."""
         self.peek = None
         for choice, piece, ids in tokens:
             if not self.finished:
-                self.append(choice, piece, ids, given=True)
+                self.append(choice, piece, ids, inserted=True)
 
     def close_with(self, tokens: list[Spelled]) -> None:
         """Add tokens that neither model chose, as the end of a sentence; no flow may be running."""
@@ -220,25 +203,45 @@ class Sequence:
         self.insert(tokens)
         self.verdict = Verdict.END
 
+    def rewind(self, n_tokens: int, reason: str, by_flow: bool = False) -> None:
+        """Take back the end of the open sentence, so that n_tokens remain; only of what is not settled.
+
+        The places that are written again draw the same random numbers. `by_flow`: the running flow asked for it, and
+        its answers stay, since a new flow must come the same way; else they go back as well.
+        """
+        assert self.n_settled <= n_tokens <= len(self.tokens)
+        if n_tokens == len(self.tokens):
+            return
+        dropped = self.tokens[n_tokens:]
+        self.taken_back.append(TakenBack(n_tokens, dropped, reason))
+        del self.tokens[n_tokens:]
+        for view in self.views.values():
+            del view.ids[view.starts[n_tokens] :], view.starts[n_tokens:]
+        if self.n_drawn > dropped[0].n_drawn:
+            self.token_rng.bit_generator.advance(2**128 - (self.n_drawn - dropped[0].n_drawn))  # type: ignore[attr-defined]
+            self.n_drawn = dropped[0].n_drawn
+        self.peek = None
+        opening = not self.tokens or self.tokens[-1].sentence != dropped[0].sentence
+        self.resume_at_end(opening, Verdict.NO)
+        if not by_flow:
+            self.answers = [(n, answer) for n, answer in self.answers if n <= n_tokens]
+
     def confirms_end(self, piece: bytes) -> bool:
         """Whether a next token of these bytes would show that the sentence has ended before it."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         decoder.setstate(self._decoder.getstate())
         return self._detector.confirms(decoder.decode(piece))
 
-    @property
-    def half_character(self) -> bytes:
-        """Bytes at the end of the stream that do not make a character yet."""
-        return self._decoder.getstate()[0]
-
-    def go_on(self, opening: bool, verdict: Verdict, half_character: bytes) -> None:
-        """Take the detector and the decoder to the end of tokens that were put back."""
+    def resume_at_end(self, opening: bool, verdict: Verdict) -> None:
+        """Take the detector and the decoder to the end of tokens that were put back or taken back."""
         self.opening, self.verdict = opening, verdict
-        self._decoder.setstate((half_character, 0))
-        self._half = bool(half_character)
+        half = self.tokens[-1].half if self.tokens else b""
+        self._decoder.setstate((half, 0))
+        self._half = bool(half)
         self._detector.start()
         for token in self.open_tokens():
-            self._detector.feed(token.text)
+            found = self._detector.feed(token.text)
+            self.verdict = found if verdict is not Verdict.END else verdict
 
     def judge(self, hits: tuple[bool, ...]) -> None:
         """Note the alignment checks of the last len(hits) tokens."""
@@ -247,6 +250,18 @@ class Sequence:
         for token, hit in zip(self.tokens[first:], hits, strict=True):
             counter = counter + 1 if hit else 0
             token.hit, token.hits = hit, counter
+
+    def count_draw(self) -> None:
+        """A random number was drawn for a token."""
+        self.n_drawn += 1
+
+    def count_proposals(self, n_proposed: int = 0, n_accepted: int = 0) -> None:
+        self.n_proposed += n_proposed
+        self.n_accepted += n_accepted
+
+    def count_seconds(self, seconds: float) -> None:
+        """Time in a slot."""
+        self.seconds += seconds
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
         """End the response once and for all; half a character at its end is shown as U+FFFD."""
@@ -257,11 +272,33 @@ class Sequence:
             self._half = False
             self.tokens[-1].text += self._decoder.decode(b"", final=True)
 
+    def reopen(self) -> None:
+        """Go on with a response that a full context ended: there may be a larger one now."""
+        if self.finish_reason is FinishReason.CONTEXT:
+            self.finish_reason = None
+
+    def show_again(self) -> None:
+        """Its tokens are shown from the first one on."""
+        self.n_shown = 0
+
+    def put_back(self, *, opening: bool, verdict: Verdict, random_states: dict[str, Any], **values: Any) -> None:
+        """Make it what it was when it was saved; `values` are its fields."""
+        for name, value in values.items():
+            assert hasattr(self, name)
+            setattr(self, name, value)
+        for name, state in random_states.items():
+            getattr(self, name).bit_generator.state = state
+        self.resume_at_end(opening, verdict)
+
+    def renumber(self, index: int) -> None:
+        """Its prompt stands at another place in this run; the random numbers stay its own."""
+        self.index = index
+
     # ---------------------------------------------------------------- text that may be shown
     def take_ready(self) -> list[Token]:
         """Tokens not shown before whose text no stop string can take back any more."""
-        ready = len(self.tokens)
-        if self._half:
+        ready = self.n_settled
+        if self._half and ready == len(self.tokens):
             ready -= 1  # half a character is pending: if nothing follows, the last token shows it
         if self._hold and not self.finished:
             held = self._held_characters() - sum(len(token.text) for token in self.tokens[ready:])
@@ -304,11 +341,3 @@ class Sequence:
         self._decoder.reset()
         self._half = False
         self.finish(FinishReason.STOP)
-
-
-def n_common(one: list[int], other: list[int]) -> int:
-    """How many ids two lists begin with alike."""
-    n = min(len(one), len(other))
-    if one[:n] == other[:n]:
-        return n
-    return next(i for i in range(n) if one[i] != other[i])

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .sequence import Role
+from .roles import Role
 
 Logits = npt.NDArray[np.float32]
 """One float for each token of a vocabulary, (n_vocab,)."""

@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable
 
 from ..config import ModelSettings, Pair, Prompting, Runtime
 from ..errors import UsageError
-from ..method.sequence import Role, Sequence, Spelled
-from ..method.serving import spelled
+from ..method.job import spelled
+from ..method.roles import Role
+from ..method.sequence import Sequence
+from ..method.tokens import Spelled
 from . import llama
 from .gguf_file import fingerprint, n_ctx_train, read_shape
 from .hardware import plan_slots, usable_cores
 from .interrupt import watching_interrupts
-from .model import Identity, Model
+from .model import Identity
 from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
 
 Progress = Callable[[Role, float], None]
@@ -47,12 +49,12 @@ class LoadedPair:
         self.warnings: list[str] = []
         self.abort = llama.Abort()
         self._weights: dict[Role, llama.Weights] = {}
-        self._lanes: list[dict[Role, llama.Context]] = []
+        self.lanes: list[dict[Role, llama.Context]] = []
         try:
             with watching_interrupts(self.abort):
                 self._open(on_progress)
         except BaseException:
-            self._free()
+            self.close()
             raise
 
     def _settings(self, role: Role) -> ModelSettings:
@@ -81,7 +83,7 @@ class LoadedPair:
         slots = plan_slots(self.runtime, self.n_slots, self.threads, n_bytes, llama.supports_gpu_offload())
         for n_slots in slots:
             lane: dict[Role, llama.Context] = {}
-            self._lanes.append(lane)
+            self.lanes.append(lane)
             for role in self.roles:
                 lane[role] = llama.open_context(
                     self._weights[role],
@@ -93,7 +95,7 @@ class LoadedPair:
                     spare=self._spare,
                     separate_caches=len(slots) > 1,
                 )
-        formats = {str(role): context.cache_format for role, context in self._lanes[0].items()}
+        formats = {str(role): context.cache_format for role, context in self.lanes[0].items()}
         self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)
         self._warn()
 
@@ -125,11 +127,10 @@ class LoadedPair:
             )
 
     # ---------------------------------------------------------------- what others ask
-    @property
-    def models(self) -> dict[Role, Model]:
-        """The contexts of an engine with one lane."""
-        (lane,) = self._lanes
-        return dict(lane)
+    def use_threads(self, lane: int, n_busy: int) -> None:
+        """Share the threads between n_busy lanes; this one gets its part."""
+        for context in self.lanes[lane].values():
+            context.use_threads(max(1, self.threads // n_busy))
 
     def tokens_of(self, text: str, sequence: Sequence) -> list[Spelled]:
         """A text as tokens for Sequence.close_with, in the ids of who wrote last."""
@@ -138,7 +139,7 @@ class LoadedPair:
 
     def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
         """A prompt's ids for each role, as `run` would use them."""
-        self._require_open()
+        self.require_open()
         return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
 
     def describe(self, role: Role) -> str:
@@ -148,15 +149,15 @@ class LoadedPair:
         return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
 
     # ---------------------------------------------------------------- closing
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
         if not self._weights:  # a vocabulary whose model is freed ends the process
             raise UsageError("this engine is closed: use it inside its `with`")
 
-    def _free(self) -> None:
-        for lane in self._lanes:
+    def close(self) -> None:
+        for lane in self.lanes:
             for context in lane.values():
                 context.close()
-        self._lanes.clear()
+        self.lanes.clear()
         for weights in set(self._weights.values()):
             weights.close()
         self._weights.clear()

@@ -5,7 +5,7 @@ Knows no llama.cpp. The real one is llama/context.py's; the tests have a fake.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -40,18 +40,26 @@ class Output:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One slot's state: how many tokens it stands for, and the bytes that bring it back."""
+    """One slot's state.
+
+    n_tokens: how many tokens it stands for
+    data: the bytes that bring it back
+    top1: the model's most likely token after them, where that is known
+    """
 
     n_tokens: int
     data: bytes | memoryview
+    top1: int | None = None
 
 
 class Model(Protocol):
     """One model with a cache of `n_slots` prefixes of at most `n_ctx` tokens each.
 
-    Slot n_slots is a spare one: it holds a prefix that many sequences share, where `has_spare`. n_calls:
-    evaluations so far, how often the library's decode was called; seconds: how long these took. needs_marks: the
-    memory cannot take its end back, or not always, but to where `mark` was called.
+    n_calls: evaluations so far, how often the library's decode was called
+    seconds: how long these took
+    has_spare: there is one more slot, n_slots, for a prefix that many sequences share
+    needs_marks: the cache cannot be truncated freely (recurrent, sliding window); it can return to where `mark` was
+        called
     """
 
     n_calls: int
@@ -71,13 +79,6 @@ class Model(Protocol):
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
         """Evaluate all rows, as few calls as the batch size allows; outputs in order of evaluation."""
-        ...
-
-    def write_on(self, slot: int, token: int, take: Callable[[Logits], int | None], most: int, seconds: float) -> None:
-        """Evaluate a token, then the one that `take` makes of its logits (n_vocab,), and so on.
-
-        Ends after `most` evaluations or that many seconds, where `take` gives None, or the next has no room.
-        """
         ...
 
     def truncate(self, slot: int, n_tokens: int) -> int:

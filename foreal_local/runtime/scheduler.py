@@ -1,45 +1,66 @@
 """Slots, turns and batches: drives the flows of many sequences over two models.
 
-A step admits waiting sequences, picks the role whose turn it is, evaluates what that role has not seen
-yet of every sequence waiting on it (so catch-up is just a longer row), and resumes their flows
-(serving.py). Knows slots, rows and the model protocol; no llama.cpp, no text rules, no command line.
+A step admits waiting sequences, picks the role whose turn it is, evaluates what that role has not seen yet of every
+sequence waiting on it (so catch-up is just a longer row), and lets their flows go on. Knows slots, rows and the model
+protocol; no kind of request, no llama.cpp, no text rules, no command line.
 """
 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import SequenceError
-from ..method.flows import OPEN_SENTENCE, Judge, Propose, Verify, Write, Written
+from ..method.job import Job, begin
 from ..method.ledger import Cost, Shape
-from ..method.sampling import top1
-from ..method.sentences import Verdict
-from ..method.sequence import FinishReason, Role, Sequence, Token
-from ..method.serving import Fresh, Job, begin, chosen, may_look_ahead, resume, verify
-from ..method.vocabulary import Logits, PairVocabulary
+from ..method.opinion import Opinion
+from ..method.requests import Read
+from ..method.roles import Role
+from ..method.sequence import Sequence
+from ..method.tokens import FinishReason, Token
+from ..method.vocabulary import PairVocabulary
+from .accounting import Accounts
 from .model import Model, Output, Row, Snapshot
-from .rows import before_mark, row_for, take_back_proposals
+from .rows import row_for
+from .shared_prefix import SharedPrefix
+from .slots import Slots
 
 States = dict[Role, Snapshot]
 
 
-class Event(NamedTuple):
-    """What a step did to a sequence: tokens that may be shown now, and whether it is finished."""
+class Update(NamedTuple):
+    """What a step did to a sequence.
+
+    tokens: those that may be shown now
+    finished: whether the response is
+    read: tokens of the prompts that are read, and all that must be, while that takes more than one step
+    """
 
     sequence: Sequence
     tokens: list[Token]
     finished: bool
+    read: tuple[int, int] | None = None
 
 
-class Waiting(NamedTuple):
-    """A sequence without a slot, and what each model had evaluated of it when it was stopped."""
+@dataclass(frozen=True)
+class Waiting:
+    """A sequence without a slot.
+
+    states: what each model had evaluated of it when it was stopped
+    reads: how many ids of its prompt each role reads first, to be able to come back to there
+    bite: most tokens of a prompt that are read in one evaluation
+    reuse: what a slot still holds of it is not evaluated again, and its slot keeps what it holds at its end; else all
+        is evaluated anew and forgotten
+    """
 
     sequence: Sequence
-    states: States
+    states: States = field(default_factory=dict)
+    reads: dict[Role, int] = field(default_factory=dict)
+    bite: int = 512
+    reuse: bool = False
 
 
 class Turn(NamedTuple):
@@ -51,13 +72,10 @@ class Turn(NamedTuple):
 
 
 class Scheduler:
-    """Owns the slots (the same ids in both models) and the jobs in them. `cost`: each role's work for all of them.
+    """Owns the slots (the same ids in both models) and the jobs in them.
 
-    `skip_limit`: a sequence is passed over at most this many turns before its role gets the turn. `prefixes`:
-    ids that many of each role's prompts begin with; they are evaluated once and copied into the slots. `marks`:
-    keep what it takes to come back to the last sentence ends, for callers that take text back. `keep`: slots
-    stay filled when their sequence ends, for a caller that goes on from there. `stretch`: how many seconds a step
-    goes on, at least one turn; the turns are the same ones.
+    skip_limit: a sequence is passed over at most this many turns before its role gets the turn
+    prefixes: ids that many of each role's prompts begin with; they are evaluated once and copied into the slots
     """
 
     def __init__(
@@ -67,28 +85,29 @@ class Scheduler:
         shapes: dict[Role, Shape],
         skip_limit: int = 16,
         prefixes: dict[Role, list[int]] | None = None,
-        marks: bool = False,
-        keep: bool = False,
-        stretch: float = 0.0,
     ) -> None:
         self._models = models
         self._vocabulary = vocabulary
-        self._shapes = shapes
-        self._skip_limit, self._marks, self._keep, self._stretch = skip_limit, marks, keep, stretch
-        self._n_slots = min(model.n_slots for model in models.values())
-        self._free = list(range(self._n_slots))[::-1]
+        self._skip_limit = skip_limit
+        self._n_ctx = {role: model.n_ctx for role, model in models.items()}
+        self.slots = Slots(models)
+        self._accounts = Accounts({role: shapes[role] for role in models})
+        self._prefix = SharedPrefix(models, prefixes or {})
         self._waiting: deque[Waiting] = deque()
         self._jobs: list[Job] = []
-        self._untold: dict[Sequence, None] = {}  # whom something happened to, in order
-        self._prefixes = {role: ids for role, ids in (prefixes or {}).items() if ids and models[role].has_spare}
+        self._touched: dict[Sequence, None] = {}  # to whom something happened, in order
         self._n_turns = 0
         self._role: Role | None = None  # whose turn was last
-        self.cost = {role: Cost() for role in models}
 
     # ---------------------------------------------------------------- what callers do
     @property
+    def cost(self) -> dict[Role, Cost]:
+        """Each role's work for all sequences so far."""
+        return self._accounts.cost
+
+    @property
     def idle(self) -> bool:
-        return not self._waiting and not self._jobs and not self._untold
+        return not self._waiting and not self._jobs and not self._touched
 
     @property
     def n_open(self) -> int:
@@ -98,24 +117,36 @@ class Scheduler:
     @property
     def has_room(self) -> bool:
         """Whether one more sequence would get a slot at once."""
-        return self.n_open < self._n_slots
+        return self.n_open < self.slots.n
 
-    def add(self, sequence: Sequence, states: States | None = None) -> None:
+    def share(self, prefixes: dict[Role, list[int]]) -> None:
+        """From now on these ids are what many prompts begin with."""
+        self._prefix.close()
+        self._prefix = SharedPrefix(self._models, prefixes)
+
+    def add(self, sequence: Sequence, states: States | None = None, **options: object) -> None:
         """Queue a sequence: a new one, or one that was stopped, with its saved states where there are any.
 
-        Without them, or where a model refuses one, its tokens are evaluated again.
+        Without them, or where a model refuses one, its tokens are evaluated again. `options` as in Waiting.
         """
         assert not sequence.finished
-        self._waiting.append(Waiting(sequence, states or {}))
+        self._waiting.append(Waiting(sequence, states or {}, **options))  # type: ignore[arg-type]
 
     def save(self, sequence: Sequence) -> States:
         """What each model has evaluated of a sequence; none for one without a slot. Call it between steps."""
+        states: States = {}
         for job in self._jobs:
-            if job.sequence is sequence:
-                job.note_time()
-                take_back_proposals(job, self._models)
-                return {role: m.save(job.slot) for role, m in self._models.items() if m.cached(job.slot)}
-        return {}
+            if job.sequence is not sequence:
+                continue
+            job.note_time()
+            job.forget_proposals()
+            self._trim(job)
+            for role, model in self._models.items():
+                if role in sequence.views and model.cached(job.slot):
+                    at, top1 = job.frontier.get(role, (0, 0))
+                    state = model.save(job.slot)
+                    states[role] = Snapshot(state.n_tokens, state.data, top1 if at == state.n_tokens else None)
+        return states
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence now; what it has written stays."""
@@ -123,119 +154,75 @@ class Scheduler:
         self.withdraw(sequence)
 
     def withdraw(self, sequence: Sequence) -> None:
-        """Take an unfinished sequence out, to change it or to go on elsewhere."""
+        """Take an unfinished sequence out, to change it or to resume it elsewhere."""
         self._waiting = deque(waiting for waiting in self._waiting if waiting.sequence is not sequence)
         for job in [job for job in self._jobs if job.sequence is sequence]:
             self._retire(job)
 
     def close(self) -> None:
-        """Cancel everything and free every slot."""
+        """Cancel everything and empty every slot."""
         for sequence in [*(item.sequence for item in self._waiting), *(job.sequence for job in self._jobs)]:
             self.cancel(sequence)
-        self._untold.clear()
-        for role in self._prefixes:
-            self._models[role].release(self._n_slots)
+        self._touched.clear()
+        self.slots.clear()
+        self._prefix.close()
 
-    def step(self) -> list[Event]:
-        """Give a role its turn, and others for `stretch` seconds or until a sequence ends; the events of all that.
+    def step(self) -> list[Update]:
+        """Give one role its turn; what happened to whom.
 
         After an exception the scheduler goes on with the next step, which also tells what happened before it.
         """
-        until = time.perf_counter() + self._stretch if self._stretch else 0.0
         try:
-            going_on = True
-            while going_on:
-                if self._waiting:
-                    self._admit()
-                role, jobs = self._next_turn()
-                if role is None:
-                    break
+            self._admit()
+            role, jobs = self._next_turn()
+            if role is not None:
                 self._take_turn(role, jobs)
-                if until and len(self._jobs) == 1 and not self._waiting and not self._has_ended():
-                    self._write_on(jobs[0], role, until)
-                going_on = time.perf_counter() < until and not self._has_ended()
         finally:
             self._retire_finished()
-        untold, self._untold = self._untold, {}
-        return self._events(untold)
+        touched, self._touched = self._touched, {}
+        return self._events(touched)
 
     # ---------------------------------------------------------------- a step's parts
-    def _write_on(self, job: Job, role: Role, until: float) -> None:
-        """More tokens of a sequence that is alone, while its role goes on: what a step costs is paid once for them.
-
-        Where one role writes everything, tokens are chosen one after the other and taken in together: between two
-        evaluations Python's code falls out of the processor's caches, and fetching it again for every token costs
-        more than running it (scripts/compare_llama.py).
-        """
-        model, sequence, slot, ahead = self._models[role], job.sequence, job.slot, job.ahead
-        ids, most = sequence.views[role].ids, sequence.settings.max_tokens
-        first, n_calls, seconds = model.cached(slot), model.n_calls, model.seconds
-        room = model.n_ctx - first if most is None else min(model.n_ctx - first, most - len(sequence.tokens))
-        if not self._writes(job, role) or first != len(ids) - 1 or not room:
-            return
-        piece, greedy, n_evaluated = self._vocabulary.piece, sequence.settings.sampling.greedy, 0
-
-        def look_ahead(logits: Logits) -> int | None:
-            nonlocal n_evaluated
-            n_evaluated += 1
-            token = best = int(logits.argmax())
-            if not greedy:
-                token = chosen(sequence, Fresh(role, logits, best))
-            ahead.append((token, best))
-            return token if piece(role, token) is not None else None
-
-        def write(logits: Logits) -> int | None:
-            nonlocal n_evaluated
-            n_evaluated += 1
-            n_view = len(ids)
-            self._go_on(job, Fresh(role, logits, top1(logits)), n_view)
-            return ids[-1] if len(ids) == n_view + 1 and self._writes(job, role) else None
-
-        take = look_ahead if may_look_ahead(job) and not self._marks else write
-        try:
-            model.write_on(slot, ids[-1], take, room, until - time.perf_counter())
-        finally:
-            n_calls, seconds = model.n_calls - n_calls, model.seconds - seconds
-            if n_evaluated:
-                self._charge(role, job, n_evaluated, first, decode=True, n_calls=n_calls, seconds=seconds)
-                self.cost[role].calls += n_calls
-            while ahead and not sequence.finished:
-                resume(job, self._vocabulary)
-
-    @staticmethod
-    def _writes(job: Job, role: Role) -> bool:
-        """Whether the role writes the sequence's next token."""
-        request = job.request
-        return isinstance(request, Write) and request.role is role and job.sequence.finish_reason is None
-
-    def _has_ended(self) -> bool:
-        """Whether a sequence ended that nobody was told of: its room may be for another, at once."""
-        return any(sequence.finish_reason is not None for sequence in self._untold)
-
-    def _retire_finished(self) -> None:
-        for job in tuple(self._jobs):
-            if job.sequence.finish_reason is not None:
-                self._retire(job)
-
     def _admit(self) -> None:
         """Waiting sequences into free slots; those that can never run are finished at once."""
-        while self._waiting and self._free:
-            sequence, states = self._waiting.popleft()
+        while self._waiting and self.slots.free:
+            waiting = self._waiting.popleft()
+            sequence = waiting.sequence
             problem = self._unservable(sequence)
             if problem:
                 sequence.finish(FinishReason.ERROR, problem)
-                self._untold[sequence] = None
+                self._touched[sequence] = None
                 continue
-            slot = self._free.pop()
-            self._jobs.append(begin(sequence, slot, served=self._n_turns))
-            for role, state in states.items():
-                self._restore(sequence, role, slot, state)
+            ids = {role: view.ids for role, view in sequence.views.items()}
+            slot = self.slots.take(ids, waiting.reuse)
+            job = begin(sequence, slot, self._vocabulary, self._n_ctx, served=self._n_turns)
+            job.leaves_prefix = waiting.reuse
+            self._jobs.append(job)
+            for role, state in waiting.states.items():
+                self._restore(job, role, state)
+            if job.request.asks(job) is not None:
+                job.advance()  # resumed inside a sentence: what needs no evaluation is answered at once, as ever
+            self._plan_reading(job, waiting)
 
-    def _restore(self, sequence: Sequence, role: Role, slot: int, state: Snapshot) -> None:
-        model, view = self._models.get(role), sequence.views.get(role)
+    def _restore(self, job: Job, role: Role, state: Snapshot) -> None:
+        model, view = self._models.get(role), job.sequence.views.get(role)
         if model is not None and view is not None and state.n_tokens <= min(model.n_ctx, len(view.ids)):
             with contextlib.suppress(SequenceError):  # then its tokens are evaluated again
-                model.restore(slot, state)
+                model.restore(job.slot, state)
+                if state.top1 is not None:
+                    job.frontier[role] = (state.n_tokens, state.top1)
+
+    def _plan_reading(self, job: Job, waiting: Waiting) -> None:
+        """Read each role's prompt first where that is asked for; a place that is reached already is only marked."""
+        reads = []
+        for role, n_tokens in waiting.reads.items():
+            model = self._models[role]
+            if model.cached(job.slot) < n_tokens:
+                reads.append(Read(role, n_tokens, waiting.bite))
+            elif model.cached(job.slot) == n_tokens:
+                model.mark(job.slot)
+        n_all = sum(read.n_tokens - self._models[read.role].cached(job.slot) for read in reads)
+        job.read_first(reads, n_all)
 
     def _unservable(self, sequence: Sequence) -> str | None:
         for role, view in sequence.views.items():
@@ -249,7 +236,7 @@ class Scheduler:
         return None
 
     def _next_turn(self) -> tuple[Role | None, list[Job]]:
-        """Whose turn it is, and the sequences that wait for it; sentences are opened on the way.
+        """Whose turn it is, and the sequences that wait for it; requests that need no role are answered on the way.
 
         A role goes on until nobody waits for it: the others gather meanwhile, and batches are wider than with the
         role that most wait for (a tenth less time, scripts/compare_parallel.py). One that was passed over too
@@ -258,16 +245,9 @@ class Scheduler:
         waiting: dict[Role, list[Job]] = {role: [] for role in self._models}
         longest: Job | None = None
         for job in self._jobs:
-            if job.request is OPEN_SENTENCE:
-                self._untold[job.sequence] = None
-                if all(len(view.ids) > self._models[role].n_ctx for role, view in job.sequence.views.items()):
-                    job.sequence.finish(FinishReason.CONTEXT)  # cues go on without anyone who would notice
-                    continue
-                if self._marks:
-                    for model in self._models.values():
-                        model.mark(job.slot)
-                resume(job, self._vocabulary)
-            role = job.request.role
+            if job.request.asks(job) is None:
+                self._answer_without_role(job)
+            role = job.request.asks(job)
             if role is None or job.sequence.finish_reason is not None:
                 continue
             waiting[role].append(job)
@@ -279,166 +259,147 @@ class Scheduler:
         if role is None or not waiting[role]:
             role = max(waiting, key=lambda role: len(waiting[role]))
         if self._n_turns - longest.served >= self._skip_limit:
-            role = longest.request.role
+            role = longest.request.asks(longest)
         assert role is not None
         self._role = role
         return role, waiting[role]
 
-    def _take_turn(self, role: Role, jobs: list[Job]) -> None:
-        """Evaluate what the role has not seen of these jobs' sequences, and resume their flows."""
-        self._n_turns += 1
-        model = self._models[role]
-        turns: list[Turn] = []
-        rows: list[Row] = []
-        jobs.sort(key=lambda job: job.slot)  # slots side by side can share a graph
-        for job in jobs:
-            self._untold[job.sequence] = None
-            job.served = self._n_turns
-            if role in self._prefixes:
-                self._copy_prefix(job, role)
-            row = row_for(job, role, self._models) if self._mark_before_proposals(job, role) else None
-            if row is not None:
-                turns.append(Turn(job, row, model.cached(row.slot)))
-                rows.append(row)
-        if not rows:
+    def _answer_without_role(self, job: Job) -> None:
+        """In mode cue no row is built between cues, so that only this notices a context that is full."""
+        self._touched[job.sequence] = None
+        if all(len(view.ids) > self._n_ctx[role] for role, view in job.sequence.views.items()):
+            job.sequence.finish(FinishReason.CONTEXT)
             return
-        n_calls, seconds = model.n_calls, model.seconds
+        job.advance()
+        self._trim(job)
+
+    def _take_turn(self, role: Role, jobs: list[Job]) -> None:
+        """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on."""
+        self._n_turns += 1
+        turns: list[Turn] = []
+        for job in sorted(jobs, key=lambda job: job.slot):  # slots side by side can share a graph
+            self._touched[job.sequence] = None
+            job.served = self._n_turns
+            turn = self._turn(role, job)
+            if turn is not None:
+                turns.append(turn)
         try:
-            for output in model.evaluate(rows):
-                self._receive(turns[output.row], role, output)
+            for turn, output in self._evaluate(role, turns):
+                self._receive(turn, role, output)
         except BaseException:
             for turn in turns:
-                take_back_proposals(turn.job, self._models)
+                turn.job.forget_proposals()
             raise
-        self._account(role, turns, model.n_calls - n_calls, model.seconds - seconds)
+        finally:
+            for turn in turns:
+                self._trim(turn.job)
 
-    def _copy_prefix(self, job: Job, role: Role) -> None:
-        """Give the job's empty slot the shared prefix, which is evaluated once in the spare slot."""
-        model, prefix, ids = self._models[role], self._prefixes[role], job.sequence.views[role].ids
-        spare = model.n_slots
-        if model.cached(job.slot) or len(ids) <= len(prefix) or ids[: len(prefix)] != prefix:
+    def _turn(self, role: Role, job: Job) -> Turn | None:
+        """The job's row; None where its sequence cannot go on."""
+        model, view = self._models[role], job.sequence.views[role]
+        n_reused = self._prefix.copy(role, job.slot, view.ids, lambda row: self._fill(role, job, row))
+        if n_reused:
+            self._accounts.reuse(role, job.sequence, n_reused)
+        if len(view.ids) > model.n_ctx:
+            job.sequence.finish(FinishReason.CONTEXT)
+            return None
+        mark_at = job.request.mark_at(job) if model.needs_marks else None
+        if mark_at is not None:
+            tokens = view.ids[model.cached(job.slot) : mark_at]
+            if tokens and not self._fill(role, job, Row(job.slot, tokens, 1)):
+                job.sequence.finish(FinishReason.ERROR, "no room in the KV cache for its tokens: lower --parallel")
+                return None
+            model.mark(job.slot)
+        return Turn(job, row_for(job, role, model), model.cached(job.slot))
+
+    def _fill(self, role: Role, job: Job, row: Row) -> bool:
+        """Evaluate a row whose logits nobody wants, for a job; False where there is no room."""
+        turn = Turn(job, row, self._models[role].cached(row.slot))
+        failures = [output.failure for _, output in self._evaluate(role, [turn]) if output.logits is None]
+        return not failures
+
+    def _evaluate(self, role: Role, turns: list[Turn]) -> Iterator[tuple[Turn, Output]]:
+        """Evaluate the rows of these turns and charge their sequences."""
+        if not turns:
             return
-        if model.cached(spare):
-            job.sequence.cost[role].reused_tokens += len(prefix)
-            self.cost[role].reused_tokens += len(prefix)
-        else:
-            n_calls, seconds, row = model.n_calls, model.seconds, Row(spare, prefix, 1)
-            failed = any(output.logits is None for output in model.evaluate([row]))
-            self._account(role, [Turn(job, row, 0)], model.n_calls - n_calls, model.seconds - seconds)
-            if failed:
-                model.release(spare)
-                del self._prefixes[role]
-                return
-        model.copy(spare, job.slot)
-
-    def _mark_before_proposals(self, job: Job, role: Role) -> bool:
-        """Where a memory needs it to take proposals back; False when the sequence has failed on the way."""
-        model, tokens = self._models[role], before_mark(job, role, self._models[role])
-        if tokens is None:
-            return True
-        if tokens:
-            turn = Turn(job, Row(job.slot, tokens, 1), model.cached(job.slot))
-            n_calls, seconds = model.n_calls, model.seconds
-            failures = [output.failure for output in model.evaluate([turn.row]) if output.logits is None]
-            self._account(role, [turn], model.n_calls - n_calls, model.seconds - seconds)
-            if failures:
-                job.sequence.finish(FinishReason.ERROR, str(failures[0]))
-                return False
-        model.mark(job.slot)
-        return True
+        model = self._models[role]
+        n_calls, seconds = model.n_calls, model.seconds
+        for output in model.evaluate([turn.row for turn in turns]):
+            yield turns[output.row], output
+        work = [(job.sequence, len(row.tokens), before, row.decode) for job, row, before in turns]
+        self._accounts.charge(role, work, model.n_calls - n_calls, model.seconds - seconds)
 
     def _receive(self, turn: Turn, role: Role, output: Output) -> None:
+        """Hand the job's request an opinion; after the last one its flow goes on."""
         job, row, before = turn
-        sequence, request, logits = job.sequence, job.request, output.logits
+        sequence = job.sequence
         if sequence.finish_reason is not None:
             return
-        if logits is None:
+        if output.logits is None:
             sequence.finish(FinishReason.ERROR, str(output.failure))
             return
-        fresh = Fresh(role, logits, top1(logits))
-        last = output.index == len(row.tokens) - 1
-        if isinstance(request, Verify):
-            self._verify(job, fresh, last)
-            return
-        if isinstance(request, Judge):
-            job.judged[before + output.index] = fresh.top1
-        if not last:
-            return
-        if isinstance(request, Judge) and sequence.verdict is Verdict.MAYBE:
-            # The leader's next token may end the sentence before it, and the judge then be asked to write here.
-            job.kept = fresh._replace(logits=logits.copy())
-        self._go_on(job, fresh, before + len(row.tokens))
-
-    def _go_on(self, job: Job, fresh: Fresh, n_evaluated: int) -> None:
-        """Give a flow what its role has evaluated, up to the stream's end (or that of proposals)."""
-        if not isinstance(job.request, Propose):  # its row goes on behind the stream
-            job.sequence.frontier_top1[fresh.role] = (n_evaluated, fresh.top1)
+        opinion = Opinion(role, before + output.index + 1, output.logits)
+        is_last = output.index == len(row.tokens) - 1
+        if is_last and opinion.at <= len(sequence.views[role].ids):  # else behind the stream, in proposals
+            job.frontier[role] = (opinion.at, opinion.top1)
         try:
-            resume(job, self._vocabulary, fresh)
+            job.request.take(job, opinion)
+            if is_last:
+                if job.request.leaves_mark:
+                    self._models[role].mark(job.slot)
+                job.advance(opinion)
         except SequenceError as error:
-            job.sequence.finish(FinishReason.ERROR, str(error))
+            sequence.finish(FinishReason.ERROR, str(error))
 
-    def _verify(self, job: Job, fresh: Fresh, last: bool) -> None:
-        verify(job, fresh, self._vocabulary)
-        if last:
-            take_back_proposals(job, self._models)
-            if not job.sequence.finished:
-                job.request = job.flow.send(Written(ends_sentence=False))
-
-    def _account(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
-        """Charge an evaluation: calls to each sequence in it, seconds by tokens."""
-        per_token = seconds / sum(len(turn.row.tokens) for turn in turns)
-        for job, row, before in turns:
-            n_tokens = len(row.tokens)
-            self._charge(role, job, n_tokens, before, row.decode, n_calls, n_tokens * per_token)
-        self.cost[role].calls += n_calls
-
-    def _charge(
-        self, role: Role, job: Job, n_tokens: int, before: int, decode: bool, n_calls: int, seconds: float
-    ) -> None:
-        """Count n_tokens evaluated after `before` others: for the sequence and, but for the calls, for all."""
-        shape, cost, n_prompt = self._shapes[role], job.sequence.cost[role], job.sequence.views[role].n_prompt - 1
-        flops = shape.flops(n_tokens, before)
-        if before < n_prompt:  # it leaves out the last token, which gives the response's first
-            first, last = max(before, cost.n_prompt_done), min(before + n_tokens, n_prompt)
-            cost.flops_prompt += shape.flops(max(0, last - first), first)
-            cost.n_prompt_done = max(cost.n_prompt_done, last)
-        cost.count(n_tokens, decode, n_calls, seconds, flops)
-        self.cost[role].count(n_tokens, decode, 0, seconds, flops)
+    def _trim(self, job: Job) -> None:
+        """Take back what the job's caches hold that is not part of its stream."""
+        for role, n_tokens in job.take_surplus().items():
+            if self._models[role].cached(job.slot) > n_tokens:
+                self._models[role].truncate(job.slot, n_tokens)
 
     # ---------------------------------------------------------------- leaving
+    def _retire_finished(self) -> None:
+        for job in tuple(self._jobs):
+            if job.sequence.finish_reason is not None:
+                self._retire(job)
+
     def _retire(self, job: Job) -> None:
         try:
-            job.flow.close()
+            job.close()
         finally:
             self._jobs.remove(job)
             job.note_time()
-            if self._keep:
-                take_back_proposals(job, self._models)
-            for model in self._models.values() if not self._keep else ():
-                model.release(job.slot)
-            self._free.append(job.slot)
+            job.forget_proposals()
+            self._trim(job)
+            if not job.leaves_prefix or job.sequence.finish_reason is FinishReason.ERROR:
+                for model in self._models.values():
+                    model.release(job.slot)
+            self.slots.give_back(job.slot, job.sequence)
 
-    @staticmethod
-    def _events(touched: Iterable[Sequence]) -> list[Event]:
+    def _events(self, touched: Iterable[Sequence]) -> list[Update]:
+        reading = {job.sequence: self._n_read(job) for job in self._jobs if job.n_to_read}
         events = []
         for sequence in touched:
             tokens = sequence.take_ready()
-            if tokens or sequence.finished:
-                events.append(Event(sequence, tokens, sequence.finished))
+            if tokens or sequence.finished or sequence in reading:
+                events.append(Update(sequence, tokens, sequence.finished, reading.get(sequence)))
         return events
+
+    def _n_read(self, job: Job) -> tuple[int, int]:
+        n_all = job.n_to_read
+        left = sum(max(0, read.n_tokens - self._models[read.role].cached(job.slot)) for read in job.reads)
+        if not job.is_reading:
+            job.n_to_read = 0  # this is said once more
+        return n_all - left, n_all
 
     def check(self) -> None:
         """Assert what must hold between steps; the stress tests call it after each."""
-        used = [job.slot for job in self._jobs]
-        assert sorted(used + self._free) == list(range(self._n_slots)), "a slot is lost or used twice"
-        for model in self._models.values():
-            assert self._keep or all(model.cached(slot) == 0 for slot in self._free), "a free slot holds tokens"
+        self.slots.check()
         for job in self._jobs:
             sequence = job.sequence
             assert not sequence.finished, "a finished sequence holds a slot"
             for role, view in sequence.views.items():
-                n_ahead = len(job.proposed[role])
+                n_ahead = len(job.proposals.ids[role])
                 assert self._models[role].cached(job.slot) <= len(view.ids) + n_ahead, "a cache is ahead of the stream"
                 assert len(view.starts) == len(sequence.tokens), "a view misses a token"
             assert sequence.n_led <= sequence.n_sentences

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..config import Prompting
 from ..errors import UsageError, VocabularyError
 from ..method.reasoning import THINK
-from ..method.sequence import Role
+from ..method.roles import Role
 
 _MAX_SIZE_DIFFERENCE = 128  # padding of one family's models; llama.cpp allows the same
 _FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..config import Generation
 from ..errors import SessionError, UsageError
-from ..method.sequence import FinishReason, Role, Sequence
+from ..method.roles import Role
+from ..method.sequence import Sequence
 from ..results import with_seed
 from ..runtime.model import Identity, Snapshot
 from .session import Session, read_session, write_beside, write_session
@@ -76,9 +77,8 @@ class Checkpoints:
         for note in session.notes:
             self._note(f"prompt {id}: {note}")
         self._note(f"prompt {id}: goes on after {len(session.sequence.tokens)} tokens")
-        session.sequence.n_shown = 0
-        if session.sequence.finish_reason is FinishReason.CONTEXT:
-            session.sequence.finish_reason = None  # the context may be larger now
+        session.sequence.show_again()
+        session.sequence.reopen()  # the context may be larger now
         self._n_saved[id] = len(session.sequence.tokens)
         return session
 

@@ -1,7 +1,7 @@
 """A sequence as plain values (JSON), and back: at any moment between two changes, also inside a sentence.
 
-Knows what lasts of a `Sequence`. What follows from that (the detector's and the decoder's place) is made again
-from the stream.
+Knows what lasts of a `Sequence`. What follows from that (counters, the detector's and the decoder's place) is made
+again from the stream. Files of version 1 are read as well (version_1.py).
 """
 
 from __future__ import annotations
@@ -10,23 +10,31 @@ import base64
 from dataclasses import asdict
 from typing import Any
 
-from ..config import Generation, Method, Mode, Sampling
+from ..config import Generation, Method, Sampling, from_older
 from ..method.ledger import Cost
+from ..method.requests import Answer, Written
+from ..method.roles import Role
 from ..method.sentences import Verdict
-from ..method.sequence import Choice, FinishReason, Role, Sequence, Token, View
+from ..method.sequence import Sequence
+from ..method.tokens import Choice, FinishReason, TakenBack, Token
+from ..method.view import View
+from .version_1 import upgraded
 
-_COUNTERS = ("n_sentences", "n_led", "n_handoffs", "n_shown", "led", "n_proposed", "n_accepted")
 _GENERATORS = ("gate_rng", "token_rng")
+_PLAIN = ("n_proposed", "n_accepted", "n_shown", "n_drawn", "led", "seconds", "error")
+_AUTHORS = {"l": Role.LEADER, "d": Role.DRAFT}
 
 
 def settings_as_dict(settings: Generation) -> dict[str, Any]:
-    return asdict(settings) | {"mode": str(settings.mode), "stop": list(settings.stop)}
+    return asdict(settings) | {"stop": list(settings.stop)}
 
 
 def settings_from_dict(values: dict[str, Any]) -> Generation:
-    parts = {"mode": Mode(values["mode"]), "method": Method(**values["method"])}
-    parts |= {"sampling": Sampling(**values["sampling"]), "stop": tuple(values["stop"])}
-    return Generation(**{**values, **parts})
+    """Settings that are not in the values mean what was so before they existed."""
+    method, sampling = from_older(values["method"], Method), from_older(values["sampling"], Sampling)
+    own = from_older(values, Generation)
+    own["stop"] = tuple(own["stop"])
+    return Generation(method=Method(**method), sampling=Sampling(**sampling), **own)
 
 
 def as_dict(sequence: Sequence) -> dict[str, Any]:
@@ -43,63 +51,99 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
             str(role): _unless(list(range(len(tokens))), [at - view.n_prompt for at in view.starts])
             for role, view in sequence.views.items()
         },
-        "tokens": {
-            "id": written,
-            "text": [token.text for token in tokens],
-            "author": "".join(token.author.value[0] for token in tokens),
-            "sentence": [token.sentence for token in tokens],
-            "led": "".join("01"[token.led] for token in tokens),
-            "top1": _unless(written, [token.top1 for token in tokens]),
-            "hit": "".join("?" if token.hit is None else "01"[token.hit] for token in tokens),
-            "hits": [token.hits for token in tokens],
-            "given": "".join("01"[token.given] for token in tokens),
-        },
-        **{name: getattr(sequence, name) for name in _COUNTERS},
+        "tokens": _columns(tokens, sequence.settings.sampling.greedy),
+        "taken_back": [
+            {"at": one.at, "tokens": _columns(one.tokens, False), "reason": one.reason} for one in sequence.taken_back
+        ],
+        "answers": [[n, _answer(answer)] for n, answer in sequence.answers],
+        **{name: getattr(sequence, name) for name in _PLAIN},
         **{name: getattr(sequence, name).bit_generator.state for name in _GENERATORS},
         "opening": sequence.opening,
         "verdict": sequence.verdict.name,
-        "half_character": base64.b64encode(sequence.half_character).decode(),
         "peek": None if sequence.peek is None else {**sequence.peek._asdict(), "role": str(sequence.peek.role)},
-        "frontier_top1": {str(role): list(top1) for role, top1 in sequence.frontier_top1.items()},
         "cost": {str(role): asdict(cost) for role, cost in sequence.cost.items()},
-        "seconds": sequence.seconds,
         "finish_reason": sequence.finish_reason and str(sequence.finish_reason),
-        "error": sequence.error,
     }
 
 
+def _columns(tokens: list[Token], greedy: bool) -> dict[str, Any]:
+    """Tokens by column; half characters only where there are any."""
+    written, usual = [token.id for token in tokens], [0 if greedy else i for i in range(len(tokens))]
+    return {
+        "id": written,
+        "text": [token.text for token in tokens],
+        "author": "".join(token.author.value[0] for token in tokens),
+        "sentence": [token.sentence for token in tokens],
+        "led": "".join("01"[token.led] for token in tokens),
+        "top1": _unless(written, [token.top1 for token in tokens]),
+        "hit": "".join("?" if token.hit is None else "01"[token.hit] for token in tokens),
+        "hits": [token.hits for token in tokens],
+        "inserted": "".join("01"[token.inserted] for token in tokens),
+        "half": {i: base64.b64encode(token.half).decode() for i, token in enumerate(tokens) if token.half},
+        "n_drawn": _unless(usual, [token.n_drawn for token in tokens]),
+    }
+
+
+def _tokens(columns: dict[str, Any], greedy: bool) -> list[Token]:
+    columns = dict(columns)
+    n = len(columns["id"])
+    columns["top1"] = columns["id"] if columns["top1"] is None else columns["top1"]
+    columns["author"] = [_AUTHORS[letter] for letter in columns["author"]]
+    columns |= {name: [letter == "1" for letter in columns[name]] for name in ("led", "inserted")}
+    columns["hit"] = [{"?": None, "0": False, "1": True}[letter] for letter in columns["hit"]]
+    half = {int(i): base64.b64decode(text) for i, text in columns["half"].items()}
+    columns["half"] = [half.get(i, b"") for i in range(n)]
+    columns["n_drawn"] = [0 if greedy else i for i in range(n)] if columns["n_drawn"] is None else columns["n_drawn"]
+    rows = zip(*columns.values(), strict=True)
+    return [Token(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
 def _unless(usual: list[int], values: list[int]) -> list[int] | None:
-    """None for what is as usual: one vocabulary, greedy decoding."""
+    """None for what is as usual: one vocabulary, greedy decoding, a random number for each token."""
     return None if values == usual else values
+
+
+def _answer(answer: Answer) -> Any:
+    """An answer in JSON's words: a boolean, a number of 0 to 3 for Written, a text for flags."""
+    if isinstance(answer, Written):
+        return 2 * answer.ends_sentence + answer.added
+    return answer if isinstance(answer, bool) else "".join("01"[flag] for flag in answer)
+
+
+def _answer_from(value: Any) -> Answer:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return Written(bool(value & 2), bool(value & 1))
+    return tuple(letter == "1" for letter in value)
 
 
 def from_dict(values: dict[str, Any]) -> Sequence:
     """The sequence again. Anything may be raised for values that are not as_dict's."""
+    settings = settings_from_dict(values["settings"])
+    if "answers" not in values:
+        values = upgraded(values, settings)
     prompt = {Role(role): list(ids) for role, ids in values["prompt"].items()}
-    sequence = Sequence(values["id"], values["index"], settings_from_dict(values["settings"]), prompt)
-    columns = dict(values["tokens"])
+    sequence = Sequence(values["id"], values["index"], settings, prompt)
+    greedy, columns = sequence.settings.sampling.greedy, values["tokens"]
+    views = {}
     for role, view in sequence.views.items():
         starts, response = values["starts"][role], values["response"][role]
         starts = range(len(columns["id"])) if starts is None else starts
         ids = view.ids + (columns["id"] if response is None else response)
-        sequence.views[role] = View(ids, view.n_prompt, [view.n_prompt + at for at in starts])
-    columns["top1"] = columns["id"] if columns["top1"] is None else columns["top1"]
-    columns["author"] = [{"l": Role.LEADER, "d": Role.DRAFT}[letter] for letter in columns["author"]]
-    columns.setdefault("given", "0" * len(columns["id"]))  # files of before there were such tokens
-    columns |= {name: [letter == "1" for letter in columns[name]] for name in ("led", "given")}
-    columns["hit"] = [{"?": None, "0": False, "1": True}[letter] for letter in columns["hit"]]
-    rows = zip(*columns.values(), strict=True)
-    sequence.tokens = [Token(**dict(zip(columns, row, strict=True))) for row in rows]
-    for name in _COUNTERS:
-        setattr(sequence, name, values.get(name, 0))  # the last two are not in older files
-    for name in _GENERATORS:
-        getattr(sequence, name).bit_generator.state = values[name]
-    sequence.go_on(values["opening"], Verdict[values["verdict"]], base64.b64decode(values["half_character"]))
-    if values["peek"] is not None:
-        sequence.peek = Choice(**{**values["peek"], "role": Role(values["peek"]["role"])})
-    sequence.frontier_top1 = {Role(role): (at, token) for role, (at, token) in values["frontier_top1"].items()}
-    sequence.cost = {Role(role): Cost(**cost) for role, cost in values["cost"].items()}
-    sequence.seconds = values["seconds"]
-    sequence.finish_reason = values["finish_reason"] and FinishReason(values["finish_reason"])
-    sequence.error = values["error"]
+        views[role] = View(ids, view.n_prompt, [view.n_prompt + at for at in starts])
+    peek = values["peek"]
+    sequence.put_back(
+        views=views,
+        tokens=_tokens(columns, greedy),
+        taken_back=[TakenBack(t["at"], _tokens(t["tokens"], False), t["reason"]) for t in values["taken_back"]],
+        answers=[(n, _answer_from(answer)) for n, answer in values["answers"]],
+        peek=None if peek is None else Choice(**{**peek, "role": Role(peek["role"])}),
+        cost={Role(role): Cost(**cost) for role, cost in values["cost"].items()},
+        finish_reason=values["finish_reason"] and FinishReason(values["finish_reason"]),
+        random_states={name: values[name] for name in _GENERATORS},
+        opening=values["opening"],
+        verdict=Verdict[values["verdict"]],
+        **{name: values[name] for name in _PLAIN},
+    )
     return sequence

@@ -17,16 +17,18 @@ import shutil
 import struct
 import threading
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import SessionError
-from ..method.sequence import Role, Sequence
+from ..method.roles import Role
+from ..method.sequence import Sequence
 from ..runtime.model import Identity, Snapshot
 from .saved_sequence import as_dict, from_dict
 
-VERSION = 1
+VERSION = 2
+_READABLE = (1, 2)
 _MAGIC = b"FOREALST"
 _FRAME = struct.Struct("<8sII16s")  # magic, version, size of the header, digest of version and header
 
@@ -68,6 +70,10 @@ def read_session(path: Path, identity: Identity) -> Session:
     stored = read_stored(path, "sequence", identity)
     try:
         sequence = from_dict(stored.content)
+        for role, (at, top1) in stored.content.get("frontier_top1", {}).items():  # of version 1
+            state = stored.states.get(role)
+            if state is not None and state.n_tokens == at:
+                stored.states[Role(role)] = replace(state, top1=top1)
     except Exception as error:  # the digest was right: another program wrote this
         raise SessionError(f"{path} holds no sequence of this version ({error!r}): remove it") from None
     other = [role for role in sequence.views if role in stored.strangers]
@@ -86,6 +92,7 @@ def write_stored(
         size = len(memoryview(state.data))
         digest = hashlib.blake2b(state.data, digest_size=16).hexdigest()
         table[str(role)] = {"n_tokens": state.n_tokens, "offset": offset, "size": size, "digest": digest}
+        table[str(role)]["top1"] = state.top1
         offset += size
     values = {"kind": kind, kind: content, "states": table, "models": identity.models, "contexts": identity.contexts}
     header = zlib.compress(json.dumps(values, separators=(",", ":")).encode("utf-8", "surrogatepass"), 9)
@@ -174,8 +181,8 @@ def _header(path: Path, data: bytes) -> tuple[dict[str, Any], int, list[str]]:
         header = data[begin : begin + n_header] if begin >= 0 else b""
         if magic != _MAGIC or _digest(version, header) != digest:
             continue
-        if version != VERSION:
-            raise SessionError(f"{path} is a session of version {version}, but this program reads {VERSION}")
+        if version not in _READABLE:
+            raise SessionError(f"{path} is a session of version {version}, but this program reads 1 and 2")
         values = json.loads(zlib.decompress(header).decode("utf-8", "surrogatepass"))
         return values, _FRAME.size + n_header, ["its beginning is torn, its end is whole"] if at_end else []
     torn = data[:4] == _MAGIC[:4] or data[-_FRAME.size :][:4] == _MAGIC[:4]
@@ -187,4 +194,4 @@ def _state(data: bytes, begin: int, entry: dict[str, Any]) -> Snapshot | None:
     state = memoryview(data)[begin : begin + entry["size"]]
     if hashlib.blake2b(state, digest_size=16).hexdigest() != entry["digest"]:
         return None
-    return Snapshot(entry["n_tokens"], state)
+    return Snapshot(entry["n_tokens"], state, entry.get("top1"))

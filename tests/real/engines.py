@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foreal_local.cli.output import trace_header, trace_lines
-from foreal_local.config import Generation, Method, Mode, ModelSettings, Pair, Prompting, Runtime, Sampling
+from foreal_local.batch.trace import trace_header, trace_lines
+from foreal_local.config import Generation, Method, ModelSettings, Pair, Prompting, Runtime, Sampling
 from foreal_local.engine import Engine
-from foreal_local.method.sequence import Role
+from foreal_local.method.roles import Role
 from foreal_local.results import Result
 from foreal_local.runtime import llama
 
@@ -59,7 +59,7 @@ def open_engine(
 
 
 def settings(
-    mode: Mode = Mode.FOREAL,
+    mode: str = "foreal",
     *,
     temp: float = 0.0,
     seed: int | None = 1,

@@ -49,64 +49,27 @@ def lanes(request: pytest.FixtureRequest) -> int:
 
 
 def leader_of(engine: Engine) -> Context:
-    return engine._lanes[0][LEADER]
+    return engine.loaded.lanes[0][LEADER]
 
 
-# ---------------------------------------------------------------- writing on
-@pytest.mark.parametrize("kind", KINDS)
-def test_writing_on_evaluates_what_rows_of_one_token_evaluate(kind: str, lanes: int, make: PairMaker) -> None:
-    """Guards positions, slots and logits of another place when evaluations follow one another without rows."""
-    before = some_tokens(20)
-    with open_engine(make(kind), n_slots=3 * lanes, lanes=lanes) as engine:
-        context = leader_of(engine)
-        logits_after(context, 0, some_tokens(7))
-        first = int(logits_after(context, 1, before)[0].argmax())
-        logits_after(context, 2, before)
-        wanted, token = [], first
-        for _ in range(12):
-            wanted.append(logits_after(context, 2, [token])[0])
-            token = int(wanted[-1].argmax())
-        found: list[np.ndarray] = []
-
-        def take(logits: np.ndarray) -> int | None:
-            found.append(logits.copy())
-            return int(logits.argmax()) if len(found) < 12 else None
-
-        n_calls = context.n_calls
-        context.write_on(1, first, take, 100, 100.0)
-        np.testing.assert_allclose(found, wanted, atol=SAME)
-        assert context.n_calls - n_calls == 12
-        assert [context.cached(slot) for slot in range(3)] == [7, 32, 32]
-
-
-def test_writing_on_ends_in_time_and_after_so_many(make: PairMaker) -> None:
-    """Guards a caller that waits, or whose context overflows."""
-    with open_engine(make("llama")) as engine:
-        context = leader_of(engine)
-        for most, seconds in ((5, 100.0), (300, 0.0)):
-            n_calls = context.n_calls
-            context.write_on(0, 5, lambda logits: int(logits.argmax()), most, seconds)
-            assert context.n_calls - n_calls == (5 if seconds else 1)
-        assert context.cached(0) == 6
-
-
+# ---------------------------------------------------------------- token by token
 @pytest.mark.parametrize("kind", ["llama", "lfm2"])
-def test_an_abort_while_writing_on_leaves_what_was_evaluated(kind: str, make: PairMaker) -> None:
+def test_an_abort_between_two_tokens_leaves_what_was_evaluated(kind: str, make: PairMaker) -> None:
     """Guards Ctrl-C that is not seen between two tokens, and a cache that is wrong after it."""
     before = some_tokens(20)
     with open_engine(make(kind)) as engine:
         context, taken = leader_of(engine), [int(some_tokens(1)[0])]
-
-        def take(logits: np.ndarray) -> int:
-            taken.append(int(logits.argmax()))
-            if len(taken) == 8:
-                engine.abort.set()
-            return taken[-1]
-
         logits_after(context, 0, before)
-        with pytest.raises(KeyboardInterrupt), engine.abort.held():
-            context.write_on(0, taken[0], take, 100, 100.0)
-        engine.abort.clear()
+
+        def write_on() -> None:
+            for n in range(100):
+                taken.append(int(logits_after(context, 0, [taken[-1]])[0].argmax()))
+                if n == 6:
+                    engine.loaded.abort.set()
+
+        with pytest.raises(KeyboardInterrupt), engine.loaded.abort.held():
+            write_on()
+        engine.loaded.abort.clear()
         held = context.cached(0)
         assert held in (27, 0)  # a recurrent memory may have to forget all
         again = logits_after(context, 0, [*before, *taken][held:])[0]
@@ -142,8 +105,8 @@ def test_a_saved_state_goes_on_in_another_slot(kind: str, n: int, lanes: int, ma
 def test_a_state_of_another_model_is_refused(make: PairMaker) -> None:
     """Guards a slot that pretends to hold what it could not read."""
     with open_engine(make("lfm2+llama")) as engine:
-        logits_after(engine._lanes[0][DRAFT], 0, some_tokens(20))
-        snapshot = engine._lanes[0][DRAFT].save(0)
+        logits_after(engine.loaded.lanes[0][DRAFT], 0, some_tokens(20))
+        snapshot = engine.loaded.lanes[0][DRAFT].save(0)
         for wrong in (snapshot, Snapshot(20, snapshot.data[: len(snapshot.data) // 2])):
             with pytest.raises(SequenceError):
                 leader_of(engine).restore(0, wrong)

@@ -19,15 +19,17 @@ from typing import Any
 
 import pytest
 
-from foreal_local.chat.conversation import Conversation, Message, Reading
+from foreal_local.chat.conversation import Conversation, Message
 from foreal_local.chat.input import LineEditor
 from foreal_local.chat.loop import Chat
 from foreal_local.chat.screen import AnswerView, Screen
-from foreal_local.config import Mode, Pair, Prompting
+from foreal_local.config import MODES, Pair, Prompting
 from foreal_local.engine import Engine
 from foreal_local.errors import ContextFullError, SessionError, UsageError
-from foreal_local.method.sequence import FinishReason, Role, n_common
-from foreal_local.results import Prompt, Result, Written
+from foreal_local.method.roles import Role
+from foreal_local.method.tokens import FinishReason
+from foreal_local.method.view import n_common
+from foreal_local.results import Chunk, Prompt, PromptProgress, Result
 from foreal_local.runtime.model import Identity
 from foreal_local.storage.session import write_stored
 
@@ -145,7 +147,7 @@ def test_a_turn_evaluates_only_what_is_new(kind: str, make: PairMaker, tmp_path:
                 assert view.ids[: view.n_prompt] == prompt[role]
                 n_new = len(prompt[role]) - begins[role]
                 assert result.cost[role].tokens <= n_new + len(view.ids) - view.n_prompt, (turn, role)
-                assert result.cost[role].tokens <= engine.models[role].cached(0) - begins[role], (turn, role)
+                assert result.cost[role].tokens <= engine.loaded.lanes[0][role].cached(0) - begins[role], (turn, role)
             begins = answer_begins(conversation)
         assert [message.role for message in conversation.messages] == ["user", "assistant"] * 10
         n_closed = sum("</think>" in message.content for message in conversation.messages)
@@ -209,7 +211,7 @@ def test_no_order_of_commands_leaves_a_wrong_cache(kind: str, make: PairMaker, t
                 conversation.set_system(rng.choice([None, "so wait", "check"]))
                 continue
             elif action == "mode":
-                conversation.settings = settings(rng.choice(list(Mode)), max_tokens=N_TOKENS)
+                conversation.settings = settings(rng.choice(list(MODES)), max_tokens=N_TOKENS)
                 continue
             elif action == "file":
                 conversation.save(tmp_path / "s")
@@ -232,7 +234,7 @@ def test_a_stopped_answer_stays_and_the_next_one_is_right(kind: str, make: PairM
         conversation = converse(engine)
         for question in QUESTIONS:
             events = stop_after(rng.randrange(1, 20), conversation.ask(question))
-            shown = "".join(token.text for event in events if isinstance(event, Written) for token in event.tokens)
+            shown = "".join(token.text for event in events if isinstance(event, Chunk) for token in event.tokens)
             answer, result = conversation.messages[-1], conversation.result
             assert result is not None
             assert answer.finish_reason == str(result.finish_reason)
@@ -254,7 +256,7 @@ def test_a_stop_before_anything_is_read_leaves_the_caches_right(kind: str, make:
         for _ in range(2):
             ask(conversation, "wait now so")
         answer = conversation.ask("let me check " * 20)
-        engine.abort.set()
+        engine.loaded.abort.set()
         with pytest.raises(KeyboardInterrupt):
             next(answer)
         assert conversation.messages[-1].finish_reason == "cancelled"
@@ -296,7 +298,7 @@ def two_interrupts(n_lines: int, stop: Callable[[], None]) -> Iterator[None]:
                 signal.raise_signal(signal.SIGINT)
         return trace
 
-    def feed(view: AnswerView, written: Written) -> None:
+    def feed(view: AnswerView, written: Chunk) -> None:
         show(view, written)
         if not lines_left:
             lines_left.append(n_lines)
@@ -314,9 +316,9 @@ def two_interrupts(n_lines: int, stop: Callable[[], None]) -> Iterator[None]:
 
 def interrupt(engine: Engine, evaluating: bool) -> None:
     """Ctrl-C, while C code runs or not."""
-    engine.abort.busy = evaluating
+    engine.loaded.abort.busy = evaluating
     signal.raise_signal(signal.SIGINT)
-    engine.abort.busy = False
+    engine.loaded.abort.busy = False
 
 
 def interrupted_twice(pair: Pair, evaluating: bool) -> dict[str, list[int]]:
@@ -344,7 +346,7 @@ def interrupted_twice(pair: Pair, evaluating: bool) -> dict[str, list[int]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             if signal.set_wakeup_fd(-1) != -1:
                 found += ", a socket is left"
-            engine.abort.clear()
+            engine.loaded.abort.clear()
             if found:
                 wrong.setdefault(found, []).append(n_lines)
     return wrong
@@ -372,8 +374,8 @@ def test_a_request_to_stop_ends_with_its_answer(make: PairMaker, monkeypatch: py
 
     with open_engine(thinking_pair(make, "llama")) as engine:
         conversation = converse(engine, max_tokens=6)
-        set_now = engine.abort.set
-        monkeypatch.setattr(engine.abort, "set", set_late)
+        set_now = engine.loaded.abort.set
+        monkeypatch.setattr(engine.loaded.abort, "set", set_late)
         answer = conversation.ask("wait now so")
         next(answer)
         with pytest.raises(KeyboardInterrupt):
@@ -424,21 +426,21 @@ def test_a_long_prompt_tells_how_far_it_is_and_can_be_stopped(kind: str, make: P
         conversation = converse(engine, max_tokens=4)
         text = "check the number and so " * 90
         events = stop_after(1, conversation.ask(text))
-        assert isinstance(events[0], Reading)
+        assert isinstance(events[0], PromptProgress)
         assert 0 < events[0].n_done < events[0].n_all
         judge.agrees(conversation)
         assert conversation.undo() == text
         events = list(conversation.ask(text))
-        reading = [event for event in events if isinstance(event, Reading)]
+        reading = [event for event in events if isinstance(event, PromptProgress)]
         assert [event.n_done for event in reading] == sorted({event.n_done for event in reading})
         assert reading[-1].n_done == reading[-1].n_all
         assert {event.n_all for event in reading} == {reading[-1].n_all}
-        first = next(i for i, event in enumerate(events) if isinstance(event, Written))
-        assert all(isinstance(event, Reading) for event in events[:first])
+        first = next(i for i, event in enumerate(events) if isinstance(event, Chunk))
+        assert all(isinstance(event, PromptProgress) for event in events[:first])
         judge.agrees(conversation)
         n_prompt = len(prompt_ids(conversation, conversation.messages[:-1])[LEADER])
         assert reading[-1].n_all < 2 * n_prompt - 200, "what had been read before the stop was read again"
-        assert not any(isinstance(event, Reading) for event in conversation.ask("so"))
+        assert not any(isinstance(event, PromptProgress) for event in conversation.ask("so"))
 
 
 # ---------------------------------------------------------------- on disk
@@ -561,7 +563,7 @@ def test_a_file_of_another_version_is_a_session_error(missing: str, make: PairMa
             patch.setattr("foreal_local.chat.conversation.write_stored", lambda *given: seen.update(content=given[2]))
             conversation.save(path)
         content = {name: value for name, value in seen["content"].items() if missing and name != missing}
-        write_stored(path, "conversation", content, {}, engine.identity)
+        write_stored(path, "conversation", content, {}, engine.loaded.identity)
         before = list(conversation.messages)
         with pytest.raises(SessionError):
             conversation.load(path)
@@ -597,11 +599,11 @@ def test_a_message_without_room_changes_nothing(make: PairMaker, tmp_path: Path)
     ):
         conversation = converse(engine, max_tokens=8)
         ask(conversation, "wait now so")
-        before, cached = list(conversation.messages), [engine.models[role].cached(0) for role in Role]
+        before, cached = list(conversation.messages), [engine.loaded.lanes[0][role].cached(0) for role in Role]
         with pytest.raises(ContextFullError, match="128"):
             conversation.ask("check the number " * 60)
         assert conversation.messages == before
-        assert [engine.models[role].cached(0) for role in Role] == cached
+        assert [engine.loaded.lanes[0][role].cached(0) for role in Role] == cached
         assert ask(conversation, "so").cost[LEADER].tokens < 60
         judge.agrees(conversation)
 

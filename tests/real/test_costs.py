@@ -8,9 +8,8 @@ import gguf
 import numpy as np
 import pytest
 
-from foreal_local.config import Mode
 from foreal_local.method.ledger import Shape
-from foreal_local.method.sequence import Role
+from foreal_local.method.roles import Role
 from foreal_local.runtime.gguf_file import read_shape
 
 from .engines import DRAFT, LEADER, PAIRS, RAW, PairMaker, ask, open_engine, settings
@@ -63,7 +62,7 @@ def flops(shape: Shape, first: int, last: int) -> float:
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_model_alone_evaluates_each_token_once(kind: str, make: PairMaker) -> None:
     """Guards tokens that are evaluated twice or not counted: prompt in one go, then all but the last token."""
-    (result,) = ask(make(kind), [" two" * 9], settings(Mode.LEADER, max_tokens=30))
+    (result,) = ask(make(kind), [" two" * 9], settings("leader", max_tokens=30))
     cost, record = result.cost[LEADER], result.as_dict()
     assert (cost.prefill_tokens, cost.decode_tokens, cost.calls) == (9, 29, 30)
     assert cost.flops == pytest.approx(flops(SHAPES[kind], 1, 38))
@@ -97,7 +96,7 @@ def test_both_models_evaluate_each_token_at_most_once(name: str, make: PairMaker
 def test_shared_calls_are_counted_once_for_the_engine(make: PairMaker) -> None:
     """Guards a summary that adds the calls of all sequences, or seconds that do not add up."""
     with open_engine(make("llama"), n_slots=4) as engine:
-        results = engine.generate([" two", " wait", " so", " half"], settings(Mode.LEADER, max_tokens=20), RAW)
+        results = engine.generate([" two", " wait", " so", " half"], settings("leader", max_tokens=20), RAW)
         total = engine.cost[LEADER]
     assert [result.cost[LEADER].calls for result in results] == [20] * 4
     assert total.calls == 20

@@ -9,7 +9,7 @@ from typing import Any
 import llama_cpp
 import pytest
 
-from foreal_local.config import Mode, Pair
+from foreal_local.config import Pair
 from foreal_local.runtime.llama import Context
 
 from .engines import (
@@ -87,9 +87,9 @@ def test_a_leader_that_is_its_own_draft_hands_over_as_early_as_possible(
     path = make(kind).leader.path
     pair = pair_of(path, path)
     with open_engine(pair) as engine:
-        assert engine._weights[LEADER] is engine._weights[DRAFT], "the same file is loaded twice"
+        assert engine.loaded._weights[LEADER] is engine.loaded._weights[DRAFT], "the same file is loaded twice"
         (both,) = engine.generate([PROMPT], settings(n=n, p=1.0, k=k, boundaries="simple", max_tokens=150), RAW)
-        (alone,) = engine.generate([PROMPT], settings(Mode.LEADER, boundaries="simple", max_tokens=150), RAW)
+        (alone,) = engine.generate([PROMPT], settings("leader", boundaries="simple", max_tokens=150), RAW)
     assert_same_up_to_near_ties(ids(both), ids(alone), both, pair, tmp_path)
     hits = [token.hit for token in both.tokens if token.hit is not None]
     assert_same_up_to_near_ties(hits, [True] * len(hits), both, pair, tmp_path)
@@ -128,7 +128,7 @@ def test_greedy_leader_alone_writes_what_the_library_writes(
         for prompt in prompts:
             tokens = llama.tokenize(prompt.encode(), add_bos=True, special=True)
             wanted.append((tokens, written_by(llama, tokens, 200)))
-    results = ask(pair, prompts, settings(Mode.LEADER, max_tokens=200), ctx_size=1024, flash_attention="off")
+    results = ask(pair, prompts, settings("leader", max_tokens=200), ctx_size=1024, flash_attention="off")
     assert {result.finish_reason.value for result in results} <= {"stop", "length"}
     for result, (tokens, response) in zip(results, wanted, strict=True):
         assert result.sequence.views[LEADER].ids[: len(tokens)] == tokens
@@ -152,10 +152,10 @@ def test_draft_alone_is_the_draft_and_evaluates_nothing_else(make: PairMaker) ->
     """Guards mode draft that runs the leader's file, or charges the leader."""
     pair = make("llama")
     swapped = Pair(pair.draft, pair.leader)
-    (draft,) = ask(pair, [PROMPT], settings(Mode.DRAFT))
-    (leader,) = ask(swapped, [PROMPT], settings(Mode.LEADER))
+    (draft,) = ask(pair, [PROMPT], settings("draft"))
+    (leader,) = ask(swapped, [PROMPT], settings("leader"))
     assert ids(draft) == ids(leader)
-    assert ids(draft) != ids(ask(pair, [PROMPT], settings(Mode.LEADER))[0])
+    assert ids(draft) != ids(ask(pair, [PROMPT], settings("leader"))[0])
     assert (draft.cost[LEADER].tokens, draft.cost[DRAFT].tokens) == (0, 3 + 60 - 1)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from foreal_local.config import Mode, Pair
+from foreal_local.config import Pair
 from foreal_local.engine import Engine
 from foreal_local.runtime import llama
 from foreal_local.runtime.interrupt import watching_interrupts
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Pair:
     """A model that needs seconds for a prompt of N_PROMPT tokens in one batch, in both roles."""
-    shape = {"width": 512, "n_layers": 4, "n_heads": 8, "n_kv_heads": 4, "width_ff": 2048, "n_context": 4096}
+    shape = {"width": 512, "n_layers": 6, "n_heads": 8, "n_kv_heads": 4, "width_ff": 2048, "n_context": 4096}
     words = tiny_gguf.plain().with_emphasis("<|im_end|>", 0.1)
     path = tmp_path_factory.mktemp("wide") / "wide.gguf"
     tiny_gguf.write_llama(path, seed=1, vocabulary=words, **shape)
@@ -47,11 +47,11 @@ def test_the_flag_ends_an_evaluation_at_once_and_the_engine_works_afterwards(wid
     It is CPU time that is measured: the machine may be shared.
     """
     short, long = [" the number is", " wait"], " two" * N_PROMPT
-    leader = settings(Mode.LEADER, max_tokens=4)
+    leader = settings("leader", max_tokens=4)
     with open_wide(wide) as engine:
         wanted = [ids(result) for result in engine.generate(short, settings(max_tokens=8), RAW)]
         started = time.process_time()
-        engine.generate([long], settings(Mode.LEADER, max_tokens=1), RAW)
+        engine.generate([long], settings("leader", max_tokens=1), RAW)
         whole = time.process_time() - started
     with open_wide(wide) as engine:
         moments: list[float] = []
@@ -61,7 +61,7 @@ def test_the_flag_ends_an_evaluation_at_once_and_the_engine_works_afterwards(wid
             while time.process_time() - begun < whole / 5:
                 time.sleep(0.01)
             moments.append(time.process_time())
-            engine.abort.set()
+            engine.loaded.abort.set()
 
         thread = threading.Thread(target=abort)
         stream = engine.stream(long, leader, RAW)
@@ -72,7 +72,7 @@ def test_the_flag_ends_an_evaluation_at_once_and_the_engine_works_afterwards(wid
         thread.join()
         assert whole > 1.0, "the evaluation is too short to be stopped"
         assert stopped - moments[0] < 0.3 + whole / 20  # and one node of the graph
-        assert engine._lanes[0][LEADER].cached(0) == 0
+        assert engine.loaded.lanes[0][LEADER].cached(0) == 0
         assert [ids(result) for result in engine.generate(short, settings(max_tokens=8), RAW)] == wanted
 
 

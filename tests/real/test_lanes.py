@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from foreal_local.config import Mode
 from foreal_local.engine import Engine
 from foreal_local.errors import UsageError
 from foreal_local.results import Prompt, Result
@@ -29,8 +28,8 @@ def test_lanes_write_what_one_sequence_alone_writes(make: PairMaker) -> None:
         alone = engine.generate(PROMPTS, generation, RAW)
         cost = {role: (c.tokens, c.calls) for role, c in engine.cost.items()}
     with open_engine(pair, n_slots=3, threads=3, lanes=None) as engine:
-        assert [lane[LEADER].n_slots for lane in engine._lanes] == [1, 1, 1]
-        assert all(lane[LEADER] is not engine._lanes[0][LEADER] for lane in engine._lanes[1:])
+        assert [lane[LEADER].n_slots for lane in engine.loaded.lanes] == [1, 1, 1]
+        assert all(lane[LEADER] is not engine.loaded.lanes[0][LEADER] for lane in engine.loaded.lanes[1:])
         together = engine.generate(PROMPTS, generation, RAW)
         assert {role: (c.tokens, c.calls) for role, c in engine.cost.items()} == cost
     assert [ids(result) for result in together] == [ids(result) for result in alone]
@@ -53,9 +52,9 @@ def test_lanes_write_what_one_sequence_alone_writes(make: PairMaker) -> None:
 def test_lanes_share_the_slots(n_slots: int, lanes: int | None, found: list[int], make: PairMaker) -> None:
     """Guards more or fewer sequences than were asked for, and lanes without a slot."""
     with open_engine(make("llama"), n_slots=n_slots, lanes=lanes, threads=3) as engine:
-        assert [lane[LEADER].n_slots for lane in engine._lanes] == ([n_slots] if GPU and lanes is None else found)
+        assert [lane[LEADER].n_slots for lane in engine.loaded.lanes] == ([n_slots] if GPU and lanes is None else found)
         assert engine.n_slots == n_slots
-        results = engine.generate(PROMPTS, settings(Mode.LEADER, max_tokens=5), RAW)
+        results = engine.generate(PROMPTS, settings("leader", max_tokens=5), RAW)
     assert len(results) == len(PROMPTS)
 
 
@@ -66,7 +65,7 @@ def test_leaving_early_frees_every_lane(make: PairMaker) -> None:
         stream = engine.run((Prompt(text) for text in PROMPTS), settings(), RAW)
         next(stream)
         stream.close()  # type: ignore[attr-defined]
-        assert all(context.cached(0) == 0 for lane in engine._lanes for context in lane.values())
+        assert all(context.cached(0) == 0 for lane in engine.loaded.lanes for context in lane.values())
         assert [ids(result) for result in engine.generate(PROMPTS, settings(), RAW)] == wanted
     assert not [thread for thread in threading.enumerate() if thread.name == "lane"]
 
@@ -81,7 +80,7 @@ def test_a_lane_that_is_done_leaves_its_threads(make: PairMaker, monkeypatch: py
             used.clear()
             prompts = [Prompt(" wait", settings=settings(max_tokens=n)) for n in (2, 3000)]
             list(engine.run(prompts, settings(), RAW))
-            short, long = (used[id(lane[LEADER])] for lane in engine._lanes)
+            short, long = (used[id(lane[LEADER])] for lane in engine.loaded.lanes)
             assert short == [2]
             assert long in ([2, 4], [4])  # the short one may be done before the long one begins
 

@@ -10,7 +10,8 @@ import pytest
 from foreal_local.config import ModelSettings, Pair, Prompting
 from foreal_local.engine import Engine
 from foreal_local.errors import VocabularyError
-from foreal_local.method.sequence import FinishReason, Role
+from foreal_local.method.roles import Role
+from foreal_local.method.tokens import FinishReason
 from foreal_local.results import Result
 
 from .engines import DRAFT, LEADER, RAW, PairMaker, ask, open_engine, pair_of, settings
@@ -34,7 +35,7 @@ def swapped(pair: Pair) -> Pair:
 
 def read_by(engine: Engine, result: Result, role: Role) -> str:
     """The response as this role's vocabulary spells its view."""
-    view, vocabulary = result.sequence.views[role], engine._vocabularies[role]
+    view, vocabulary = result.sequence.views[role], engine.loaded._vocabularies[role]
     return b"".join(vocabulary.piece(token) for token in view.ids[view.n_prompt :]).decode("utf-8", "replace")
 
 
@@ -46,7 +47,7 @@ def test_both_views_spell_the_response(mixed: Pair, turned: bool, temp: float) -
     with open_engine(swapped(mixed) if turned else mixed) as engine:
         results = engine.generate(PROMPTS, settings(n=2, k=1, temp=temp, max_tokens=80), RAW)
         assert any("differ" in warning for warning in engine.warnings)
-        spelled = engine._vocabularies[r1.other].encode("</think>")
+        spelled = engine.loaded._vocabularies[r1.other].encode("</think>")
         closings = 0
         for result in results:
             assert result.error is None
@@ -98,7 +99,7 @@ def test_the_end_of_generation_of_either_ends_the_response(
         ended = [result for result in results if result.finish_reason is FinishReason.STOP]
         assert author in {result.tokens[-1].author for result in ended}
         for result in results:
-            ends = [i for i, t in enumerate(result.tokens) if engine._vocabularies[t.author].is_end(t.id)]
+            ends = [i for i, t in enumerate(result.tokens) if engine.loaded._vocabularies[t.author].is_end(t.id)]
             assert ends == ([len(result.tokens) - 1] if result in ended else [])
             if ends:
                 assert result.tokens[-1].text == ""
@@ -133,6 +134,6 @@ def test_one_vocabulary_needs_no_warning_and_no_translation(tiny: TinyModels) ->
     """Guards a warning for every pair, and a draft with its own copy of the same words."""
     pair = Pair(ModelSettings(tiny.model("llama", "plain")), ModelSettings(tiny.model("lfm2", "plain")))
     with open_engine(pair) as engine:
-        assert (engine.warnings, engine.tokens.n_different) == ([], 0)
+        assert (engine.warnings, engine.loaded.tokens.n_different) == ([], 0)
         (result,) = engine.generate([PROMPTS[0]], settings(), RAW)
     assert result.sequence.views[LEADER].ids == result.sequence.views[DRAFT].ids

@@ -9,7 +9,7 @@ import pytest
 from commands import ROOT
 
 from foreal_local.chat.conversation import Conversation
-from foreal_local.config import Mode, Pair
+from foreal_local.config import Pair
 from foreal_local.results import Result
 
 from .engines import (
@@ -35,7 +35,7 @@ N_PROPOSALS = 4
 
 
 def speculative(**options: Any) -> Any:
-    return settings(Mode.SPECULATIVE, **{"proposals": N_PROPOSALS, **options})
+    return settings("speculative", **{"proposals": N_PROPOSALS, **options})
 
 
 def told(result: Result) -> tuple[Any, ...]:
@@ -61,8 +61,8 @@ def test_the_bundled_pair_writes_what_its_leader_writes(temp: float, n_slots: in
     """
     prompts = (ROOT / "models" / "demo.txt").read_text("utf-8").splitlines()[:12]
     with open_engine(BUNDLED, n_slots=n_slots) as engine:
-        leaders = engine.generate(prompts, settings(Mode.LEADER, temp=temp, max_tokens=60))
-        found = engine.generate(prompts, settings(Mode.SPECULATIVE, temp=temp, max_tokens=60))
+        leaders = engine.generate(prompts, settings("leader", temp=temp, max_tokens=60))
+        found = engine.generate(prompts, settings("speculative", temp=temp, max_tokens=60))
     if temp == 0.0:
         assert_the_leaders(found, leaders, BUNDLED, tmp_path)
     assert sum(told(result) == told(leader) for result, leader in zip(found, leaders, strict=True)) >= 11
@@ -81,7 +81,7 @@ def test_every_kind_of_memory_takes_proposals_back(
     else:
         r1, qwen = tiny.model("llama", "r1_closing"), tiny.model("llama", "qwen_like", seed=5)
         pair = pair_of(r1, qwen) if name == "r1 leads" else pair_of(qwen, r1)
-    leaders = ask(pair, PROMPTS, settings(Mode.LEADER), n_slots)
+    leaders = ask(pair, PROMPTS, settings("leader"), n_slots)
     found = ask(pair, PROMPTS, speculative(), n_slots)
     assert_the_leaders(found, leaders, pair, tmp_path)
     proposed = sum(result.cost[LEADER].tokens for result in found) - sum(r.cost[LEADER].tokens for r in leaders)
@@ -93,11 +93,11 @@ def test_a_conversation_goes_on_from_what_was_verified(kind: str, make: PairMake
     """Guards proposals that a later turn finds in a cache: after whole answers and after stopped ones."""
     pair = thinking_pair(make, kind)
     results: list[list[Result]] = []
-    for generation in (settings(Mode.LEADER, max_tokens=25), speculative(max_tokens=25)):
+    for generation in (settings("leader", max_tokens=25), speculative(max_tokens=25)):
         with open_engine(pair, ctx_size=1024) as engine:
             conversation, answers = Conversation(engine, generation), []
             for question in QUESTIONS[:4]:
-                if generation.mode is Mode.SPECULATIVE:
+                if generation.mode == "speculative":
                     stop_after(3, conversation.ask("hmm"))
                     conversation.undo()
                 answers.append(ask_in_turn(conversation, question))
@@ -144,6 +144,6 @@ def test_raw_prompts_of_one_token_are_proposed_after_too(make: PairMaker, tmp_pa
     for name in ("llama", "mamba"):
         pair = make(name)
         with open_engine(pair) as engine:
-            leaders = engine.generate([" two", " wait"], settings(Mode.LEADER, max_tokens=20), RAW)
+            leaders = engine.generate([" two", " wait"], settings("leader", max_tokens=20), RAW)
             found = engine.generate([" two", " wait"], speculative(max_tokens=20), RAW)
         assert_the_leaders(found, leaders, pair, tmp_path)

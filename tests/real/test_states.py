@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foreal_local.config import Mode
 from foreal_local.engine import Engine
 from foreal_local.errors import SequenceError, SessionError
-from foreal_local.method.sequence import Role, Sequence
+from foreal_local.method.roles import Role
+from foreal_local.method.sequence import Sequence
 from foreal_local.runtime.llama import Context
 from foreal_local.runtime.model import Model, Row
 from foreal_local.runtime.scheduler import Scheduler
@@ -24,8 +24,8 @@ PROMPT = " so we add two times ten in it"
 
 
 def scheduler_of(engine: Engine) -> Scheduler:
-    models: dict[Role, Model] = dict(engine._lanes[0])
-    return Scheduler(models, engine.tokens, engine.shapes)
+    models: dict[Role, Model] = dict(engine.loaded.lanes[0])
+    return Scheduler(models, engine.loaded.tokens, engine.loaded.shapes)
 
 
 def new_sequence(engine: Engine, **options: Any) -> Sequence:
@@ -57,19 +57,18 @@ def test_plain_generation_takes_nothing_back_and_needs_no_mark(
 
 
 @pytest.mark.parametrize("name", ["lfm2", "mamba", "gemma3"])
-def test_with_marks_the_last_sentence_can_be_taken_back(name: str, make: PairMaker) -> None:
-    """Guards an answer that is stopped or made again: without marks these memories would begin at its prompt."""
+def test_where_a_prompt_was_read_to_can_be_come_back_to(name: str, make: PairMaker) -> None:
+    """Guards an answer that is made again: without a mark these memories would begin at the prompt's first token."""
     with open_engine(make(name)) as engine:
-        models: dict[Role, Model] = dict(engine._lanes[0])
-        scheduler = Scheduler(models, engine.tokens, engine.shapes, marks=True)
+        models: dict[Role, Model] = dict(engine.loaded.lanes[0])
+        scheduler = Scheduler(models, engine.loaded.tokens, engine.loaded.shapes)
         sequence = new_sequence(engine, max_tokens=200, boundaries="simple")
-        scheduler.add(sequence)
+        view = sequence.views[LEADER]
+        scheduler.add(sequence, reads={LEADER: view.n_prompt - 2})
         while sequence.n_sentences < 6:
             scheduler.step()
-        view = sequence.views[LEADER]
-        last = next(view.starts[i] for i, token in enumerate(sequence.tokens) if token.sentence == 4)
-        left = models[LEADER].truncate(0, last)
-        assert 0 < view.n_prompt <= left <= last
+        left = models[LEADER].truncate(0, view.n_prompt)
+        assert view.n_prompt - 2 <= left <= view.n_prompt
         scheduler.close()
 
 
@@ -90,12 +89,12 @@ def test_going_on_from_disk_writes_what_never_stopping_writes(
             scheduler.step()
             if not whole.finished and rng.random() < 0.35 and len(points) < 20:
                 points.append(tmp_path / f"{len(points)}.session")
-                write_session(points[-1], whole, scheduler.save(whole), engine.identity)
+                write_session(points[-1], whole, scheduler.save(whole), engine.loaded.identity)
     assert len(points) == 20
     n_again = 0
     with open_engine(pair) as engine:
         for path in points:
-            session = read_session(path, engine.identity)
+            session = read_session(path, engine.loaded.identity)
             assert not session.notes
             scheduler = scheduler_of(engine)
             scheduler.add(session.sequence, session.states)
@@ -118,10 +117,10 @@ def test_without_its_states_a_session_is_evaluated_again(name: str, make: PairMa
         scheduler.add(whole)
         while len(whole.tokens) < 30:
             scheduler.step()
-        write_session(path, whole, scheduler.save(whole), engine.identity)
+        write_session(path, whole, scheduler.save(whole), engine.loaded.identity)
         run(scheduler)
     with open_engine(pair, kv_type_k="f32", kv_type_v="f32", flash_attention="on") as engine:
-        session = read_session(path, engine.identity)
+        session = read_session(path, engine.loaded.identity)
         assert 1 <= len(session.notes) <= 2
         assert not session.states
         scheduler = scheduler_of(engine)
@@ -143,7 +142,7 @@ def test_no_damaged_byte_reaches_llama_cpp(name: str, make: PairMaker, tmp_path:
         while len(whole.tokens) < 40:
             scheduler.step()
         states = scheduler.save(whole)
-        write_session(path, whole, states, engine.identity)
+        write_session(path, whole, states, engine.loaded.identity)
         scheduler.close()
         data = path.read_bytes()
         expected = next_logits(engine, whole, states)
@@ -156,7 +155,7 @@ def test_no_damaged_byte_reaches_llama_cpp(name: str, make: PairMaker, tmp_path:
                 del damaged[rng.randrange(len(data)) :]
             path.write_bytes(damaged)
             try:
-                session = read_session(path, engine.identity)
+                session = read_session(path, engine.loaded.identity)
             except SessionError:
                 n_refused += 1
                 continue
@@ -172,7 +171,7 @@ def next_logits(engine: Engine, sequence: Sequence, states: dict[Role, Any]) -> 
     """What each restored model says after the next token of its view."""
     found = {}
     for role, state in states.items():
-        context = engine._lanes[0][role]
+        context = engine.loaded.lanes[0][role]
         context.restore(0, state)
         token = sequence.views[role].ids[min(state.n_tokens, len(sequence.views[role].ids) - 1)]
         (output,) = context.evaluate([Row(0, [token], 1)])
@@ -186,20 +185,18 @@ def next_logits(engine: Engine, sequence: Sequence, states: dict[Role, Any]) -> 
 def test_a_state_longer_than_the_context_is_refused(kind: str, make: PairMaker) -> None:
     """Guards positions beyond the end of a smaller context: the state is refused, or not asked for."""
     with open_engine(make(kind)) as large, open_engine(make(kind), ctx_size=64) as small:
-        context = large._lanes[0][LEADER]
+        context = large.loaded.lanes[0][LEADER]
         list(context.evaluate([Row(0, large.encode(PROMPT * 40, RAW).ids[LEADER], 1)]))
         state = context.save(0)
         assert state.n_tokens > 300
-        tight = small._lanes[0][LEADER]
+        tight = small.loaded.lanes[0][LEADER]
         try:
             tight.restore(0, state)
         except SequenceError:
             assert tight.cached(0) == 0
         tight.release(0)
         scheduler = scheduler_of(small)
-        sequence = Sequence(
-            "x", 0, settings(Mode.LEADER, max_tokens=5), {LEADER: small.encode(" wait", RAW).ids[LEADER]}
-        )
+        sequence = Sequence("x", 0, settings("leader", max_tokens=5), {LEADER: small.encode(" wait", RAW).ids[LEADER]})
         scheduler.add(sequence, {LEADER: state})
         run(scheduler)
         assert sequence.error is None

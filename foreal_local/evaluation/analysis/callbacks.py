@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from ...method.sequence import Role
+from ...method.roles import Role
 
 Advance = Callable[[int], None]
 LoadProgress = Callable[[Role, float], None]

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...config import Method
-from ...method.flows import Answer, Judge, Written, lead
+from ...method.flows import lead
+from ...method.requests import Answer, Judge, Written
 from ..statistics import Estimate
 from .judging import Judgement
 

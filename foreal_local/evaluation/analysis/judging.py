@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...method.sampling import top1
-from ...method.sentences import Rule, SentenceDetector, Verdict
-from ...method.sequence import View
+from ...method.sentences import Boundaries, SentenceDetector, Verdict
+from ...method.view import View
 from ...method.vocabulary import Logits
 from ...runtime.model import Model, Row
 
@@ -133,7 +133,7 @@ def texts_of(pieces: Iterable[bytes]) -> list[str]:
     return [decoder.decode(piece) for piece in pieces]
 
 
-def sentences_of(texts: Iterable[str], rule: Rule) -> list[int]:
+def sentences_of(texts: Iterable[str], rule: Boundaries) -> list[int]:
     """Each token's sentence, counted from 0, cut where the decoder would cut.
 
     After MAYBE the next token's text decides. The decoder (serving.py) has the same condition for a token that it may

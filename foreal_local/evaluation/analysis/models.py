@@ -14,8 +14,10 @@ from functools import partial
 from ...config import Generation, ModelSettings, Pair, Prompting, Runtime
 from ...engine import Engine
 from ...errors import ForealError, UsageError, VocabularyError
-from ...method.sentences import Rule
-from ...method.sequence import FinishReason, Role, View
+from ...method.roles import Role
+from ...method.sentences import Boundaries
+from ...method.tokens import FinishReason
+from ...method.view import View
 from ...results import Prompt, Result
 from ...runtime import llama
 from ...runtime.gguf_file import n_ctx_train
@@ -195,7 +197,7 @@ class AnalysisModels:
         return responses, len(results) - len(responses)
 
     # ---------------------------------------------------------------- readers
-    def readings(self, responses: Sequence[LeaderResponse], rule: Rule) -> list[LeaderReading]:
+    def readings(self, responses: Sequence[LeaderResponse], rule: Boundaries) -> list[LeaderReading]:
         """The leader along each response."""
         views = [view_of(response.prompt, response.tokens, lambda token: (token,)) for response in responses]
         with self._reader(self.leader, LEADER, views) as (vocabulary, predictions):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 
 from ...config import Runtime
-from ...method.sequence import View
+from ...method.view import View
 from ...runtime import llama
 from ...runtime.hardware import plan_slots, usable_cores
 from ...runtime.lanes import side_by_side

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from ...batch.json_lines import objects
 from ...batch.prompts import read_prompts, with_unique_ids
+from ...batch.trace import TRACE_VERSION
 from ...config import Generation
 from ...errors import UsageError
-from ...method.sequence import Role
+from ...method.roles import Role
 from ...results import Prompt
 from ...runtime.text import Messages
 
-TRACE_VERSION = 1  # of the traces that can be read
 N_PROBLEMS = 100  # of a problem set, unless --limit says otherwise
 
 SourceKind = Literal["problems", "prompts", "responses", "trace"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ...config import Generation, Method, Mode, Pair, Prompting, Runtime, Sampling
+from ...config import Generation, Method, Pair, Prompting, Runtime, Sampling, from_older, generation_of
 from ...results import Prompt, Result
 from ..measures import Response
 from .example import example_html
@@ -35,11 +35,7 @@ def answered_again(record: dict[str, Any], pair: Pair, runtime: Runtime, prompti
     """The response of a record once more, with its tokens: prompt, settings, seed and index are the record's."""
     from ...engine import Engine
 
-    method = Method(**{name: record[name] for name in ("n", "p", "k", "hits_from", "boundaries", "compare")})
-    names = ("temp", "top_k", "top_p", "min_p", "repeat_penalty", "repeat_last_n")
-    sampling = Sampling(**{name: record[name] for name in names})
-    stop = tuple(record["stop"])
-    settings = Generation(Mode(record["mode"]), method, sampling, record["seed"], record["max_tokens"], stop)
+    settings = generation_of(from_older(record, Method) | from_older(record, Sampling) | from_older(record, Generation))
     prompt = Prompt(record["prompt"], record["id"], settings, record["index"])
     with Engine(pair, runtime=runtime) as engine:
         return engine.generate([prompt], settings, prompting)[0]

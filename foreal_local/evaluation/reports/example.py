@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from ...method.sequence import Role
+from ...method.roles import Role
 
 MOST_TOKENS = 1500  # shown of a response: the page stays small
 

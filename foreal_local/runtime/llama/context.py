@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import llama_cpp
@@ -160,38 +160,6 @@ class Context:
                     n_tokens = piece.end - piece.begin
                     reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
                     yield Output(piece.row, 0, None, SequenceError(reason))
-
-    def write_on(self, slot: int, token: int, take: Callable[[Logits], int | None], most: int, seconds: float) -> None:
-        context, cached, gpu = self._context, self._cached, self._gpu
-        batch, first, n_calls, total = self._batch, cached[slot], 0, 0.0
-        batch.clear()
-        batch.add(slot, [token], first, 0)
-        tokens, positions, native = batch.tokens, batch.positions, batch.native
-        decode, clock = llama_cpp.llama_decode, time.perf_counter
-        logits: Logits | None = None  # always at the same address: only a batch with more outputs moves them
-        next_token: int | None = token
-        until = clock() + seconds
-        try:
-            for n_calls in range(1, most + 1):
-                started = clock()
-                code = decode(context, native)
-                if gpu:
-                    llama_cpp.llama_synchronize(context)
-                now = clock()
-                total += now - started
-                if code:
-                    self._fail(code, [slot])
-                    return
-                cached[slot] = position = first + n_calls
-                if logits is None:
-                    logits = self._logits(0)
-                next_token = take(logits)
-                if next_token is None or now > until:
-                    return
-                tokens[0], positions[0] = next_token, position
-        finally:
-            self.n_calls += n_calls
-            self.seconds += total
 
     def _give_up_spare(self, rows: list[Row]) -> bool:
         """Free the spare slot's cells, unless it is being evaluated; whether there were any."""

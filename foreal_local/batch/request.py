@@ -1,0 +1,71 @@
+"""What a run over many prompts is asked for: one frozen object, built by a command or by a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..config import Generation, Prompting, Runtime
+from ..errors import UsageError
+from ..method.modes import roles_of
+from ..method.roles import Role
+from ..results import Prompt
+from ..storage.checkpoints import Checkpoints
+
+Format = Literal["text", "jsonl"]
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """A run of foreal-gen, or of another command.
+
+    prompts: what is answered
+    settings: of prompts that have none of their own; without a seed, that of the output that is resumed, or a drawn one
+    prompting: of prompts that have none of their own
+    runtime: how the models run
+    parallel: prompts answered at a time
+    output: the file that results are written to; None: standard output
+    format: None: JSON lines in a file, text on standard output
+    trace: the file that every decision is written to
+    resume: keep what the output has of these prompts and settings, and do the rest
+    checkpoint: a folder for unfinished responses
+    checkpoint_every: tokens of a response between two savings
+    inputs: files that are read, by the words for them: they must not be written
+    color: words coloured by author; None: on a terminal
+    show_reasoning: on standard error
+    quiet: no progress and no summary
+    summary: say what became of single responses, and of all at the end
+    name: of the command, in its notes
+    """
+
+    prompts: list[Prompt]
+    settings: Generation
+    prompting: Prompting = field(default_factory=Prompting)
+    runtime: Runtime = field(default_factory=Runtime)
+    parallel: int = 1
+    output: str | None = None
+    format: Format | None = None
+    trace: str | None = None
+    resume: bool = False
+    checkpoint: str | None = None
+    checkpoint_every: int = Checkpoints.EVERY
+    inputs: dict[str, str | None] = field(default_factory=dict)
+    color: bool | None = None
+    show_reasoning: bool = False
+    quiet: bool = False
+    summary: bool = True
+    name: str = "foreal-gen"
+
+    def __post_init__(self) -> None:
+        if self.output == "-":  # standard output, as JSON lines unless told otherwise
+            object.__setattr__(self, "output", None)
+            object.__setattr__(self, "format", self.format or "jsonl")
+        if self.format is None:
+            object.__setattr__(self, "format", "jsonl" if self.output else "text")
+        if self.parallel < 1:
+            raise UsageError(f"--parallel is {self.parallel}, but must be 1 or more")
+
+    @property
+    def roles(self) -> set[Role]:
+        """The models that the prompts need."""
+        return {role for prompt in self.prompts for role in roles_of((prompt.settings or self.settings).mode)}

@@ -1,0 +1,87 @@
+"""The closing summary of a run: sums over its results. Knows figures and their words, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..config import Generation, describe
+from ..method.ledger import Cost
+from ..method.roles import Role
+from ..method.tokens import FinishReason
+from ..results import Result
+
+
+class Totals:
+    """Sums over finished results, for the closing summary."""
+
+    def __init__(self) -> None:
+        self.n_results = self.n_tokens = self.n_sentences = self.n_led = self.n_handoffs = 0
+        self.n_inserted = self.n_proposed = self.n_accepted = 0
+        self.written = dict.fromkeys(Role, 0)
+        self.finished = dict.fromkeys(FinishReason, 0)
+        self.flops = {"total": 0.0, "generation": 0.0, "leader_only": 0.0, "leader_only_generation": 0.0}
+
+    def add(self, result: Result) -> None:
+        sequence = result.sequence
+        self.n_results += 1
+        self.n_tokens += len(sequence.tokens)
+        self.n_sentences += sequence.n_sentences
+        self.n_led += sequence.n_led
+        self.n_handoffs += sequence.n_handoffs
+        self.n_inserted += sequence.n_inserted
+        self.n_proposed += sequence.n_proposed
+        self.n_accepted += sequence.n_accepted
+        for role in Role:
+            self.written[role] += sequence.n_written(role)
+        self.finished[result.finish_reason] += 1
+        for name in self.flops:
+            self.flops[name] += getattr(result.flops, name)
+
+    def lines(self, settings: Generation, cost: dict[Role, Cost], seconds: float) -> Iterator[tuple[str, str]]:
+        """Label and text of each summary line."""
+        speed = f", {self.n_tokens / seconds:.0f} tokens/s" if seconds else ""
+        yield (
+            "done",
+            f"{_count(self.n_results, 'prompt')}, {_count(self.n_tokens, 'token')} in {seconds:.1f} s{speed}",
+        )
+        others = [f"{n} {reason}" for reason, n in self.finished.items() if n and reason is not FinishReason.STOP]
+        if others:
+            yield "not ended by the models", ", ".join(others)
+        if self.n_tokens:
+            authors: dict[str, int] = {str(role): n for role, n in self.written.items()}
+            authors |= {"nobody": self.n_inserted} if self.n_inserted else {}
+            yield "written", ", ".join(f"{author} {n} ({n / self.n_tokens:.0%})" for author, n in authors.items())
+        if self.n_proposed:
+            yield "proposed", f"{self.n_proposed}, {self.n_accepted} accepted ({self.n_accepted / self.n_proposed:.0%})"
+        if self.n_sentences:
+            led = f", {self.n_led} led ({self.n_led / self.n_sentences:.0%}), {_count(self.n_handoffs, 'handoff')}"
+            yield "sentences", f"{self.n_sentences}{led if settings.mode == 'foreal' else ''}"
+        flops = self.flops
+        if flops["leader_only"]:
+            yield "FLOPs, generation only", _ratio(flops["generation"], flops["leader_only_generation"])
+            yield "FLOPs, all evaluated", _ratio(flops["total"], flops["leader_only"])
+        for role in Role:
+            if cost[role].tokens:
+                yield f"{role} evaluated", _work(cost[role])
+        yield "settings", f"{describe(settings)}, seed {settings.seed}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _ratio(flops: float, reference: float) -> str:
+    return f"{_scaled(flops)}, {flops / reference:.0%} of the leader writing the same tokens alone"
+
+
+def _scaled(value: float) -> str:
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}FLOPs"
+    return f"{value:.0f} FLOPs"
+
+
+def _work(cost: Cost) -> str:
+    decoded, prefilled = _count(cost.decode_tokens, "token"), cost.prefill_tokens
+    reused = f", {cost.reused_tokens} reused" if cost.reused_tokens else ""
+    return f"{decoded} decoded, {prefilled} prefilled{reused}, {_count(cost.calls, 'call')}, {cost.seconds:.2f} s"

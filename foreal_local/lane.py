@@ -1,0 +1,120 @@
+"""Tickets for prompts that are being answered, and lanes: each one scheduler over one context for each role."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from .method.ledger import Shape
+from .method.roles import Role
+from .method.sequence import Sequence
+from .method.tokens import Spelled
+from .results import Chunk, Event, PromptProgress, Result, Submission
+from .runtime.llama import Abort
+from .runtime.scheduler import Scheduler, States
+
+
+@dataclass(eq=False)
+class Ticket:
+    """A submitted prompt, to be cancelled or asked about.
+
+    submission: what was asked
+    sequence: its response, as far as it is written
+    deliver: where its events go
+    """
+
+    submission: Submission
+    sequence: Sequence
+    deliver: Callable[[Event], None] = field(repr=False)
+
+    @property
+    def finished(self) -> bool:
+        return self.sequence.finished
+
+
+class Lane:
+    """A scheduler and the tickets in it. One thread at a time drives it."""
+
+    def __init__(self, scheduler: Scheduler, shapes: dict[Role, Shape], abort: Abort) -> None:
+        self.scheduler, self._shapes, self._abort = scheduler, shapes, abort
+        self._tickets: dict[Sequence, Ticket] = {}
+        self._finished: deque[Ticket] = deque()  # before they had a slot
+
+    @property
+    def idle(self) -> bool:
+        return self.scheduler.idle and not self._finished
+
+    @property
+    def n_open(self) -> int:
+        return self.scheduler.n_open
+
+    def __contains__(self, ticket: Ticket) -> bool:
+        return ticket.sequence in self._tickets
+
+    def submit(self, ticket: Ticket, states: States | None = None, **options: Any) -> None:
+        """Queue a ticket's sequence; `options` as in scheduler.Waiting."""
+        if ticket.finished:
+            self._finished.append(ticket)
+            return
+        self._tickets[ticket.sequence] = ticket
+        self.scheduler.add(ticket.sequence, states, **options)
+
+    def step(self) -> None:
+        """Take one turn, and deliver what happened."""
+        while self._finished:
+            self._deliver_result(self._finished.popleft())
+        with self.uninterrupted():
+            events = self.scheduler.step()
+        for sequence, tokens, finished, read in events:
+            ticket = self._tickets.get(sequence)
+            if ticket is None:
+                continue
+            if read is not None:
+                ticket.deliver(PromptProgress(sequence.index, sequence.id, *read))
+            if tokens:
+                starts_thinking = ticket.submission.starts_thinking
+                ticket.deliver(Chunk(sequence.index, sequence.id, tokens, starts_thinking))
+            if finished:
+                del self._tickets[sequence]
+                self._deliver_result(ticket)
+
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Around work that evaluates: Ctrl-C ends the evaluation and is raised before the next one, so that between
+        two steps everything is whole."""
+        if self._abort.requested:
+            raise KeyboardInterrupt
+        self._abort.busy = True
+        try:
+            yield
+        finally:
+            self._abort.busy = False
+
+    def _deliver_result(self, ticket: Ticket) -> None:
+        ticket.deliver(Result.of(ticket.submission, ticket.sequence, self._shapes))
+
+    def cancel(self, ticket: Ticket) -> None:
+        """End its response now; what it has written stays, and its Result is delivered."""
+        if self._tickets.pop(ticket.sequence, None) is not None:
+            self.scheduler.cancel(ticket.sequence)
+            self._deliver_result(ticket)
+
+    def insert(self, ticket: Ticket, tokens: list[Spelled]) -> None:
+        """Close the open sentence with tokens that neither model chose, and go on behind them."""
+        sequence = ticket.sequence
+        if sequence.finished:
+            return
+        self.scheduler.withdraw(sequence)
+        sequence.close_with(tokens)
+        if sequence.finished:
+            del self._tickets[sequence]
+            self._finished.append(ticket)
+        else:
+            self.scheduler.add(sequence, reuse=True)
+
+    def save(self, ticket: Ticket) -> States:
+        """What each model has evaluated of it."""
+        return self.scheduler.save(ticket.sequence)

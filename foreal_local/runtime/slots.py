@@ -1,0 +1,118 @@
+"""The slots of two models: which are free, and what the caches of the free ones still hold.
+
+A slot keeps its prefix when its sequence ends. The next sequence takes the slot that has most in common with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..method.roles import Role
+from ..method.sequence import Sequence
+from ..method.view import n_common
+from .model import Model, Snapshot
+
+Ids = dict[Role, list[int]]
+
+
+@dataclass
+class Slot:
+    """One place in both caches.
+
+    id: the same in both models
+    held: the ids that each role's cache holds; of a slot in use, what it held before
+    """
+
+    id: int
+    held: Ids = field(default_factory=dict)
+
+
+class Slots:
+    """Owner of the slots; `free` in the order in which they were given back, the newest last."""
+
+    def __init__(self, models: dict[Role, Model]) -> None:
+        self._models = models
+        self.n = min(model.n_slots for model in models.values())
+        self.free = [Slot(i) for i in range(self.n)][::-1]
+        self._used: dict[int, Slot] = {}
+
+    def take(self, ids: Ids, reuse: bool) -> int:
+        """A free slot for these ids: to reuse what it holds, the one that has most in common with them; else an empty
+        one, else the one that was given back first. Each cache then holds nothing but a beginning of the ids."""
+        slot = max(self.free, key=lambda slot: self._n_reusable(slot, ids))
+        if not reuse or not self._n_reusable(slot, ids):
+            empty = [slot for slot in self.free if not any(slot.held.values())]
+            slot = empty[-1] if empty else self.free[0]
+        self.free.remove(slot)
+        self._used[slot.id] = slot
+        for role, model in self._models.items():
+            if role in ids:
+                held = slot.held.pop(role, [])
+                self._cut(model, slot.id, min(n_common(held, ids[role]), len(ids[role]) - 1) if reuse else 0)
+        return slot.id
+
+    @staticmethod
+    def _n_reusable(slot: Slot, ids: Ids) -> int:
+        return sum(n_common(held, ids[role]) for role, held in slot.held.items() if role in ids)
+
+    @staticmethod
+    def _cut(model: Model, slot: int, n_tokens: int) -> None:
+        if n_tokens == 0 and model.cached(slot):
+            model.release(slot)
+        elif n_tokens < model.cached(slot):
+            model.truncate(slot, n_tokens)
+
+    def give_back(self, id: int, sequence: Sequence) -> None:
+        """The sequence has left its slot; the caches keep what they hold of it."""
+        slot = self._used.pop(id)
+        for role, model in self._models.items():
+            view = sequence.views.get(role)
+            if view is not None:
+                slot.held[role] = view.ids[: model.cached(id)]
+            elif role in slot.held:
+                del slot.held[role][model.cached(id) :]
+        self.free.append(slot)
+
+    def clear(self) -> None:
+        """Empty the caches of all free slots."""
+        for slot in self.free:
+            slot.held.clear()
+            for model in self._models.values():
+                model.release(slot.id)
+
+    # ---------------------------------------------------------------- prefixes that are kept elsewhere
+    def save(self, ids: Ids) -> dict[Role, Snapshot]:
+        """States of the free slot that has most in common with these ids, cut to that."""
+        if not self.free:
+            return {}
+        slot = max(self.free, key=lambda slot: self._n_reusable(slot, ids))
+        states = {}
+        for role in [role for role in slot.held if role in ids]:
+            model, held = self._models[role], slot.held[role]
+            self._cut(model, slot.id, n_common(held, ids[role]))
+            del held[model.cached(slot.id) :]
+            if held:
+                states[role] = model.save(slot.id)
+        return states
+
+    def restore(self, role: Role, ids: list[int], state: Snapshot) -> None:
+        """Put a saved state of these ids into a free slot: that which has most in common with them in the other role,
+        else an empty one, else the one that was given back first. SequenceError where the model refuses it."""
+        if not self.free or role not in self._models:
+            return
+        slot = max(self.free, key=lambda slot: (not slot.held.get(role), self._n_like(slot, ids)))
+        slot.held.pop(role, None)
+        self._models[role].restore(slot.id, state)
+        slot.held[role] = ids[: state.n_tokens]
+
+    @staticmethod
+    def _n_like(slot: Slot, ids: list[int]) -> int:
+        return max((n_common(held, ids) for held in slot.held.values()), default=0)
+
+    def check(self) -> None:
+        """Assert what must hold between steps."""
+        ids = sorted([*self._used, *(slot.id for slot in self.free)])
+        assert ids == list(range(self.n)), "a slot is lost or used twice"
+        for slot in self.free:
+            for role, model in self._models.items():
+                assert model.cached(slot.id) == len(slot.held.get(role, [])), "a free slot holds unknown tokens"
