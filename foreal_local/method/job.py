@@ -144,6 +144,8 @@ class Job:
         held = self.sequence.peek
         if held is not None and held.role is role and held.at == len(self.sequence.views[role].ids):
             return held
+        if opinion is None and self._kept is None:
+            return None
         known = self.opinion_at_end(role, opinion)
         return None if known is None else self.choice_from(known)
 

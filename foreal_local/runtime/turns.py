@@ -56,8 +56,8 @@ class Turns:
     def _turn(self, role: Role, job: Job) -> Turn | None:
         """The job's row; None where its sequence cannot go on."""
         model, view = self._models[role], job.sequence.views[role]
-        n_reused = self.prefix.copy(role, job.slot, view.ids, lambda row: self._fill(role, job, row))
-        if n_reused:
+        if role in self.prefix.ids:
+            n_reused = self.prefix.copy(role, job.slot, view.ids, lambda row: self._fill(role, job, row))
             self.accounts.reuse(role, job.sequence, n_reused)
         if len(view.ids) > model.n_ctx:
             job.sequence.finish(FinishReason.CONTEXT)
