@@ -107,7 +107,7 @@ def main(context: click.Context, /, **values: Any) -> None:
 
 def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[str, Any], str, list[str]]:
     """The leader, and the drafts: a pair's own first, then those of --draft. The values with the pair's settings."""
-    from ..hub import DEFAULT_PAIR, find_pair
+    from ..pairs import DEFAULT_PAIR, find_pair
 
     typed = {name: context.get_parameter_source(name) is _TYPED for name in ("pair", "leader", "draft")}
     pair, leader, drafts = values["pair"], values["leader"], list(values["draft"])

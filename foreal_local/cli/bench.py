@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ..evaluation.measures import Measures, Recommendation, Response
     from ..evaluation.problems.datasets import Problem
     from ..evaluation.statistics import Estimate
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 _WRITTEN = {"output": "output", "trace": "trace", "json": "figures", "recommend": "recommend"}
 

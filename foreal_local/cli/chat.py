@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..chat.conversation import Conversation
     from ..config import Prompting
     from ..engine import Engine
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 EPILOG = """\b
 Examples:

@@ -19,7 +19,7 @@ from ..errors import ForealError, UsageError
 from ..settings import Setting, arguments_of
 
 if TYPE_CHECKING:
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

@@ -23,7 +23,7 @@ from .options import settings_in
 if TYPE_CHECKING:
     from ..evaluation.analysis.analysis import Findings
     from ..evaluation.measures import Measures, Recommendation, Response
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 Facts = dict[str, dict[str, str]]
 
