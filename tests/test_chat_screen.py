@@ -444,7 +444,7 @@ def test_stats_of_a_loaded_conversation_agree_with_each_other(opened: Callable[.
     messages = [Message("user", "How many?"), Message("assistant", "5")]
     cost = {LEADER: Cost(decode_tokens=3, seconds=0.25, flops=2e9), DRAFT: Cost()}
     conversation: Any = SimpleNamespace(notes=[], messages=messages, cost=cost)
-    Chat(conversation, screen, lambda *_: conversation, None, []).do_stats("")
+    Chat(conversation, screen, lambda *_: conversation, None, []).actions.do_stats("")
     assert out.rows[0] == "1 answer"
 
 

@@ -38,8 +38,8 @@ def where_alarmed(text: str, size: int = 1) -> tuple[int | None, str]:
         part = tokens[begin : begin + size]
         n_characters += sum(len(token.text) for token in part)
         if guard.feed(part):
-            return n_characters, guard.found
-        assert guard.found == ""
+            return n_characters, guard.repeated
+        assert guard.repeated == ""
     return None, ""
 
 

@@ -116,7 +116,7 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
             stack.enter_context(locked(session, "the session"))
         opener = _Opener(stack, values, entry)
         conversation = opener.open()
-        chat = Chat(conversation, screen, opener.reopen, session, opener.about)
+        chat = Chat(conversation, screen, opener.reopen, session, opener.models)
         if not values["quiet"] and screen.is_terminal:
             for line in opener.opening_lines(conversation):
                 screen.note(line)
@@ -142,7 +142,7 @@ class _Opener:
         self._engine: Engine | None = None
         stack.callback(self._close)
         self._prompting, self._settings = _prompting(values), generation_of(settings_in(values))
-        self.about: list[str] = []
+        self.models: list[str] = []
 
     def _close(self) -> None:
         if self._engine:
@@ -157,7 +157,7 @@ class _Opener:
 
         with loading_bar(self._values["quiet"]) as on_progress:
             self._engine = Engine(self._pair, runtime=self._runtime, on_progress=on_progress)
-        self.about[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
+        self.models[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
         budget = self._values["think_budget"]
         return Conversation(
             self._engine, self._settings, self._prompting, None if budget is None else budget_of(str(budget))
