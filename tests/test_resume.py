@@ -265,7 +265,7 @@ def test_a_failed_line_leaves_what_an_earlier_run_wrote(out: Path, monkeypatch: 
     """Guards a file that is cut back to the beginning of this run's lines, or to nothing at all."""
     out.write_bytes(line("a"))
     file = LineFile(str(out), append=True)
-    assert file.kept is None
+    assert file.set_aside is None
     file.write("second\n")
 
     def full(handle: int) -> None:

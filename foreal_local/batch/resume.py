@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..storage.files import OutputError, kept_aside
-from ..storage.session import write_beside
+from ..storage.files import OutputError, numbered, replace_file
 
 Note = Callable[[str], None]
 
@@ -116,10 +115,10 @@ def _why_again(record: dict[str, Any], hashes: dict[str, str], ctx_size: int) ->
 def replace_lines(path: Path, lines: Iterable[bytes], keep_old: bool, note: Note) -> None:
     try:
         if keep_old:
-            kept = kept_aside(path)
-            write_beside(kept, [path.read_bytes()], like=path)
+            kept = numbered(path)
+            replace_file(kept, [path.read_bytes()], like=path)
             note(f"{path} as it was is kept as {kept}")
-        write_beside(path, list(lines))
+        replace_file(path, list(lines))
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; it is as it was") from None
 

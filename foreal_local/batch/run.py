@@ -116,7 +116,7 @@ class BatchRun:
             unseeded = (str(p.id) for p in named if p.settings is None or p.settings.seed is None)
             self._settings = replace(self._settings, seed=earlier.seed(unseeded))
         checkpoints = self._checkpoints
-        self._settings = checkpoints.with_seed(self._settings) if checkpoints else with_seed(self._settings)
+        self._settings = checkpoints.settle_seed(self._settings) if checkpoints else with_seed(self._settings)
         self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
         self._hashes = {str(p.id): self._hash(p) for p in self._prompts}
         return plan_for(earlier, self._hashes, ctx_size_of(self._pair, request.runtime)) if earlier else None
@@ -177,8 +177,8 @@ class BatchRun:
         if not path:
             return None
         file = LineFile(path, append)
-        if file.kept:
-            self._note(f"{file.path} was there already: kept as {file.kept}")
+        if file.set_aside:
+            self._note(f"{file.path} was there already: kept as {file.set_aside}")
         return file
 
     # ---------------------------------------------------------------- answering

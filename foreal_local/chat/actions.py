@@ -13,7 +13,7 @@ from ..config import prompting_of
 from ..errors import SessionError, UsageError
 from ..method.reasoning import split_reasoning
 from ..settings import Setting
-from ..storage.session import write_beside
+from ..storage.files import replace_file
 from .commands import OF_THE_MODELS, OF_THE_PROMPT, budget_of, changed, help_lines, setting_named, thinking_of
 from .past import markdown, short, show_loaded
 from .screen import gauge, totals
@@ -163,7 +163,7 @@ class Actions:
     def do_export(self, argument: str) -> None:
         path = Path(argument).expanduser()
         try:
-            write_beside(path, ["".join(markdown(self._conversation.messages)).encode("utf-8", "replace")])
+            replace_file(path, ["".join(markdown(self._conversation.messages)).encode("utf-8", "replace")])
         except OSError as error:
             raise SessionError(f"cannot write {path}: {error.strerror or error}") from None
         self._screen.note(f"written to {path}")

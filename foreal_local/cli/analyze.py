@@ -221,8 +221,8 @@ def _refuse_to_overwrite(output: str | None, read: list[str | Path]) -> None:
 def _write(output: str, record: dict[str, Any]) -> None:
     file = LineFile(output)
     with contextlib.closing(file):
-        if file.kept:
-            _note(f"{file.path} was there already: kept as {file.kept}")
+        if file.set_aside:
+            _note(f"{file.path} was there already: kept as {file.set_aside}")
         file.write(json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n")
 
 

@@ -178,10 +178,10 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
 
 
 def _write(path: str, text: str) -> None:
-    from ..storage.session import write_beside
+    from ..storage.files import replace_file
 
     try:
-        write_beside(Path(path), [text.encode()])
+        replace_file(Path(path), [text.encode()])
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
