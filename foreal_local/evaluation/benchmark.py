@@ -61,10 +61,10 @@ class BenchRequest:
             object.__setattr__(self, "base", replace(self.base, seed=0))
 
 
-def run_benchmark(request: BenchRequest, find_pair: Callable[[set[Role]], Pair]) -> tuple[list[Response], int]:
+def run_benchmark(request: BenchRequest, pair_for: Callable[[set[Role]], Pair]) -> tuple[list[Response], int]:
     """Answer what the output does not have yet; all responses, setting by setting, and the batch's exit code.
 
-    find_pair: the models for these roles
+    pair_for: gives the pair for these roles
 
     The exit code is 0, 1 where some responses failed, or 130 after Ctrl-C: then some responses are missing.
     """
@@ -75,7 +75,7 @@ def run_benchmark(request: BenchRequest, find_pair: Callable[[set[Role]], Pair])
     prompts = prompts_for(request.problems, settings, request.n_samples)
     with tempfile.TemporaryDirectory() as folder:
         output = request.output or str(Path(folder) / "responses.jsonl")
-        exit_code = BatchRun(_batch_of(request, prompts, output), find_pair).execute()
+        exit_code = BatchRun(_batch_of(request, prompts, output), pair_for).execute()
         records = _records_of(prompts, Path(output))
     by_id = {problem.id: problem for problem in request.problems}
     place = {setting.name: i for i, setting in enumerate(settings)}
