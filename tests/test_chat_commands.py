@@ -97,7 +97,7 @@ def test_a_line_is_a_command_and_its_argument(text: str, name: str, argument: st
     ],
 )
 def test_a_wrong_line_says_what_is_wanted(text: str, words: str) -> None:
-    """Guards a typing error that goes to the models, or that is answered with nothing to go on."""
+    """Guards a typing error that goes to the models, or that is answered without a hint."""
     with pytest.raises(UsageError) as error:
         parse(text)
     assert words in str(error.value)
@@ -143,7 +143,7 @@ def test_a_setting_is_set_and_no_other(name: str, text: str, wanted: Generation)
 
 
 @pytest.mark.parametrize("text", ["none", "off", "NONE"])
-def test_a_seed_and_a_limit_can_be_taken_back(text: str) -> None:
+def test_a_seed_and_a_limit_can_be_removed(text: str) -> None:
     """Guards a chat that can never again draw seeds, or answer at length."""
     before = replace(USUAL, seed=3, max_tokens=5)
     assert changed(changed(before, "seed", text), "max-tokens", text) == USUAL

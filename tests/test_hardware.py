@@ -32,7 +32,9 @@ Q8_0, Q4_0 = 7, 2  # llama.cpp's file types
         (b"GCC: (Debian 12.2.0-14+deb12u1) 12.2.0", "CPU : AVX2 = 1 | ", False),
     ],
 )
-def test_builds_whose_amx_code_crashes_are_told(compiler: bytes, info: str, crashes: bool, tmp_path: Path) -> None:
+def test_builds_whose_amx_code_crashes_are_recognised(
+    compiler: bytes, info: str, crashes: bool, tmp_path: Path
+) -> None:
     """Guards a process that ends, and kernels left out where they work."""
     library = tmp_path / "libggml-cpu.so"
     library.write_bytes(b"\x7fELF\0" + compiler + b"\0rest")

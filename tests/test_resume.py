@@ -225,7 +225,7 @@ def sequence(id: str) -> bytes:
 
 
 def test_a_trace_torn_anywhere_keeps_its_whole_sequences(out: Path) -> None:
-    """Guards half a sequence in a trace that goes on, and a trace without its header."""
+    """Guards half a sequence in a trace that is continued, and a trace without its header."""
     a, b = sequence("a"), sequence("b")
     whole = HEADER + a + b
     for size in range(len(whole) + 1):

@@ -108,15 +108,15 @@ def main(context: click.Context, /, **values: Any) -> None:
 def _request_of(values: dict[str, Any], problems: list[Problem]) -> BenchRequest:
     from ..evaluation.benchmark import BenchRequest
 
-    settings = settings_in(values)
+    by_name = settings_in(values)
     return BenchRequest(
         problems=problems,
-        base=generation_of(settings),
+        base=generation_of(by_name),
         modes=_modes(values["modes"]),
         grid=values["grid"],
         n_samples=values["samples"],
-        prompting=prompting_of(settings),
-        runtime=runtime_of(settings),
+        prompting=prompting_of(by_name),
+        runtime=runtime_of(by_name),
         parallel=values["parallel"],
         output=values["output"],
         trace=values["trace"],

@@ -1,4 +1,4 @@
-"""foreal-chat: talk with a pair in the terminal. Parses, opens the engine and the session, starts the chat."""
+"""foreal-chat: a chat with a pair in the terminal. Parses, opens the engine and the session, starts the chat."""
 
 from __future__ import annotations
 
@@ -131,7 +131,10 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
 
 
 class _Opener:
-    """Opens engines for a chat: the first, and another where the context is to be larger."""
+    """Opens the engine of a chat, and another one when a setting of the models changes.
+
+    models: lines that describe the models
+    """
 
     def __init__(self, stack: contextlib.ExitStack, values: dict[str, Any], entry: PairEntry | None) -> None:
         from ..method.roles import Role
@@ -149,6 +152,7 @@ class _Opener:
             self._engine.close()
 
     def open(self) -> Conversation:
+        """An empty conversation in a new engine."""
         from ..batch.progress import loading_bar
         from ..chat.commands import budget_of
         from ..chat.conversation import Conversation
@@ -164,7 +168,7 @@ class _Opener:
         )
 
     def reopen(self, changes: dict[str, Any]) -> Conversation:
-        """Another engine, run otherwise; the old one stays where that cannot be."""
+        """An empty conversation in a new engine with these changes; where that fails, the old engine stays."""
         before, runtime = self._engine, self._runtime
         self._runtime = runtime_of(changes, runtime)
         try:
@@ -189,7 +193,7 @@ class _Opener:
 
 
 def _apply_typed(conversation: Conversation, context: click.Context, values: dict[str, Any]) -> None:
-    """What was typed at the start of this chat goes before what its session has."""
+    """Change the session's settings to those that were given at the start of this chat."""
     from ..chat.commands import budget_of
 
     typed = typed_settings(values, context)
