@@ -192,7 +192,8 @@ class Engine:
             for lane in self.lanes:
                 if not lane.idle:
                     lane.step()
-        events, self._events = list(self._events), deque()
+        events = list(self._events)
+        self._events.clear()  # the same deque: tickets deliver into it
         return events
 
     @property

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +13,7 @@ from .method.sequence import Sequence
 from .method.tokens import Spelled
 from .results import Chunk, Event, PromptProgress, Result, Submission
 from .runtime.llama import Abort
-from .runtime.scheduler import Scheduler, States
+from .runtime.scheduler import Scheduler, States, Update
 
 
 @dataclass(eq=False)
@@ -66,9 +65,7 @@ class Lane:
         """Take one turn, and deliver what happened."""
         while self._finished:
             self._deliver_result(self._finished.popleft())
-        with self.uninterrupted():
-            events = self.scheduler.step()
-        for sequence, tokens, finished, read in events:
+        for sequence, tokens, finished, read in self._turn():
             ticket = self._tickets.get(sequence)
             if ticket is None:
                 continue
@@ -81,17 +78,17 @@ class Lane:
                 del self._tickets[sequence]
                 self._deliver_result(ticket)
 
-    @contextmanager
-    def uninterrupted(self) -> Iterator[None]:
-        """Around work that evaluates: Ctrl-C ends the evaluation and is raised before the next one, so that between
-        two steps everything is whole."""
-        if self._abort.requested:
+    def _turn(self) -> list[Update]:
+        """One step: Ctrl-C ends its evaluation and is raised before the next one, so that between two everything is
+        whole."""
+        abort = self._abort
+        if abort.requested:
             raise KeyboardInterrupt
-        self._abort.busy = True
+        abort.busy = True
         try:
-            yield
+            return self.scheduler.step()
         finally:
-            self._abort.busy = False
+            abort.busy = False
 
     def _deliver_result(self, ticket: Ticket) -> None:
         ticket.deliver(Result.of(ticket.submission, ticket.sequence, self._shapes))

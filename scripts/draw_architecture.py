@@ -14,6 +14,7 @@ import ast
 import html
 import sys
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +25,7 @@ PACKAGE = ROOT / "foreal_local"
 PICTURE = ROOT / "docs" / "architecture.svg"
 Graph = dict[str, set[str]]
 
-BASE = ("config", "errors")
+BASE = ("config", "settings", "errors")
 OUTSIDE = {"llama_cpp": ("llama-cpp-python", "evaluates the models")}
 ABOUT = {
     "cli": "the commands: options in, text out",
@@ -39,7 +40,10 @@ ABOUT = {
     "results": "prompts in; tokens as they come and results out",
     "runtime": "slots, turns and batches of both models",
     "method": "the algorithm: sentences, gates, flows, one response",
+    "offline": "runs over many prompts, with checkpoints",
+    "lane": "one scheduler and the prompts that it answers",
     "config": "every setting, its default and its range",
+    "settings": "what options, /set and files make of a setting",
     "errors": "every error, and its exit code",
 }
 
@@ -50,6 +54,14 @@ LETTER = 6.4  # mean width of one in the small text
 
 
 # ---------------------------------------------------------------- what imports what
+def _loaded(node: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those below `if TYPE_CHECKING:`, which names types and loads nothing."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            yield from _loaded(child)
+
+
 def imports() -> tuple[Graph, Graph]:
     """Each folder's or top-level module's imports among them, and its imports from outside (of OUTSIDE)."""
     inside: Graph = {}
@@ -68,7 +80,7 @@ def imports() -> tuple[Graph, Graph]:
 def _imported(path: Path, here: list[str]) -> tuple[set[str], set[str]]:
     """First names under the package that a source imports anywhere, and the packages from outside."""
     inside, outside = set(), set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _loaded(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -218,9 +230,8 @@ def picture() -> str:
     for i, name in enumerate(base):
         parts.append(_box(name, MARGIN + width / 2 + i * (width + GAP), bottom, width, "base"))
     height = bottom + HEIGHT + 40
-    note = (
-        f"An arrow: imports. {' and '.join(base)} are imported everywhere. What follows from other arrows is left out."
-    )
+    everywhere = f"{', '.join(base[:-1])} and {base[-1]} are imported everywhere."
+    note = f"An arrow: imports. {everywhere} What follows from other arrows is left out."
     note += " Dashed: against the layers." if back else ""
     parts.append(_text(note, WIDTH / 2, height - 14, "about"))
     head = (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Iterator
 
+import extensions
 import numpy as np
 import pytest
 from fakes import DRAFT, END, ID, LEADER, FakeVocabulary, ids_of
@@ -252,3 +254,70 @@ def test_a_seed_is_required() -> None:
 def test_roles_name_each_other() -> None:
     assert (LEADER.other, DRAFT.other) == (DRAFT, LEADER)
     assert f"{LEADER} {FinishReason.STOP}" == "leader stop"
+
+
+# ---------------------------------------------------------------- taking back
+@pytest.fixture
+def rewriting() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        extensions.install(patch)
+        yield
+
+
+def state_of(sequence: Sequence) -> tuple[object, ...]:
+    views = {role: (list(view.ids), list(view.starts)) for role, view in sequence.views.items()}
+    return ([(t.id, t.text, t.sentence) for t in sequence.tokens], views, sequence.verdict, sequence.text)
+
+
+@pytest.mark.usefixtures("rewriting")
+@pytest.mark.parametrize("n", range(1, 5))
+def test_what_is_taken_back_was_never_there(n: int) -> None:
+    """Guards a view, a half character, a stop or the sentence detector that remembers what was dropped."""
+    pieces = ["So", b"\xf0\x9f", b"\x98\x80", " e.g", ".", "3"]
+    sequence = started(mode="proofread")
+    for at, piece in enumerate(pieces):
+        if at == len(pieces) - n:
+            before = state_of(sequence)
+            half = sequence._decoder.getstate()
+        write(sequence, DRAFT, piece)
+    sequence.rewind(len(pieces) - n, "a test")
+    assert state_of(sequence) == before
+    assert sequence._decoder.getstate()[0] == half[0]
+    assert [len(back.tokens) for back in sequence.taken_back] == [n]
+    for piece in pieces[len(pieces) - n :]:
+        write(sequence, LEADER, piece)
+    again = started(mode="proofread")
+    write(again, DRAFT, *pieces)
+    assert [token.text for token in sequence.tokens] == [token.text for token in again.tokens]
+    assert sequence.verdict is again.verdict
+
+
+@pytest.mark.usefixtures("rewriting")
+def test_a_whole_open_sentence_may_be_taken_back_and_no_more() -> None:
+    """Guards a sentence's number that is used up, and settled text that goes."""
+    sequence = started(mode="proofread")
+    write(sequence, DRAFT, "So", "?", "\n")
+    sequence.open_sentence(False)
+    write(sequence, DRAFT, " we", " get")
+    sequence.rewind(3, "a test")
+    assert sequence.opening
+    write(sequence, LEADER, " x")
+    assert [token.sentence for token in sequence.tokens] == [0, 0, 0, 1]
+    with pytest.raises(AssertionError):
+        sequence.rewind(2, "a test")
+
+
+@pytest.mark.usefixtures("rewriting")
+def test_text_is_shown_once_its_sentence_has_ended() -> None:
+    """Guards a stream of what may still be taken back; another mode's is shown at once."""
+    sequence, plain = started(mode="proofread"), started(mode="draft")
+    for each in (sequence, plain):
+        write(each, DRAFT, "So", " we")
+    assert [len(each.take_ready()) for each in (sequence, plain)] == [0, 2]
+    write(sequence, DRAFT, "\n")
+    assert len(sequence.take_ready()) == 3
+    sequence.open_sentence(False)
+    write(sequence, DRAFT, " x")
+    assert sequence.take_ready() == []
+    sequence.finish(FinishReason.CANCELLED)
+    assert [token.text for token in sequence.take_ready()] == [" x"]

@@ -64,6 +64,7 @@ class Job:
     _kept: Opinion | None = None
     _unrecorded: list[Answer] = field(default_factory=list)
     _crossed: bool = False
+    _rewound: bool = False
     _surplus: dict[Role, int] = field(default_factory=dict)
 
     def note_time(self) -> None:
@@ -95,6 +96,8 @@ class Job:
             answer = self.request.answer(self, opinion)
             if answer is None or self.sequence.finish_reason is not None:
                 return
+            if self._rewound:
+                opinion, self._rewound = None, False  # the stream has become another one
             self._send(answer)
             if self.request.pauses(self):
                 return
@@ -141,6 +144,8 @@ class Job:
         held = self.sequence.peek
         if held is not None and held.role is role and held.at == len(self.sequence.views[role].ids):
             return held
+        if opinion is None and self._kept is None:
+            return None
         known = self.opinion_at_end(role, opinion)
         return None if known is None else self.choice_from(known)
 
@@ -187,7 +192,7 @@ class Job:
 
     def forget_ahead(self) -> None:
         """The stream has become shorter: what was evaluated behind its end is another text now."""
-        self._kept = None
+        self._kept, self._rewound = None, True
         self.judged.clear()
         for role, view in self.sequence.views.items():
             self._surplus[role] = min(len(view.ids), self._surplus.get(role, len(view.ids)))

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 class Shape:
     """What the FLOPs of a model depend on, read from its GGUF.
 
-    n_weights: parameters that take part in one token's evaluation, without the input embedding table
-    (a tied one counts once, as the output head; of experts only those used). `width`: attention heads
-    times their size. Layers without attention are not in `n_layers`.
+    n_weights: parameters that take part in one token's evaluation, without the input embedding table (a tied one counts
+        once, as the output head; of experts only those used)
+    n_layers: layers with attention
+    width: attention heads times their size
     """
 
     n_weights: int
@@ -30,11 +31,16 @@ class Shape:
 
 @dataclass(slots=True)
 class Cost:
-    """One model's work. decode: evaluated one at a time to write the next token; prefill: all the rest.
+    """One model's work.
 
-    `reused_tokens`: not evaluated, because a prefix shared with other sequences was copied. `calls`:
-    evaluations of the model that this work was part of; `seconds`: its share of their time. `flops_prompt`: the
-    part of `flops` that went into the prompt, up to token n_prompt_done; only the first evaluation of each counts.
+    decode_tokens: evaluated one at a time to write the next token
+    prefill_tokens: all others that were evaluated
+    calls: evaluations of the model that this work was part of
+    seconds: its share of their time
+    flops: of everything evaluated
+    reused_tokens: not evaluated, because a prefix shared with other sequences was copied
+    flops_prompt: the part of `flops` that went into the prompt; only the first evaluation of each token counts
+    n_prompt_done: tokens of the prompt that are in flops_prompt
     """
 
     decode_tokens: int = 0

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import SequenceError
 from ..method.job import Job, begin
 from ..method.ledger import Cost, Shape
-from ..method.opinion import Opinion
 from ..method.requests import Read
 from ..method.roles import Role
 from ..method.sequence import Sequence
 from ..method.tokens import FinishReason, Token
 from ..method.vocabulary import PairVocabulary
-from .accounting import Accounts
-from .model import Model, Output, Row, Snapshot
-from .rows import row_for
+from .model import Model, Snapshot
 from .shared_prefix import SharedPrefix
 from .slots import Slots
+from .turns import Turns
 
 States = dict[Role, Snapshot]
 
@@ -63,14 +61,6 @@ class Waiting:
     reuse: bool = False
 
 
-class Turn(NamedTuple):
-    """A job's part in an evaluation: its row, after `before` cached tokens."""
-
-    job: Job
-    row: Row
-    before: int
-
-
 class Scheduler:
     """Owns the slots (the same ids in both models) and the jobs in them.
 
@@ -91,8 +81,7 @@ class Scheduler:
         self._skip_limit = skip_limit
         self._n_ctx = {role: model.n_ctx for role, model in models.items()}
         self.slots = Slots(models)
-        self._accounts = Accounts({role: shapes[role] for role in models})
-        self._prefix = SharedPrefix(models, prefixes or {})
+        self._turns = Turns(models, shapes, SharedPrefix(models, prefixes or {}))
         self._waiting: deque[Waiting] = deque()
         self._jobs: list[Job] = []
         self._touched: dict[Sequence, None] = {}  # to whom something happened, in order
@@ -103,7 +92,7 @@ class Scheduler:
     @property
     def cost(self) -> dict[Role, Cost]:
         """Each role's work for all sequences so far."""
-        return self._accounts.cost
+        return self._turns.accounts.cost
 
     @property
     def idle(self) -> bool:
@@ -121,8 +110,8 @@ class Scheduler:
 
     def share(self, prefixes: dict[Role, list[int]]) -> None:
         """From now on these ids are what many prompts begin with."""
-        self._prefix.close()
-        self._prefix = SharedPrefix(self._models, prefixes)
+        self._turns.prefix.close()
+        self._turns.prefix = SharedPrefix(self._models, prefixes)
 
     def add(self, sequence: Sequence, states: States | None = None, **options: object) -> None:
         """Queue a sequence: a new one, or one that was stopped, with its saved states where there are any.
@@ -140,7 +129,7 @@ class Scheduler:
                 continue
             job.note_time()
             job.forget_proposals()
-            self._trim(job)
+            self._turns.trim(job)
             for role, model in self._models.items():
                 if role in sequence.views and model.cached(job.slot):
                     at, top1 = job.frontier.get(role, (0, 0))
@@ -165,7 +154,7 @@ class Scheduler:
             self.cancel(sequence)
         self._touched.clear()
         self.slots.clear()
-        self._prefix.close()
+        self._turns.prefix.close()
 
     def step(self) -> list[Update]:
         """Give one role its turn; what happened to whom.
@@ -176,7 +165,11 @@ class Scheduler:
             self._admit()
             role, jobs = self._next_turn()
             if role is not None:
-                self._take_turn(role, jobs)
+                self._n_turns += 1
+                for job in jobs:
+                    self._touched[job.sequence] = None
+                    job.served = self._n_turns
+                self._turns.take(role, jobs)
         finally:
             self._retire_finished()
         touched, self._touched = self._touched, {}
@@ -262,7 +255,7 @@ class Scheduler:
             role = longest.request.asks(longest)
         assert role is not None
         self._role = role
-        return role, waiting[role]
+        return role, sorted(waiting[role], key=lambda job: job.slot)  # slots side by side can share a graph
 
     def _answer_without_role(self, job: Job) -> None:
         """In mode cue no row is built between cues, so that only this notices a context that is full."""
@@ -271,91 +264,7 @@ class Scheduler:
             job.sequence.finish(FinishReason.CONTEXT)
             return
         job.advance()
-        self._trim(job)
-
-    def _take_turn(self, role: Role, jobs: list[Job]) -> None:
-        """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on."""
-        self._n_turns += 1
-        turns: list[Turn] = []
-        for job in sorted(jobs, key=lambda job: job.slot):  # slots side by side can share a graph
-            self._touched[job.sequence] = None
-            job.served = self._n_turns
-            turn = self._turn(role, job)
-            if turn is not None:
-                turns.append(turn)
-        try:
-            for turn, output in self._evaluate(role, turns):
-                self._receive(turn, role, output)
-        except BaseException:
-            for turn in turns:
-                turn.job.forget_proposals()
-            raise
-        finally:
-            for turn in turns:
-                self._trim(turn.job)
-
-    def _turn(self, role: Role, job: Job) -> Turn | None:
-        """The job's row; None where its sequence cannot go on."""
-        model, view = self._models[role], job.sequence.views[role]
-        n_reused = self._prefix.copy(role, job.slot, view.ids, lambda row: self._fill(role, job, row))
-        if n_reused:
-            self._accounts.reuse(role, job.sequence, n_reused)
-        if len(view.ids) > model.n_ctx:
-            job.sequence.finish(FinishReason.CONTEXT)
-            return None
-        mark_at = job.request.mark_at(job) if model.needs_marks else None
-        if mark_at is not None:
-            tokens = view.ids[model.cached(job.slot) : mark_at]
-            if tokens and not self._fill(role, job, Row(job.slot, tokens, 1)):
-                job.sequence.finish(FinishReason.ERROR, "no room in the KV cache for its tokens: lower --parallel")
-                return None
-            model.mark(job.slot)
-        return Turn(job, row_for(job, role, model), model.cached(job.slot))
-
-    def _fill(self, role: Role, job: Job, row: Row) -> bool:
-        """Evaluate a row whose logits nobody wants, for a job; False where there is no room."""
-        turn = Turn(job, row, self._models[role].cached(row.slot))
-        failures = [output.failure for _, output in self._evaluate(role, [turn]) if output.logits is None]
-        return not failures
-
-    def _evaluate(self, role: Role, turns: list[Turn]) -> Iterator[tuple[Turn, Output]]:
-        """Evaluate the rows of these turns and charge their sequences."""
-        if not turns:
-            return
-        model = self._models[role]
-        n_calls, seconds = model.n_calls, model.seconds
-        for output in model.evaluate([turn.row for turn in turns]):
-            yield turns[output.row], output
-        work = [(job.sequence, len(row.tokens), before, row.decode) for job, row, before in turns]
-        self._accounts.charge(role, work, model.n_calls - n_calls, model.seconds - seconds)
-
-    def _receive(self, turn: Turn, role: Role, output: Output) -> None:
-        """Hand the job's request an opinion; after the last one its flow goes on."""
-        job, row, before = turn
-        sequence = job.sequence
-        if sequence.finish_reason is not None:
-            return
-        if output.logits is None:
-            sequence.finish(FinishReason.ERROR, str(output.failure))
-            return
-        opinion = Opinion(role, before + output.index + 1, output.logits)
-        is_last = output.index == len(row.tokens) - 1
-        if is_last and opinion.at <= len(sequence.views[role].ids):  # else behind the stream, in proposals
-            job.frontier[role] = (opinion.at, opinion.top1)
-        try:
-            job.request.take(job, opinion)
-            if is_last:
-                if job.request.leaves_mark:
-                    self._models[role].mark(job.slot)
-                job.advance(opinion)
-        except SequenceError as error:
-            sequence.finish(FinishReason.ERROR, str(error))
-
-    def _trim(self, job: Job) -> None:
-        """Take back what the job's caches hold that is not part of its stream."""
-        for role, n_tokens in job.take_surplus().items():
-            if self._models[role].cached(job.slot) > n_tokens:
-                self._models[role].truncate(job.slot, n_tokens)
+        self._turns.trim(job)
 
     # ---------------------------------------------------------------- leaving
     def _retire_finished(self) -> None:
@@ -370,7 +279,7 @@ class Scheduler:
             self._jobs.remove(job)
             job.note_time()
             job.forget_proposals()
-            self._trim(job)
+            self._turns.trim(job)
             if not job.leaves_prefix or job.sequence.finish_reason is FinishReason.ERROR:
                 for model in self._models.values():
                     model.release(job.slot)

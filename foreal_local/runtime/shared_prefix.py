@@ -9,18 +9,21 @@ from .model import Model, Row
 
 
 class SharedPrefix:
-    """`ids`: what many of each role's prompts begin with. The prefix slot is the one behind the sequences' own."""
+    """The prefix slot is the one behind the sequences' own.
+
+    ids: what many of each role's prompts begin with; roles without are left out
+    """
 
     def __init__(self, models: dict[Role, Model], ids: dict[Role, list[int]]) -> None:
         self._models = models
-        self._ids = {role: some for role, some in ids.items() if some and models[role].has_spare}
+        self.ids = {role: some for role, some in ids.items() if some and models[role].has_spare}
 
     def copy(self, role: Role, slot: int, ids: list[int], evaluate: Callable[[Row], bool]) -> int:
         """Give an empty slot the prefix, if its ids begin so; how many tokens need no evaluation therefore.
 
         `evaluate` fills the prefix slot, the first time; False where there is no room for it.
         """
-        prefix = self._ids.get(role)
+        prefix = self.ids.get(role)
         model = self._models[role]
         if prefix is None or model.cached(slot) or len(ids) <= len(prefix) or ids[: len(prefix)] != prefix:
             return 0
@@ -29,12 +32,12 @@ class SharedPrefix:
             n_reused = 0
             if not evaluate(Row(spare, prefix, 1)):
                 model.release(spare)
-                del self._ids[role]
+                del self.ids[role]
                 return 0
         model.copy(spare, slot)
         return n_reused
 
     def close(self) -> None:
-        for role in self._ids:
+        for role in self.ids:
             self._models[role].release(self._models[role].n_slots)
-        self._ids.clear()
+        self.ids.clear()

@@ -1,6 +1,7 @@
 """The slots of two models: which are free, and what the caches of the free ones still hold.
 
-A slot keeps its prefix when its sequence ends. The next sequence takes the slot that has most in common with it.
+A slot keeps its prefix when its sequence ends. The next sequence takes the slot whose text it continues; else one that
+holds nothing, or that nobody has used for longest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ..method.view import n_common
 from .model import Model, Snapshot
 
 Ids = dict[Role, list[int]]
+_MOST = 0.75
 
 
 @dataclass
@@ -20,11 +22,23 @@ class Slot:
     """One place in both caches.
 
     id: the same in both models
-    held: the ids that each role's cache holds; of a slot in use, what it held before
+    held: the ids that each role's cache holds; of a slot in use, those of roles that do not take part
+    n_prompt: how many of them were the prompt of the sequence that left
     """
 
     id: int
     held: Ids = field(default_factory=dict)
+    n_prompt: dict[Role, int] = field(default_factory=dict)
+
+    def n_common(self, ids: Ids) -> int:
+        """How many tokens of these ids its caches hold."""
+        return sum(n_common(held, ids[role]) for role, held in self.held.items() if role in ids)
+
+    def is_continued_by(self, ids: Ids) -> bool:
+        """Whether these ids are of the same conversation: they begin with most of its last prompt. A chat template's
+        first tokens alone are in all conversations."""
+        n_prompt = sum(n for role, n in self.n_prompt.items() if role in ids)
+        return 0 < _MOST * n_prompt <= self.n_common(ids)
 
 
 class Slots:
@@ -37,11 +51,13 @@ class Slots:
         self._used: dict[int, Slot] = {}
 
     def take(self, ids: Ids, reuse: bool) -> int:
-        """A free slot for these ids: to reuse what it holds, the one that has most in common with them; else an empty
-        one, else the one that was given back first. Each cache then holds nothing but a beginning of the ids."""
-        slot = max(self.free, key=lambda slot: self._n_reusable(slot, ids))
-        if not reuse or not self._n_reusable(slot, ids):
-            empty = [slot for slot in self.free if not any(slot.held.values())]
+        """A free slot for these ids: to reuse what it holds, the one that they continue; else an empty one, else the
+        one that was given back first. Each cache then holds nothing but a beginning of the ids."""
+        continued = [slot for slot in self.free if reuse and slot.is_continued_by(ids)]
+        empty = [slot for slot in self.free if not any(slot.held.values())]
+        if continued:
+            slot = max(continued, key=lambda slot: slot.n_common(ids))
+        else:
             slot = empty[-1] if empty else self.free[0]
         self.free.remove(slot)
         self._used[slot.id] = slot
@@ -50,10 +66,6 @@ class Slots:
                 held = slot.held.pop(role, [])
                 self._cut(model, slot.id, min(n_common(held, ids[role]), len(ids[role]) - 1) if reuse else 0)
         return slot.id
-
-    @staticmethod
-    def _n_reusable(slot: Slot, ids: Ids) -> int:
-        return sum(n_common(held, ids[role]) for role, held in slot.held.items() if role in ids)
 
     @staticmethod
     def _cut(model: Model, slot: int, n_tokens: int) -> None:
@@ -68,7 +80,7 @@ class Slots:
         for role, model in self._models.items():
             view = sequence.views.get(role)
             if view is not None:
-                slot.held[role] = view.ids[: model.cached(id)]
+                slot.held[role], slot.n_prompt[role] = view.ids[: model.cached(id)], view.n_prompt
             elif role in slot.held:
                 del slot.held[role][model.cached(id) :]
         self.free.append(slot)
@@ -85,7 +97,7 @@ class Slots:
         """States of the free slot that has most in common with these ids, cut to that."""
         if not self.free:
             return {}
-        slot = max(self.free, key=lambda slot: self._n_reusable(slot, ids))
+        slot = max(self.free, key=lambda slot: slot.n_common(ids))
         states = {}
         for role in [role for role in slot.held if role in ids]:
             model, held = self._models[role], slot.held[role]
@@ -103,7 +115,7 @@ class Slots:
         slot = max(self.free, key=lambda slot: (not slot.held.get(role), self._n_like(slot, ids)))
         slot.held.pop(role, None)
         self._models[role].restore(slot.id, state)
-        slot.held[role] = ids[: state.n_tokens]
+        slot.held[role], slot.n_prompt[role] = ids[: state.n_tokens], state.n_tokens
 
     @staticmethod
     def _n_like(slot: Slot, ids: list[int]) -> int:

@@ -1,0 +1,117 @@
+"""A turn of one role: rows for the jobs that wait for it, their evaluation, and opinions for their requests.
+
+Knows jobs, rows and the model protocol, and who pays; no queue and no kind of request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..errors import SequenceError
+from ..method.job import Job
+from ..method.ledger import Shape
+from ..method.opinion import Opinion
+from ..method.roles import Role
+from ..method.tokens import FinishReason
+from .accounting import Accounts
+from .model import Model, Output, Row
+from .rows import row_for
+from .shared_prefix import SharedPrefix
+
+
+class Turn(NamedTuple):
+    """A job's part in an evaluation: its row, after `before` cached tokens."""
+
+    job: Job
+    row: Row
+    before: int
+
+
+class Turns:
+    """Evaluates for jobs over the models of a pair.
+
+    prefix: what many prompts begin with; replaced when others come
+    accounts: what all this has cost
+    """
+
+    def __init__(self, models: dict[Role, Model], shapes: dict[Role, Shape], prefix: SharedPrefix) -> None:
+        self._models, self.prefix = models, prefix
+        self.accounts = Accounts({role: shapes[role] for role in models})
+
+    def take(self, role: Role, jobs: list[Job]) -> None:
+        """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on."""
+        turns = [turn for job in jobs if (turn := self._turn(role, job)) is not None]
+        try:
+            for turn, output in self._evaluate(role, turns):
+                self._receive(turn, role, output)
+        except BaseException:
+            for turn in turns:
+                turn.job.forget_proposals()
+            raise
+        finally:
+            for turn in turns:
+                self.trim(turn.job)
+
+    def _turn(self, role: Role, job: Job) -> Turn | None:
+        """The job's row; None where its sequence cannot go on."""
+        model, view = self._models[role], job.sequence.views[role]
+        if role in self.prefix.ids:
+            n_reused = self.prefix.copy(role, job.slot, view.ids, lambda row: self._fill(role, job, row))
+            self.accounts.reuse(role, job.sequence, n_reused)
+        if len(view.ids) > model.n_ctx:
+            job.sequence.finish(FinishReason.CONTEXT)
+            return None
+        mark_at = job.request.mark_at(job) if model.needs_marks else None
+        if mark_at is not None:
+            tokens = view.ids[model.cached(job.slot) : mark_at]
+            if tokens and not self._fill(role, job, Row(job.slot, tokens, 1)):
+                job.sequence.finish(FinishReason.ERROR, "no room in the KV cache for its tokens: lower --parallel")
+                return None
+            model.mark(job.slot)
+        return Turn(job, row_for(job, role, model), model.cached(job.slot))
+
+    def _fill(self, role: Role, job: Job, row: Row) -> bool:
+        """Evaluate a row whose logits nobody wants, for a job; False where there is no room."""
+        turn = Turn(job, row, self._models[role].cached(row.slot))
+        failures = [output.failure for _, output in self._evaluate(role, [turn]) if output.logits is None]
+        return not failures
+
+    def _evaluate(self, role: Role, turns: list[Turn]) -> Iterator[tuple[Turn, Output]]:
+        """Evaluate the rows of these turns and charge their sequences."""
+        if not turns:
+            return
+        model = self._models[role]
+        n_calls, seconds = model.n_calls, model.seconds
+        for output in model.evaluate([turn.row for turn in turns]):
+            yield turns[output.row], output
+        work = [(job.sequence, len(row.tokens), before, row.decode) for job, row, before in turns]
+        self.accounts.charge(role, work, model.n_calls - n_calls, model.seconds - seconds)
+
+    def _receive(self, turn: Turn, role: Role, output: Output) -> None:
+        """Hand the job's request an opinion; after the last one its flow goes on."""
+        job, row, before = turn
+        sequence = job.sequence
+        if sequence.finish_reason is not None:
+            return
+        if output.logits is None:
+            sequence.finish(FinishReason.ERROR, str(output.failure))
+            return
+        opinion = Opinion(role, before + output.index + 1, output.logits)
+        is_last = output.index == len(row.tokens) - 1
+        if is_last and opinion.at <= len(sequence.views[role].ids):  # else behind the stream, in proposals
+            job.frontier[role] = (opinion.at, opinion.top1)
+        try:
+            job.request.take(job, opinion)
+            if is_last:
+                if job.request.leaves_mark:
+                    self._models[role].mark(job.slot)
+                job.advance(opinion)
+        except SequenceError as error:
+            sequence.finish(FinishReason.ERROR, str(error))
+
+    def trim(self, job: Job) -> None:
+        """Take back what the job's caches hold that is not part of its stream."""
+        for role, n_tokens in job.take_surplus().items():
+            if self._models[role].cached(job.slot) > n_tokens:
+                self._models[role].truncate(job.slot, n_tokens)
