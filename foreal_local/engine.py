@@ -73,7 +73,7 @@ class Engine:
         self.settings, self.prompting = settings or Generation(), prompting or Prompting()
         self.shares_prefix = shared_prefix
         self.loaded = LoadedPair(
-            pair, runtime=runtime, n_slots=n_slots, roles=roles, spare=shared_prefix, on_progress=on_progress
+            pair, runtime=runtime, n_slots=n_slots, roles=roles, prefix_slot=shared_prefix, on_progress=on_progress
         )
         loaded = self.loaded
         self.lanes = [

@@ -6,8 +6,8 @@
     │   └── VocabularyError     2   a leader and a draft that do not share their words
     ├── DownloadError           1   the hub or the network failed
     ├── ContextFullError        1   a conversation with no room for an answer
-    ├── SessionError            1   a saved session that cannot be gone on with
-    ├── SequenceError           1   one sequence cannot go on; the others can
+    ├── SessionError            1   a saved session that cannot be resumed
+    ├── SequenceError           1   one sequence cannot continue; the others can
     └── EvaluationError         1   llama.cpp failed and the context cannot be trusted any more
 
 Ctrl-C is Python's own KeyboardInterrupt (130).
@@ -17,29 +17,36 @@ from __future__ import annotations
 
 
 class ForealError(Exception):
-    """What happened, with which value, and what to do, in one line."""
+    """The base of all. Its message is one line: what happened, with which value, and what to do."""
 
     exit_code = 1
 
 
 class UsageError(ForealError):
+    """Options or input that cannot be used as given."""
+
     exit_code = 2
 
 
 class ModelFileError(ForealError):
+    """A model that is missing, is not a GGUF, is torn, or cannot be loaded."""
+
     exit_code = 2
 
 
 class VocabularyError(ModelFileError):
-    pass
+    """A leader and a draft that do not share their words."""
 
 
 class DownloadError(ForealError):
-    pass
+    """The hub or the network failed."""
 
 
 class SessionError(ForealError):
-    """`text`: the response that the file held, where that could be read."""
+    """A saved session that cannot be resumed.
+
+    text: the response that was in it, where that could be read
+    """
 
     def __init__(self, message: str, text: str = "") -> None:
         super().__init__(message)
@@ -47,12 +54,12 @@ class SessionError(ForealError):
 
 
 class ContextFullError(ForealError):
-    pass
+    """A conversation with no room for an answer."""
 
 
 class SequenceError(ForealError):
-    pass
+    """One sequence cannot continue; the others can."""
 
 
 class EvaluationError(ForealError):
-    pass
+    """llama.cpp failed, and the context cannot be trusted any more."""

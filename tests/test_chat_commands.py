@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from foreal_local.chat.actions import Actions
 from foreal_local.chat.commands import (
     COMMANDS,
     NAMES,
@@ -20,7 +21,6 @@ from foreal_local.chat.commands import (
     parse,
     thinking_of,
 )
-from foreal_local.chat.loop import Chat
 from foreal_local.config import Generation, Method, Sampling
 from foreal_local.errors import UsageError
 
@@ -30,14 +30,14 @@ USUAL = Generation()
 # ---------------------------------------------------------------- names
 def test_every_command_is_there_and_in_the_help() -> None:
     """Guards a command that ends in an AttributeError, and one that nobody can find."""
-    methods = {name[3:] for name in dir(Chat) if name.startswith("do_")}
+    methods = {name[3:] for name in dir(Actions) if name.startswith("do_")}
     assert methods == {command.name for command in COMMANDS}
     lines = help_lines()
     for command in COMMANDS:
         assert NAMES[f"/{command.name}"] is command
         (line,) = [line for line in lines if line.split()[0] == f"/{command.name}"]
         assert command.argument in line
-        assert line.endswith(command.about)
+        assert line.endswith(command.help)
     for keys in ("Alt-Enter", "Ctrl-C", "Ctrl-D", '"""'):
         assert any(keys in line for line in lines), keys
 
@@ -97,7 +97,7 @@ def test_a_line_is_a_command_and_its_argument(text: str, name: str, argument: st
     ],
 )
 def test_a_wrong_line_says_what_is_wanted(text: str, words: str) -> None:
-    """Guards a typing error that goes to the models, or that is answered with nothing to go on."""
+    """Guards a typing error that goes to the models, or that is answered without a hint."""
     with pytest.raises(UsageError) as error:
         parse(text)
     assert words in str(error.value)
@@ -143,7 +143,7 @@ def test_a_setting_is_set_and_no_other(name: str, text: str, wanted: Generation)
 
 
 @pytest.mark.parametrize("text", ["none", "off", "NONE"])
-def test_a_seed_and_a_limit_can_be_taken_back(text: str) -> None:
+def test_a_seed_and_a_limit_can_be_removed(text: str) -> None:
     """Guards a chat that can never again draw seeds, or answer at length."""
     before = replace(USUAL, seed=3, max_tokens=5)
     assert changed(changed(before, "seed", text), "max-tokens", text) == USUAL

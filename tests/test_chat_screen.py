@@ -191,7 +191,7 @@ STYLES = {(True, False): "1;36", (True, True): "2;36", (False, False): "1;4", (F
 
 @pytest.mark.parametrize(("colored", "thinking"), STYLES)
 def test_each_author_has_a_style(colored: bool, thinking: bool, opened: Callable[..., Opened]) -> None:
-    """Guards authors that look alike, a style that goes on into the next word, and one author's part of a word that
+    """Guards authors that look alike, a style that continues in the next word, and one author's part of a word that
     looks like the other's."""
     screen, out = opened(color=colored)
     for text, author in (("so", LEADER), (" we", LEADER), ("'ll", DRAFT), (" add", DRAFT), (" it", LEADER)):
@@ -266,7 +266,7 @@ def tokens(texts: list[str], starts_thinking: bool, author: Role = LEADER) -> Ch
 
 
 def test_reasoning_is_hidden_behind_a_count(opened: Callable[..., Opened]) -> None:
-    """Guards hidden reasoning that shows, a silent screen while it goes on, a count of more or less than that, and a
+    """Guards hidden reasoning that shows, a silent screen while it is written, a count of more or less than that, and a
     status line that stays beside the answer."""
     screen, out = opened(show_thinking=False)
     view = screen.answer()
@@ -444,7 +444,7 @@ def test_stats_of_a_loaded_conversation_agree_with_each_other(opened: Callable[.
     messages = [Message("user", "How many?"), Message("assistant", "5")]
     cost = {LEADER: Cost(decode_tokens=3, seconds=0.25, flops=2e9), DRAFT: Cost()}
     conversation: Any = SimpleNamespace(notes=[], messages=messages, cost=cost)
-    Chat(conversation, screen, lambda *_: conversation, None, []).do_stats("")
+    Chat(conversation, screen, lambda *_: conversation, None, []).actions.do_stats("")
     assert out.rows[0] == "1 answer"
 
 

@@ -89,7 +89,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Options for answers of plain words that go on for many seconds."""
+    """Options for answers of plain words that take many seconds."""
     base, folder = tiny_gguf.plain(), tmp_path_factory.mktemp("endless")
     emphasis = tuple(0.0 if value == tiny_gguf.RARE else value for value in base.emphasis)  # no bytes, no end
     words = replace(base, emphasis=emphasis, specials=tuple(replace(one, emphasis=0.0) for one in base.specials))
@@ -199,7 +199,7 @@ def test_who_writes_can_be_chosen(chat: Terminal) -> None:
     assert "ended by max-tokens" in unwrapped(shown)
 
 
-def test_answers_are_taken_back_and_written_again(chat: Terminal, tmp_path: Path) -> None:
+def test_answers_are_removed_and_written_again(chat: Terminal, tmp_path: Path) -> None:
     """Guards /undo that takes too much or too little, and /regen that asks twice or keeps the old answer."""
     chat.say(APPLES)
     chat.say(PENS)
@@ -487,7 +487,7 @@ def test_a_session_outlives_its_process(
     number: signal.Signals, endless: tuple[str, ...], start: Callable[..., Terminal], tmp_path: Path
 ) -> None:
     """Guards a closed window, a shutdown or a crash during an answer that takes the conversation with it, and a
-    process that goes on writing for nobody."""
+    process that still writes for nobody."""
     chat = start(*endless, "--session", "kept", "--max-tokens", "30")
     chat.say("wait now so")
     before = exported(chat, tmp_path)
@@ -806,7 +806,7 @@ def test_wrong_commands_alone_are_an_exit_code(piped: Callable[..., Done]) -> No
 
 
 @pytest.mark.parametrize("stdin", ["", "\n\n   \n", "/exit\n" + APPLES])
-def test_nothing_asked_is_nothing_said(stdin: str, piped: Callable[..., Done]) -> None:
+def test_without_a_question_nothing_is_printed(stdin: str, piped: Callable[..., Done]) -> None:
     """Guards an empty input that is an error, or is answered."""
     done = piped(stdin, *WHOLE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -830,7 +830,7 @@ def test_a_pipe_gets_a_line_for_an_answer_without_words(piped: Callable[..., Don
     assert "max-tokens" in done.stderr
 
 
-def test_a_fence_left_open_is_said(piped: Callable[..., Done]) -> None:
+def test_a_fence_left_open_is_reported(piped: Callable[..., Done]) -> None:
     """Guards a question that is lost without a word."""
     done = piped(f'"""\n{APPLES}\n', *WHOLE)
     assert re.fullmatch(rf"{BOXED}\n", done.stdout) or (done.returncode == 1 and done.stderr)

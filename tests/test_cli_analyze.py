@@ -228,7 +228,7 @@ def test_a_mixed_trace_gives_the_hits_of_its_run(tiny: TinyModels, tmp_path: Pat
     assert other <= 1, "but for a near tie"
 
 
-def test_a_template_that_a_trace_does_not_have_is_told(tiny: TinyModels, tmp_path: Path) -> None:
+def test_a_template_that_a_trace_does_not_have_is_reported(tiny: TinyModels, tmp_path: Path) -> None:
     """Guards a draft that reads the leader's template as text, without a word about it."""
     pair = Files(tiny.model("llama", "r1_closing"), tiny.model("llama", "qwen_like", seed=5))
     env, trace, answers = environment(pair, tmp_path), tmp_path / "trace.jsonl", tmp_path / "answers.jsonl"

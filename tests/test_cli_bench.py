@@ -1,4 +1,4 @@
-"""foreal bench as users call it: figures that a trace confirms, going on, grading what is there, refusals."""
+"""foreal bench as users call it: figures that a trace confirms, resuming, grading what is there, refusals."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ def test_the_table_has_a_line_for_each_setting(ran: Path) -> None:
     assert max(map(len, lines)) <= 104
 
 
-# ---------------------------------------------------------------- going on
-def test_a_run_goes_on_from_its_output(ran: Path, bundled: dict[str, str], tmp_path: Path) -> None:
+# ---------------------------------------------------------------- resuming
+def test_a_run_is_resumed_from_its_output(ran: Path, bundled: dict[str, str], tmp_path: Path) -> None:
     """Guards responses that are made again, or forgotten, when problems or settings are added."""
     output = tmp_path / "out.jsonl"
     output.write_bytes((ran / "out.jsonl").read_bytes())
@@ -184,7 +184,7 @@ def test_responses_are_graded_without_a_model(env: dict[str, str], tmp_path: Pat
         (["--responses", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(words: list[str], told: str, bundled: dict[str, str]) -> None:
+def test_mistakes_are_reported_before_anything_runs(words: list[str], told: str, bundled: dict[str, str]) -> None:
     done = bench(*words, env=bundled)
     assert done.returncode == 2
     assert told in error_line(done)
@@ -219,7 +219,7 @@ def test_line_separators_of_unicode_are_no_ends_of_lines(bundled: dict[str, str]
         assert done.returncode == 0, done.stderr
 
 
-def test_a_problem_that_does_not_fit_is_told_apart(bundled: dict[str, str], tmp_path: Path) -> None:
+def test_a_problem_that_does_not_fit_counts_as_failed(bundled: dict[str, str], tmp_path: Path) -> None:
     problems, figures = tmp_path / "problems.jsonl", tmp_path / "figures.json"
     lines = [{"problem": "One and one?", "answer": "2"}, {"problem": "Count " * 900, "answer": "3"}]
     problems.write_text(jsonl(*lines), "utf-8")
@@ -272,7 +272,7 @@ def test_responses_of_any_tool_are_read(env: dict[str, str], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("option", ["--json", "--recommend", "--trace", "-o"])
-def test_a_file_that_cannot_be_written_is_said_first(option: str, bundled: dict[str, str], tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_reported_first(option: str, bundled: dict[str, str], tmp_path: Path) -> None:
     """Guards a traceback after hours of work."""
     assert "cannot write" in error_line(bench(option, tmp_path / "no" / "x", env=bundled))
     assert "cannot write" in error_line(bench(option, tmp_path, env=bundled))

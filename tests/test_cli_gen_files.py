@@ -63,7 +63,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_fills_up_leaves_whole_lines(small_disk: Path, env: dict[str, str]) -> None:
-    """Guards half a line at the end of the results, and a run that goes on for nobody."""
+    """Guards half a line at the end of the results, and a run that continues for nobody."""
     lines = jsonl(*({"prompt": "so half of ten"},) * 20)
     done = run("-f", "-", "-o", small_disk / "out.jsonl", *GREEDY, "-q", env=env, stdin=lines)
     assert_disk_full(done, small_disk / "out.jsonl", 2)

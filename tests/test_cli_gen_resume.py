@@ -1,4 +1,4 @@
-"""foreal-gen going on where an earlier run ended: --resume, --checkpoint, and runs that meet on one file."""
+"""foreal-gen resuming an earlier run: --resume, --checkpoint, and runs that meet on one file."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_the_rest_is_asked_as_it_would_have_been(env: dict[str, str], tmp_path: 
 
 
 @pytest.mark.parametrize("had_one", [True, False])
-def test_a_trace_that_lacks_finished_responses_is_told(
+def test_a_trace_that_lacks_finished_responses_is_reported(
     had_one: bool, env: dict[str, str], whole: Whole, tmp_path: Path
 ) -> None:
     """Guards a trace that is taken for one of the whole output."""
@@ -362,7 +362,7 @@ def stopped_by(
 
 @posix
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGINT", "SIGTERM"])
-def test_a_run_that_is_stopped_goes_on(name: str, env: dict[str, str], tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_is_resumed(name: str, env: dict[str, str], tmp_path: Path) -> None:
     """Guards hours lost to a crash or to Ctrl-C, and a run in two parts that is not the one it would have been.
 
     Without a seed: that of the first part is found again. Two lanes, so that two responses are unfinished.
@@ -538,7 +538,7 @@ def test_a_damaged_checkpoint_costs_time_only(
 
 
 def test_a_checkpoint_is_found_by_its_id(env: dict[str, str], unfinished: Path, tmp_path: Path) -> None:
-    """Guards a response that goes on in another prompt's place, where prompts were added or taken out."""
+    """Guards a response that is resumed in another prompt's place, where prompts were added or taken out."""
     options = ("--format", "jsonl", "--checkpoint", unfinished, "-P", "2", "--lanes", "1")
     done = call("-f", prompts_in(tmp_path, "bc"), *SETTINGS, *options, env=env)
     assert done.returncode == 0, done.stderr
@@ -617,7 +617,7 @@ def test_a_full_disk_is_gone_on_with_when_there_is_room(
 def test_a_full_disk_under_checkpoints_costs_no_record(
     small_disk: Disk, env: dict[str, str], whole: Whole, tmp_path: Path
 ) -> None:
-    """Guards a run that goes on without the checkpoints it was asked for, and scratch files that fill the disk."""
+    """Guards a run that continues without the checkpoints it was asked for, and scratch files that fill the disk."""
     out = tmp_path / "out.jsonl"
     out.write_bytes(whole.lines[0])
     folder = small_disk.folder / "unfinished"

@@ -141,7 +141,7 @@ def test_paths_that_are_named_are_there(page: Path) -> None:
         assert found or short in COMING or "NAME" in name, f"{page.name}: {name}"
 
 
-def test_every_command_of_the_chat_is_told() -> None:
+def test_every_command_of_the_chat_is_documented() -> None:
     """Guards a slash command that only /help knows."""
     page = (ROOT / "docs" / "chat.md").read_text(encoding="utf-8")
     assert [name for name in NAMES if f"`{name}" not in page] == []

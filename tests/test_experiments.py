@@ -149,7 +149,7 @@ def test_the_fastest_setting_that_is_good_enough_is_recommended() -> None:
     assert advice(tried, loss=0.0).setting == "foreal n=25 p=0.6 k=5"
 
 
-def test_where_it_does_not_pay_the_reason_is_said() -> None:
+def test_where_it_does_not_pay_the_reason_is_given() -> None:
     lossy, slow = advice([*LEADER, *trial(0.5, 1.0)]), advice([*LEADER, *trial(0.9, 3.0)])
     assert lossy.setting is slow.setting is None
     assert "50.0%" in lossy.reason

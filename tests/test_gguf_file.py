@@ -205,7 +205,7 @@ def test_the_parts_of_a_split_model_are_one(tmp_path: Path) -> None:
     ],
     ids=range(18),
 )
-def test_what_is_no_model_is_told(path: Path, data: bytes, words: str | None) -> None:
+def test_what_is_no_model_is_reported(path: Path, data: bytes, words: str | None) -> None:
     """Guards a crash, an endless loop or a traceback for a download that failed or a wrong file."""
     path.write_bytes(data)
     if words is None:
@@ -216,7 +216,7 @@ def test_what_is_no_model_is_told(path: Path, data: bytes, words: str | None) ->
     assert str(path) in str(caught.value)
 
 
-def test_a_file_torn_anywhere_is_told(path: Path) -> None:
+def test_a_file_torn_anywhere_is_reported(path: Path) -> None:
     """Guards every place at which a download can stop within the header."""
     metadata = {**LLAMA, "names": (ARRAY, (STRING, ["a"] * 3)), "long": (ARRAY, (STRING, ["b"] * 1030))}
     whole = header(metadata, TENSORS)
@@ -228,14 +228,14 @@ def test_a_file_torn_anywhere_is_told(path: Path) -> None:
     assert list(read_header(path).tensors) == list(TENSORS)
 
 
-def test_a_path_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="no such model file"):
         read_header(tmp_path / "none.gguf")
     with pytest.raises(ModelFileError, match="directory"):
         read_header(tmp_path)
 
 
-def test_heads_that_do_not_match_are_told(path: Path) -> None:
+def test_heads_that_do_not_match_are_reported(path: Path) -> None:
     """Guards a ValueError from counting layers in two lists of different lengths."""
     metadata = {
         **LLAMA,

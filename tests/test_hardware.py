@@ -32,7 +32,9 @@ Q8_0, Q4_0 = 7, 2  # llama.cpp's file types
         (b"GCC: (Debian 12.2.0-14+deb12u1) 12.2.0", "CPU : AVX2 = 1 | ", False),
     ],
 )
-def test_builds_whose_amx_code_crashes_are_told(compiler: bytes, info: str, crashes: bool, tmp_path: Path) -> None:
+def test_builds_whose_amx_code_crashes_are_recognised(
+    compiler: bytes, info: str, crashes: bool, tmp_path: Path
+) -> None:
     """Guards a process that ends, and kernels left out where they work."""
     library = tmp_path / "libggml-cpu.so"
     library.write_bytes(b"\x7fELF\0" + compiler + b"\0rest")
@@ -78,14 +80,14 @@ def plan(settings: Runtime | None = None, **options: Any) -> ContextPlan:
 
 def test_a_plan_says_what_was_asked_for() -> None:
     """Guards settings that are lost on the way to llama.cpp."""
-    found = plan(Runtime(rollback=3), n_slots=4, n_ctx=100, threads=7, spare=True)
+    found = plan(Runtime(rollback=3), n_slots=4, n_ctx=100, threads=7, prefix_slot=True)
     assert (found.n_slots, found.n_ctx, found.threads, found.n_rollback) == (4, 100, 7, 3)
-    assert (found.has_spare, found.n_sequences) == (True, 5)
-    assert (plan(n_slots=4).has_spare, plan(n_slots=4).n_sequences) == (False, 4)
+    assert (found.has_prefix_slot, found.n_sequences) == (True, 5)
+    assert (plan(n_slots=4).has_prefix_slot, plan(n_slots=4).n_sequences) == (False, 4)
 
 
 @pytest.mark.parametrize(
-    ("n_slots", "spare", "separate", "n_cells", "unified"),
+    ("n_slots", "prefix_slot", "separate", "n_cells", "unified"),
     [
         (1, False, False, 100, False),
         (4, False, False, 400, True),
@@ -96,14 +98,14 @@ def test_a_plan_says_what_was_asked_for() -> None:
         (4, True, True, 500, False),
     ],
 )
-def test_every_slot_has_its_cells(n_slots: int, spare: bool, separate: bool, n_cells: int, unified: bool) -> None:
-    """Guards a shared buffer that is larger for a spare slot, and separate ones of which the spare slot has none."""
-    found = plan(n_slots=n_slots, n_ctx=100, spare=spare, separate_caches=separate)
+def test_every_slot_has_its_cells(n_slots: int, prefix_slot: bool, separate: bool, n_cells: int, unified: bool) -> None:
+    """Guards a shared buffer that is larger for a prefix slot, and separate ones of which the prefix slot has none."""
+    found = plan(n_slots=n_slots, n_ctx=100, prefix_slot=prefix_slot, separate_caches=separate)
     assert (found.n_cells, found.kv_unified) == (n_cells, unified)
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "n_slots", "spare", "n_batch", "n_ubatch", "n_outputs"),
+    ("batch_size", "n_slots", "prefix_slot", "n_batch", "n_ubatch", "n_outputs"),
     [
         (512, 1, False, 512, 512, 32),
         (512, 4, False, 512, 192, 32),
@@ -115,11 +117,11 @@ def test_every_slot_has_its_cells(n_slots: int, spare: bool, separate: bool, n_c
     ],
 )
 def test_a_batch_has_room_for_every_sequence(
-    batch_size: int, n_slots: int, spare: bool, n_batch: int, n_ubatch: int, n_outputs: int
+    batch_size: int, n_slots: int, prefix_slot: bool, n_batch: int, n_ubatch: int, n_outputs: int
 ) -> None:
     """Guards batches and graphs of fewer tokens than sequences (llama.cpp ends the process), and logits for a whole
     batch, which cost memory."""
-    found = plan(Runtime(batch_size=batch_size), n_slots=n_slots, spare=spare)
+    found = plan(Runtime(batch_size=batch_size), n_slots=n_slots, prefix_slot=prefix_slot)
     assert (found.n_batch, found.n_ubatch, found.n_outputs) == (n_batch, n_ubatch, n_outputs)
 
 

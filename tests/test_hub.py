@@ -17,7 +17,8 @@ from hub_server import HubServer
 
 from foreal_local import hub
 from foreal_local.errors import DownloadError, ModelFileError, UsageError
-from foreal_local.hub import HubName, choose_file, find_pair, load_pairs, parse_hub_name, quant_of, resolve_model
+from foreal_local.hub import HubName, choose_file, parse_hub_name, quant_of, resolve_model
+from foreal_local.pairs import DEFAULT_PAIR, find_pair, load_pairs
 
 ROOT = Path(__file__).parent.parent
 CLOSED = "http://127.0.0.1:9"  # nothing listens here
@@ -409,7 +410,8 @@ def test_progress_bars_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_import_is_light() -> None:
     """`foreal --help` and local files must not wait for the hub's library."""
-    code = "import sys, foreal_local.hub as hub; hub.find_pair('tiny'); print('huggingface_hub' in sys.modules)"
+    code = "import sys, foreal_local.hub, foreal_local.pairs as pairs; pairs.find_pair('tiny'); "
+    code += "print('huggingface_hub' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -429,7 +431,7 @@ def own_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_bundled_pairs(own_pairs: Path) -> None:
     """The bundled pair is two files beside pairs.toml; the others are hub names, marked as not measured."""
     pairs = load_pairs()
-    tiny = pairs.pop(hub.DEFAULT_PAIR)
+    tiny = pairs.pop(DEFAULT_PAIR)
     assert (tiny.leader, tiny.draft) == tuple(
         str(ROOT / "models" / f"tiny-{role}.gguf") for role in ("leader", "draft")
     )

@@ -28,7 +28,8 @@ ALLOWED = {
     "lane": _CORE | {"results"},
     "offline": _CORE | {"results", "lane", "storage"},
     "engine": _CORE | {"results", "lane", "offline", "storage"},
-    "hub": _SETTINGS,
+    "hub": {"errors"},
+    "pairs": _SETTINGS | {"hub"},
     "chat": _ENGINE,
     "batch": _ENGINE,
     "evaluation": _ENGINE | {"batch", "hub"},
@@ -92,6 +93,16 @@ def test_nobody_imports_the_command_line() -> None:
     assert {folder_of(user) for user in users} <= {"cli", "__main__"}
 
 
+@pytest.mark.parametrize("folder", ["evaluation", "method", "runtime", "storage"])
+def test_what_programs_use_does_without_click(folder: str) -> None:
+    """Guards a part of the command line that has moved here with its options and its way to print."""
+    for path in sorted((PACKAGE / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            assert "click" not in {name.partition(".")[0] for name in names}, path
+
+
 def test_the_tables_of_names_know_no_settings() -> None:
     """Guards a circle: a setting is checked against the names of modes and gates."""
     for name in BELOW_THE_SETTINGS:
@@ -134,7 +145,10 @@ def test_one_folder_imports_llama_cpp() -> None:
     assert set(found) == {"runtime/llama"}
 
 
-@pytest.mark.parametrize("module", ["foreal_local", "foreal_local.runtime.scheduler", "foreal_local.results"])
+_WITHOUT_LLAMA = ["runtime.scheduler", "results", "evaluation.benchmark", "evaluation.reports.bench_table", "pairs"]
+
+
+@pytest.mark.parametrize("module", ["foreal_local", *(f"foreal_local.{name}" for name in _WITHOUT_LLAMA)])
 def test_a_fresh_interpreter_does_not_load_llama_cpp(module: str) -> None:
     """Guards an import that loads the native library where nothing needs it (--help, the tests on fakes)."""
     code = f"import sys, {module}; print([name for name in sys.modules if name.startswith('llama_cpp')])"

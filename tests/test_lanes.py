@@ -98,7 +98,7 @@ def test_ctrl_c_is_raised_once_all_have_ended(n_signals: int, lanes: Lanes) -> N
 
 @pytest.mark.parametrize("started", [False, True])
 def test_ctrl_c_while_threads_start_leaves_none(started: bool, lanes: Lanes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Guards lanes that go on beside the next run because Ctrl-C came before all of them had started."""
+    """Guards lanes that still run beside the next run because Ctrl-C came before all of them had started."""
     start, n_calls = threading.Thread.start, 0
 
     def interrupted(thread: threading.Thread) -> None:

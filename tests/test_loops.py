@@ -38,8 +38,8 @@ def where_alarmed(text: str, size: int = 1) -> tuple[int | None, str]:
         part = tokens[begin : begin + size]
         n_characters += sum(len(token.text) for token in part)
         if guard.feed(part):
-            return n_characters, guard.found
-        assert guard.found == ""
+            return n_characters, guard.repeated
+        assert guard.repeated == ""
     return None, ""
 
 
@@ -129,7 +129,7 @@ def test_what_comes_back_now_and_then_is_no_loop() -> None:
         (False, ["5", "<think>", "so"], [0, 0, 0]),
     ],
 )
-def test_reasoning_is_counted_while_it_goes_on(starts_thinking: bool, pieces: list[str], counts: list[int]) -> None:
+def test_reasoning_is_counted_while_it_is_open(starts_thinking: bool, pieces: list[str], counts: list[int]) -> None:
     """Guards a budget that the answer's own words use up, or that reasoning opened by the model escapes."""
     tokens = [Token(i, Role.DRAFT, piece, 1, False, 0) for i, piece in enumerate(pieces)]
     meter, found = ThinkingMeter(starts_thinking), []

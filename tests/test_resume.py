@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from commands import ROOT
 
-from foreal_local.batch.resume import Earlier, keep_whole_traces, plan_for, read_earlier
+from foreal_local.batch.resume import EarlierOutput, keep_whole_traces, plan_for, read_earlier
 from foreal_local.errors import UsageError
 from foreal_local.storage.files import LineFile, OutputError, locked
 
@@ -159,7 +159,7 @@ def test_older_copies_keep_their_numbers(out: Path) -> None:
 def test_the_seed_is_that_of_most_of_these_prompts() -> None:
     """Guards the rest of a run answered with another seed: that of other prompts, or of one that was made later."""
     seeds = {"a": 7, "b": 5, "c": 5, "d": None, "x": 7, "y": 7}
-    earlier = Earlier(Path("out.jsonl"), [(b"", {"id": id, "seed": seed}) for id, seed in seeds.items()])
+    earlier = EarlierOutput(Path("out.jsonl"), [(b"", {"id": id, "seed": seed}) for id, seed in seeds.items()])
     assert earlier.seed(["a", "b", "c", "d", "z"]) == 5
     assert earlier.seed(iter(["a", "d"])) == 7
     assert earlier.seed(["d", "z"]) is None
@@ -225,14 +225,14 @@ def sequence(id: str) -> bytes:
 
 
 def test_a_trace_torn_anywhere_keeps_its_whole_sequences(out: Path) -> None:
-    """Guards half a sequence in a trace that goes on, and a trace without its header."""
+    """Guards half a sequence in a trace that is continued, and a trace without its header."""
     a, b = sequence("a"), sequence("b")
     whole = HEADER + a + b
     for size in range(len(whole) + 1):
         out.write_bytes(whole[:size])
-        going_on = keep_whole_traces(out, HEADER.decode(), {"c"})
+        continued = keep_whole_traces(out, HEADER.decode(), {"c"})
         ends = [n for n in (len(HEADER), len(HEADER + a), len(whole)) if n <= size]
-        assert going_on == bool(ends), size
+        assert continued == bool(ends), size
         assert out.read_bytes() == (whole[: ends[-1]] if ends else whole[:size]), size
     assert files_beside(out) == {}
 
@@ -265,7 +265,7 @@ def test_a_failed_line_leaves_what_an_earlier_run_wrote(out: Path, monkeypatch: 
     """Guards a file that is cut back to the beginning of this run's lines, or to nothing at all."""
     out.write_bytes(line("a"))
     file = LineFile(str(out), append=True)
-    assert file.kept is None
+    assert file.set_aside is None
     file.write("second\n")
 
     def full(handle: int) -> None:

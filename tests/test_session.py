@@ -55,7 +55,7 @@ def saved(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_session_goes_on_from_its_file(saved: Path) -> None:
+def test_a_session_is_resumed_from_its_file(saved: Path) -> None:
     """Guards anything that a file leaves out."""
     sequence, states = stopped()
     found = read_session(saved, IDENTITY)
@@ -97,7 +97,7 @@ def test_a_flipped_byte_anywhere_is_never_gone_on_with(saved: Path, tmp_path: Pa
     assert set(outcomes) == {"whole", "again"}, "a copy of the header was lost with the other"
 
 
-def test_a_truncated_file_is_never_gone_on_with_wrongly(saved: Path, tmp_path: Path) -> None:
+def test_a_truncated_file_is_never_resumed_wrongly(saved: Path, tmp_path: Path) -> None:
     """Guards a file whose end is missing: its text is there as long as the first header is."""
     data, rng = saved.read_bytes(), random.Random(2)
     sequence, states = stopped()
@@ -110,7 +110,7 @@ def test_a_truncated_file_is_never_gone_on_with_wrongly(saved: Path, tmp_path: P
     assert outcomes[:4] == ["refused"] * 4
 
 
-def test_many_flips_at_once_are_never_gone_on_with(saved: Path, tmp_path: Path) -> None:
+def test_many_flips_at_once_are_never_resumed_wrongly(saved: Path, tmp_path: Path) -> None:
     """Guards both headers damaged: then there is nothing, and it says so."""
     data, rng = saved.read_bytes(), random.Random(3)
     sequence, states = stopped()
@@ -123,7 +123,7 @@ def test_many_flips_at_once_are_never_gone_on_with(saved: Path, tmp_path: Path) 
         same_or_refused(path, expected, states)
 
 
-def test_other_models_are_refused_and_the_text_is_told(saved: Path) -> None:
+def test_other_models_are_refused_and_the_error_has_the_text(saved: Path) -> None:
     """Guards one model's ids and states given to another."""
     other = Identity({"leader": "a1", "draft": "zz"}, IDENTITY.contexts)
     with pytest.raises(SessionError, match="another draft model") as caught:

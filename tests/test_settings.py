@@ -31,7 +31,7 @@ from foreal_local.config import (
     prompting_of,
 )
 from foreal_local.errors import UsageError
-from foreal_local.hub import find_pair
+from foreal_local.pairs import find_pair
 from foreal_local.settings import Setting
 
 RESPONSE = [SETTINGS[name] for name in GENERATION_NAMES]

@@ -1,4 +1,4 @@
-"""JSON lines: a record as a line, and each line's object, with the words for where it stands."""
+"""JSON lines: a record as a line, and the objects of a file's lines."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..errors import UsageError
 
 
 def to_line(record: dict[str, Any]) -> str:
-    """One line of JSON; half a surrogate pair (from a prompt's \\ud800) stays escaped: it is no UTF-8."""
+    """One line of JSON. Half a surrogate pair (a prompt may have \\ud800) stays escaped, because UTF-8 has none."""
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
 
 
 def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line's object, and the words for where it stands."""
+    """The object of each line, after its place (path:number) for messages; empty lines are left out."""
     try:
         lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
@@ -31,7 +31,7 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def object_of(where: str, line: str) -> dict[str, Any]:
-    """The object that a line is."""
+    """The object that a line is; UsageError, which begins with `where`, if it is none."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:

@@ -13,9 +13,11 @@ from ..method.tokens import Token
 
 
 class AnswerPrinter:
-    """Prints one response as it comes: the answer on stdout, the reasoning on stderr and dim.
+    """Prints one response as it is written: the answer on stdout, the reasoning on stderr and dim.
 
-    The leader's words are bold, the draft's are not, each in its own colour.
+    starts_thinking: the response starts inside the reasoning
+    color: words coloured by author, the leader's bold; None: on a terminal
+    show_reasoning: print the reasoning, too
     """
 
     STYLES: ClassVar[dict[Role, dict[str, Any]]] = {
@@ -26,7 +28,7 @@ class AnswerPrinter:
     def __init__(self, starts_thinking: bool, color: bool | None, show_reasoning: bool) -> None:
         self._splitter = ReasoningSplitter(starts_thinking)
         self._color, self._show_reasoning = color, show_reasoning
-        self._last: tuple[bool, bool] | None = None  # of what was printed: reasoning, ended its line
+        self._last: tuple[bool, bool] | None = None  # whether the last text was reasoning, and ended its line
         self._author = Role.LEADER
 
     def feed(self, tokens: list[Token]) -> None:

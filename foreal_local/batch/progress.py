@@ -11,7 +11,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def loading_bar(quiet: bool) -> Iterator[Any]:
-    """Load progress on a terminal, for models that take more than a moment."""
+    """A bar for each model that loads; it yields what Engine takes as on_progress."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -32,7 +32,7 @@ def loading_bar(quiet: bool) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def answering_bar(shown: bool, n_prompts: int) -> Iterator[Callable[[int, bool], None]]:
-    """A bar of prompts; it is told of tokens written and prompts finished."""
+    """A bar of prompts; it yields what is to be called with the number of tokens written, and whether they end one."""
     if not shown:
         yield lambda n_tokens, finished: None
         return

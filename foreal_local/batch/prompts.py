@@ -1,4 +1,4 @@
-"""Prompt files: one prompt per line (text) or one JSON object per line, with overrides."""
+"""Prompt files: a text on each line, or a JSON object that may have settings of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _OF_A_PROMPT = {*GENERATION_NAMES, *names_of(Prompting)}
 
 
 def read_prompts(path: str, settings: Generation, prompting: Prompting | None = None) -> list[Prompt]:
-    """All prompts of a file, or of stdin for "-" (JSON lines if its first line is a JSON object)."""
+    """All prompts of a file, or of stdin for "-" (JSON lines if the first line is a JSON object).
+
+    settings, prompting: what a prompt's own settings change
+    """
     name = "<stdin>" if path == "-" else path
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
@@ -39,7 +42,10 @@ def read_prompts(path: str, settings: Generation, prompting: Prompting | None = 
 
 
 def with_unique_ids(prompts: list[Prompt], name: str) -> list[Prompt]:
-    """The prompts, unless two have one id (an index stands for a missing one)."""
+    """The prompts; UsageError where two have the same id. A prompt without one has its index.
+
+    name: of the file, for the message
+    """
     seen: dict[str, int] = {}
     for index, prompt in enumerate(prompts):
         id = str(index) if prompt.id is None else prompt.id
@@ -69,10 +75,10 @@ def _prompt(where: str, line: str, settings: Generation, prompting: Prompting) -
     if id is not None and not isinstance(id, (str, int)):
         raise UsageError(f"{where}: `id` is {id!r}, but must be a text or a number")
     try:
-        own, asked = _override(settings, prompting, record)
+        own_settings, own_prompting = _overrides(record, settings, prompting)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    return Prompt(content, None if id is None else str(id), own, prompting=asked)
+    return Prompt(content, None if id is None else str(id), own_settings, prompting=own_prompting)
 
 
 def _messages(where: str, messages: Any) -> list[dict[str, str]]:
@@ -84,15 +90,17 @@ def _messages(where: str, messages: Any) -> list[dict[str, str]]:
     return messages
 
 
-def _override(
-    settings: Generation, prompting: Prompting, record: dict[str, Any]
+def _overrides(
+    record: dict[str, Any], settings: Generation, prompting: Prompting
 ) -> tuple[Generation | None, Prompting | None]:
-    """The settings of a prompt that sets some of its own; None where it sets none."""
+    """The settings and the prompting of a prompt that changes some; None where it changes none."""
     values = {}
     for key, value in record.items():
         setting = find_setting(key)
         if setting is not None and setting.name in _OF_A_PROMPT and value is not None:
             values[setting.name] = setting.from_json(value)
-    asked = {name: values.pop(name) for name in names_of(Prompting) if name in values}
-    own = generation_of(values, settings) if values else None
-    return own, prompting_of(asked, prompting) if asked else None
+    of_prompting = {name: values.pop(name) for name in names_of(Prompting) if name in values}
+    return (
+        generation_of(values, settings) if values else None,
+        prompting_of(of_prompting, prompting) if of_prompting else None,
+    )

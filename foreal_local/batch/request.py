@@ -1,4 +1,4 @@
-"""What a run over many prompts is asked for: one frozen object, built by a command or by a program."""
+"""What a run over many prompts needs to know: one frozen object, built by a command or by a program."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ class BatchRequest:
     """A run of foreal-gen, or of another command.
 
     prompts: what is answered
-    settings: of prompts that have none of their own; without a seed, that of the output that is resumed, or a drawn one
+    settings: of prompts that have none of their own; if they have no seed, the run takes that of the output that it
+        resumes, or draws one
     prompting: of prompts that have none of their own
     runtime: how the models run
     parallel: prompts answered at a time
-    output: the file that results are written to; None: standard output
-    format: None: JSON lines in a file, text on standard output
-    trace: the file that every decision is written to
-    resume: keep what the output has of these prompts and settings, and do the rest
-    checkpoint: a folder for unfinished responses
+    output: the file that results are written to; None or "-": standard output
+    format: text or JSON lines; None: JSON lines in a file, text on standard output
+    trace: the file that every decision is written to; None: none is written
+    resume: keep what the output has of these prompts and settings, and answer the rest
+    checkpoint: a folder for unfinished responses; None: they are not saved
     checkpoint_every: tokens of a response between two savings
-    inputs: files that are read, by the words for them: they must not be written
+    inputs: files that are read, by their names in messages; they must not be written
     color: words coloured by author; None: on a terminal
-    show_reasoning: on standard error
+    show_reasoning: print the reasoning on standard error
     quiet: no progress and no summary
-    summary: say what became of single responses, and of all at the end
+    summary: report responses that did not end by themselves, and the figures of the run at its end
     name: of the command, in its notes
     """
 
@@ -57,7 +58,7 @@ class BatchRequest:
     name: str = "foreal-gen"
 
     def __post_init__(self) -> None:
-        if self.output == "-":  # standard output, as JSON lines unless told otherwise
+        if self.output == "-":  # standard output, as JSON lines unless `format` says otherwise
             object.__setattr__(self, "output", None)
             object.__setattr__(self, "format", self.format or "jsonl")
         if self.format is None:

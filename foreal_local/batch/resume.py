@@ -1,6 +1,6 @@
-"""What an earlier run has finished: its records and trace, read back, and what of them stays.
+"""What a run that is resumed keeps of the files of the earlier run: finished records, and whole responses in a trace.
 
-A record stands when it is whole and answers the same prompt with the same settings. Others are set aside.
+A record is kept where it is whole and answers the same prompt with the same settings. The others are answered again.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..storage.files import OutputError, kept_aside
-from ..storage.session import write_beside
+from ..storage.files import OutputError, numbered, replace_file
 
 Note = Callable[[str], None]
 
 
 @dataclass
-class Earlier:
-    """The lines of a result file, each with its record; `torn`: its last line was cut off, `mended`: it was whole."""
+class EarlierOutput:
+    """The output file of an earlier run.
+
+    path: its name
+    lines: its lines, each with its record; without a torn last line
+    torn: its last line was cut off in the midst
+    mended: its last line was whole but for its newline, which it has in `lines`
+    """
 
     path: Path
     lines: list[tuple[bytes, dict[str, Any]]] = field(default_factory=list)
@@ -29,15 +34,15 @@ class Earlier:
     mended: bool = False
 
     def seed(self, ids: Iterable[str]) -> int | None:
-        """The seed of most records of these prompts, which have none of their own."""
+        """The seed that most records of these prompts have; None where there are none."""
         wanted = set(ids)
         seeds = Counter(r.get("seed") for _, r in self.lines if r["id"] in wanted and isinstance(r.get("seed"), int))
         return seeds.most_common(1)[0][0] if seeds else None
 
 
-def read_earlier(path: Path) -> Earlier:
-    """The records of an output file; a last line that a crash tore is left out."""
-    earlier = Earlier(path)
+def read_earlier(path: Path) -> EarlierOutput:
+    """The records of an output file; UsageError where a line that is not its last is no record."""
+    earlier = EarlierOutput(path)
     if path.exists() and not path.is_file():
         raise UsageError(f"--resume needs a file for --output, and {path} is none")
     try:
@@ -66,43 +71,54 @@ def _record(line: bytes) -> dict[str, Any] | None:
 
 
 @dataclass
-class Plan:
-    """What stays of an output file: `done` are the ids of this run's prompts that need no answer any more."""
+class ResumePlan:
+    """What is kept of an output file.
 
-    earlier: Earlier
+    earlier: the file as it is
+    done: ids of this run's prompts that need no answer any more
+    lines: what is kept, also of other runs' prompts
+    dropped: how many records are dropped, by the reason
+    loses_text: whether a dropped record has a text
+    """
+
+    earlier: EarlierOutput
     done: set[str]
-    standing: list[bytes]
+    lines: list[bytes]
     dropped: Counter[str]
     loses_text: bool
 
     def apply(self, note: Note) -> None:
-        """Reduce the file to what stands; the old one is kept where a text would be lost."""
+        """Reduce the file to what is kept; the old file is set aside where a text would be lost."""
         for reason, n in self.dropped.items():
             note(f"{n} of the records {'is' if n == 1 else 'are'} {reason}")
         if self.earlier.torn:
             note(f"the last line of {self.earlier.path} was torn and is cut off")
         if self.dropped or self.earlier.torn or self.earlier.mended:
-            replace_lines(self.earlier.path, self.standing, self.loses_text, note)
+            replace_lines(self.earlier.path, self.lines, self.loses_text, note)
 
 
-def plan_for(earlier: Earlier, hashes: dict[str, str], ctx_size: int) -> Plan:
-    """Which records stand (also those of other prompts). `hashes`: the settings_hash of each prompt by its id."""
-    standing: dict[str, bytes] = {}
+def plan_for(earlier: EarlierOutput, hashes: dict[str, str], ctx_size: int) -> ResumePlan:
+    """Which records are kept.
+
+    hashes: the settings_hash of each prompt of this run, by its id
+    ctx_size: of this run; a response that filled a smaller context is answered again
+    """
+    kept: dict[str, bytes] = {}
     dropped: Counter[str] = Counter()
     loses_text = False
     for line, record in earlier.lines:
-        reason = _why_again(record, hashes, ctx_size)
-        if reason is None and record["id"] in standing:
+        reason = _reason_to_drop(record, hashes, ctx_size)
+        if reason is None and record["id"] in kept:
             reason = "dropped: twice in the file"
         if reason is None:
-            standing[record["id"]] = line
+            kept[record["id"]] = line
         else:
             dropped[reason] += 1
             loses_text |= bool(record.get("text"))
-    return Plan(earlier, standing.keys() & hashes.keys(), list(standing.values()), dropped, loses_text)
+    return ResumePlan(earlier, kept.keys() & hashes.keys(), list(kept.values()), dropped, loses_text)
 
 
-def _why_again(record: dict[str, Any], hashes: dict[str, str], ctx_size: int) -> str | None:
+def _reason_to_drop(record: dict[str, Any], hashes: dict[str, str], ctx_size: int) -> str | None:
     id, reason = record["id"], record["finish_reason"]
     if id not in hashes:
         return None  # of a prompt that is not in this run
@@ -114,21 +130,22 @@ def _why_again(record: dict[str, Any], hashes: dict[str, str], ctx_size: int) ->
 
 
 def replace_lines(path: Path, lines: Iterable[bytes], keep_old: bool, note: Note) -> None:
+    """Give a file these lines, and with `keep_old` keep it as it was under a numbered name."""
     try:
         if keep_old:
-            kept = kept_aside(path)
-            write_beside(kept, [path.read_bytes()], like=path)
-            note(f"{path} as it was is kept as {kept}")
-        write_beside(path, list(lines))
+            old = numbered(path)
+            replace_file(old, [path.read_bytes()], like=path)
+            note(f"{path} as it was is kept as {old}")
+        replace_file(path, list(lines))
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; it is as it was") from None
 
 
 def keep_whole_traces(path: Path, header: str, unfinished: set[str]) -> bool:
-    """Reduce a trace to whole sequences but those of these ids, which come again.
+    """Reduce a trace to its whole responses, without those of the unfinished ids; whether it can be continued.
 
-    False where it cannot be gone on with: no trace, or one of other settings (`header` is what its first line
-    must be).
+    header: what its first line must be; a trace of other settings has another, and cannot be continued
+    unfinished: ids whose responses are written again
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []

@@ -27,32 +27,36 @@ from .json_lines import to_line
 from .printing import AnswerPrinter
 from .progress import answering_bar, loading_bar
 from .request import BatchRequest
-from .resume import Plan, keep_whole_traces, plan_for, read_earlier
+from .resume import ResumePlan, keep_whole_traces, plan_for, read_earlier
 from .totals import Totals
 from .trace import trace_header, trace_lines
 
 
 class BatchRun:
-    """One run of a BatchRequest; `find_pair` gives the models, once nothing else can be wrong."""
+    """One run of a BatchRequest.
 
-    def __init__(self, request: BatchRequest, find_pair: Callable[[set[Role]], Pair]) -> None:
+    request: what is answered, and where results go
+    pair_for: gives the pair for these roles; called when the output is known to be writable
+    """
+
+    def __init__(self, request: BatchRequest, pair_for: Callable[[set[Role]], Pair]) -> None:
         self._request, self._settings, self._prompts = request, request.settings, request.prompts
         for path in filter(None, (request.output, request.trace)):
             check_writable(path)
-        self._pair = find_pair(request.roles)
+        self._pair = pair_for(request.roles)
         self._refuse_one_file_twice()
         if request.resume and not (request.output and request.format == "jsonl"):
             raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._totals = Totals()
         self._n_printed = 0
-        self._waiting: dict[int, Result] = {}  # finished answers in text, whose turn has not come
+        self._waiting: dict[int, Result] = {}  # finished, to be printed after prompts that are not
         self._output: LineFile | None = None
         self._trace: LineFile | None = None
         self._checkpoints: Checkpoints | None = None
         self._hashes: dict[str, str] = {}
 
     def _refuse_one_file_twice(self) -> None:
-        """What is written must not be what is read, or written twice: it would be set aside or mixed up."""
+        """UsageError where a file that is written has another use too: it would be set aside or mixed up."""
         request = self._request
         written = {"--output": request.output, "--trace": request.trace}
         named = {**written, **request.inputs, "--checkpoint": request.checkpoint}
@@ -63,11 +67,12 @@ class BatchRun:
                     raise UsageError(f"{option} and {other} are the same file: {another}")
 
     def execute(self) -> int:
+        """Answer all prompts that have no finished record; the exit code (0, 1 some failed, 130 after Ctrl-C)."""
         interrupted = False
         with contextlib.ExitStack() as stack:
             stack.enter_context(sigterm_as_ctrl_c())
             self._lock(stack)
-            plan = self._settle()
+            plan = self._prepare()
             done = plan.done if plan else set()
             todo = [prompt for prompt in self._prompts if prompt.id not in done]
             if done:
@@ -88,7 +93,7 @@ class BatchRun:
                 self._finish_checkpoints()
         self._summarise(cost, seconds)
         if interrupted:
-            self._note(f"interrupted: {self._totals.n_results} of {len(todo)} prompts finished" + self._kept())
+            self._note(f"interrupted: {self._totals.n_results} of {len(todo)} prompts finished" + self._where_kept())
             return 130
         return 1 if self._totals.finished[FinishReason.ERROR] else 0
 
@@ -104,8 +109,8 @@ class BatchRun:
             stack.enter_context(locked(folder, "--checkpoint"))
             self._checkpoints.clean()
 
-    def _settle(self) -> Plan | None:
-        """Settle the seed, and so what each prompt is answered with; with --resume, what stands of the output."""
+    def _prepare(self) -> ResumePlan | None:
+        """Give every prompt an id, an index and all settings, the seed too; with --resume, what the output keeps."""
         request = self._request
         earlier = read_earlier(Path(request.output)) if request.resume and request.output else None
         named = [
@@ -116,7 +121,7 @@ class BatchRun:
             unseeded = (str(p.id) for p in named if p.settings is None or p.settings.seed is None)
             self._settings = replace(self._settings, seed=earlier.seed(unseeded))
         checkpoints = self._checkpoints
-        self._settings = checkpoints.with_seed(self._settings) if checkpoints else with_seed(self._settings)
+        self._settings = checkpoints.settle_seed(self._settings) if checkpoints else with_seed(self._settings)
         self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
         self._hashes = {str(p.id): self._hash(p) for p in self._prompts}
         return plan_for(earlier, self._hashes, ctx_size_of(self._pair, request.runtime)) if earlier else None
@@ -146,22 +151,22 @@ class BatchRun:
             self._note(f"warning: {warning}")
         return engine
 
-    def _open_files(self, stack: contextlib.ExitStack, plan: Plan | None) -> None:
-        """Only once nothing can keep the run from starting: what is set aside here was somebody's."""
+    def _open_files(self, stack: contextlib.ExitStack, plan: ResumePlan | None) -> None:
+        """Open the output and the trace: last before answering, because older files are set aside here."""
         output, trace, done = self._request.output, self._request.trace, self._apply(plan)
         header = trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
         unfinished = self._hashes.keys() - done
-        going_on = trace is not None and plan is not None and keep_whole_traces(Path(trace), header, unfinished)
-        self._output, self._trace = self._open(output, plan is not None), self._open(trace, going_on)
+        continued = trace is not None and plan is not None and keep_whole_traces(Path(trace), header, unfinished)
+        self._output, self._trace = self._open(output, plan is not None), self._open(trace, continued)
         for file in filter(None, (self._output, self._trace)):
             stack.callback(file.close)
-        if self._trace and not going_on:
+        if self._trace and not continued:
             self._trace.write(header)
             if done:
                 self._note(f"{trace} gets only what is written now: it has nothing of the {len(done)} that are done")
 
-    def _apply(self, plan: Plan | None) -> set[str]:
-        """Cut the output back to what stands, and forget what was unfinished of it; the ids that are done."""
+    def _apply(self, plan: ResumePlan | None) -> set[str]:
+        """Reduce the output to what is kept, and remove checkpoints of finished prompts; the ids of these prompts."""
         if plan is None:
             return set()
         plan.apply(self._note)
@@ -177,8 +182,8 @@ class BatchRun:
         if not path:
             return None
         file = LineFile(path, append)
-        if file.kept:
-            self._note(f"{file.path} was there already: kept as {file.kept}")
+        if file.set_aside:
+            self._note(f"{file.path} was there already: kept as {file.set_aside}")
         return file
 
     # ---------------------------------------------------------------- answering
@@ -186,7 +191,7 @@ class BatchRun:
         to_screen = self._request.format == "text" and not self._output
         live = to_screen and engine.n_slots == 1
         printer: AnswerPrinter | None = None
-        streaming = to_screen and sys.stdout.isatty()  # answers stream to the same terminal
+        streaming = to_screen and sys.stdout.isatty()  # a progress bar would be on the same terminal
         shown = not (self._request.quiet or streaming) and sys.stderr.isatty()
         with answering_bar(shown, len(prompts)) as advance:
             try:
@@ -209,14 +214,17 @@ class BatchRun:
                                 self._report(item)
                                 printer, self._n_printed = None, item.index + 1
                             else:
-                                self._keep(item)
+                                self._write(item)
             finally:
-                for index in sorted(self._waiting):  # finished, behind a prompt that was not
+                for index in sorted(self._waiting):  # of an interrupted run
                     self._print_whole(self._waiting.pop(index))
 
     @contextlib.contextmanager
     def _traced(self, result: Result) -> Iterator[None]:
-        """The trace comes before the record, so that a record that stands has its trace; it goes on without."""
+        """Write a result's trace before its record: then every record has its trace, also after a crash.
+
+        Where the trace cannot be written, the record still is, before the error is raised.
+        """
         failed: OutputError | None = None
         try:
             if self._trace:
@@ -247,8 +255,8 @@ class BatchRun:
             printer.end()
         self._report(result)
 
-    def _keep(self, result: Result) -> None:
-        """Records as they are finished; texts, which have no ids, in the order of the prompts."""
+    def _write(self, result: Result) -> None:
+        """Records are written as they are finished; texts, which have no ids, in the order of the prompts."""
         if self._request.format == "text":
             self._waiting[result.index] = result
             while self._n_printed in self._waiting:
@@ -264,7 +272,7 @@ class BatchRun:
         self._report(result)
 
     def _report(self, result: Result) -> None:
-        """The result is out: what the user should know of a response that did not end by itself."""
+        """After a result is written: remove its checkpoint, and say so if the response did not end by itself."""
         if self._checkpoints:
             self._checkpoints.remove(result.id, result.submission.settings_hash)
         reason, name = result.finish_reason, f"prompt {result.id}"
@@ -285,7 +293,7 @@ class BatchRun:
     def _dim(self, text: str) -> str:
         return click.style(text, dim=True) if sys.stderr.isatty() and self._request.color is not False else text
 
-    def _kept(self) -> str:
+    def _where_kept(self) -> str:
         return f", kept in {self._output.path}" if self._output else ""
 
     def _summarise(self, cost: dict[Role, Cost], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The closing summary of a run: sums over its results. Knows figures and their words, no files."""
+"""The summary at the end of a run: sums over its results, as lines of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from ..results import Result
 
 
 class Totals:
-    """Sums over finished results, for the closing summary."""
+    """Sums over finished results.
+
+    n_results: finished responses
+    n_tokens, n_sentences, n_led, n_handoffs, n_inserted, n_proposed, n_accepted: as of Sequence
+    written: tokens by author
+    finished: responses by finish_reason
+    flops: as of results.Flops
+    """
 
     def __init__(self) -> None:
         self.n_results = self.n_tokens = self.n_sentences = self.n_led = self.n_handoffs = 0

@@ -24,12 +24,13 @@ def trace_header(settings: Generation, leader: str, draft: str) -> str:
 
 
 def _of_the_method(settings: Generation) -> dict[str, Any]:
-    """The method's settings; new ones only where they are not as it was before them, so that old traces go on."""
+    """The method's settings. One that is younger than version 0.1.0 is left out at the value that means what held
+    before it existed, so that a trace of that version can be continued."""
     return told_apart(names_of(Method), settings)
 
 
 def trace_lines(result: Result) -> str:
-    """The prompt, token and end lines of one response (an overridden setting is in its prompt line)."""
+    """The prompt, token and end lines of a response; the prompt line has its settings, also those of its own."""
     sequence, settings, id = result.sequence, result.sequence.settings, result.id
     prompt: dict[str, Any] = {"type": "prompt", "id": id}
     for role in Role:
@@ -44,7 +45,7 @@ def trace_lines(result: Result) -> str:
         while taken_back and taken_back[0].at == i:
             lines.append(_taken_back_line(id, taken_back.pop(0)))
         lines.append(_token_line(id, i, token))
-    lines += [_taken_back_line(id, one) for one in taken_back]
+    lines += [_taken_back_line(id, rewound) for rewound in taken_back]
     end = {"type": "end", "id": id, "finish_reason": str(result.finish_reason)}
     lines.append(to_line(end | ({"error": result.error} if result.error else {})))
     return "".join(lines)
@@ -57,7 +58,7 @@ def _token_line(id: str, i: int, token: Token) -> str:
 
 
 def _taken_back_line(id: str, taken_back: TakenBack) -> str:
-    """Tokens that stood from `i` on until the next line's token was written there instead."""
+    """Tokens that were rewound: they stood from place `i` on, where the next line's token stands now."""
     tokens = taken_back.tokens
     line = {"type": "taken_back", "id": id, "i": taken_back.at, "tokens": [token.id for token in tokens]}
     line |= {"pieces": [token.text for token in tokens], "authors": [str(token.author) for token in tokens]}

@@ -1,4 +1,7 @@
-"""The slash commands of a chat. Each is a method of the chat's own; here are their names, help and arguments."""
+"""The slash commands of a chat: names, arguments and help; and the settings that /set changes.
+
+actions.py says what each command does.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,16 @@ from ..settings import Setting
 
 @dataclass(frozen=True)
 class SlashCommand:
-    """`argument`: how its argument is written in the help, in brackets where it may be left out."""
+    """One command.
+
+    name: without the slash
+    argument: how the help writes its argument, in brackets where it may be left out; "" where there is none
+    help: what it does, in a few words
+    """
 
     name: str
     argument: str
-    about: str
+    help: str
 
 
 COMMANDS = (
@@ -54,7 +62,7 @@ NAMES = {f"/{command.name}": command for command in COMMANDS} | {"/quit": COMMAN
 
 
 def parse(text: str) -> tuple[SlashCommand, str]:
-    """The command of a line that begins with a slash, and its argument; UsageError suggests the nearest."""
+    """The command of a line that begins with a slash, and its argument; UsageError suggests the nearest name."""
     name, argument = [*text.strip().split(None, 1), ""][:2]
     command = NAMES.get(name.lower())
     if command is None:
@@ -62,17 +70,18 @@ def parse(text: str) -> tuple[SlashCommand, str]:
         raise UsageError(f"unknown command {name}" + (f": did you mean {near[0]}?" if near else ": /help lists all"))
     argument = argument.strip()
     if command.argument and not command.argument.startswith("[") and not argument:
-        raise UsageError(f"{name} needs {command.argument}: {command.about}")
+        raise UsageError(f"{name} needs {command.argument}: {command.help}")
     if not command.argument and argument:
         raise UsageError(f"{name} takes no argument, but was given {argument!r}")
     return command, argument
 
 
 def help_lines() -> list[str]:
-    rows = [(f"/{command.name} {command.argument}".rstrip(), command.about) for command in COMMANDS]
+    """The lines of /help: commands, names of settings, keys."""
+    rows = [(f"/{command.name} {command.argument}".rstrip(), command.help) for command in COMMANDS]
     width = max(len(left) for left, _ in rows)
     names = textwrap.wrap(", ".join(NAMES_TO_SET), 79 - width - 2, break_on_hyphens=False)
-    return [f"{left:<{width}}  {about}" for left, about in rows] + [
+    return [f"{left:<{width}}  {help}" for left, help in rows] + [
         *(f"{'' if i else 'settings':<{width}}  {line}" for i, line in enumerate(names)),
         f"{'Alt-Enter':<{width}}  a line more; several lines also between two " + '"""',
         f"{'Ctrl-C':<{width}}  stop the answer, or clear the line",
@@ -88,7 +97,7 @@ NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thin
 
 
 def setting_named(name: str) -> Setting:
-    """The setting that /set may change under this name; UsageError suggests the nearest."""
+    """The setting that /set changes under this name; UsageError suggests the nearest name."""
     setting = find_setting(name)
     if setting is not None and setting in _ALL:
         return setting
@@ -98,18 +107,20 @@ def setting_named(name: str) -> Setting:
 
 
 def changed(settings: Generation, name: str, text: str) -> Generation:
-    """The settings of responses with one set from its text; those that may be left out take "none"."""
+    """The settings of responses with one changed to what the text says; "none" leaves an optional one out."""
     setting = setting_named(name)
     return generation_of({setting.name: setting.from_text(text)}, settings)
 
 
 def thinking_of(text: str) -> bool:
+    """Whether the chat template shall reason, from the text of /set thinking."""
     if text.lower() not in ("on", "off"):
         raise UsageError(f"thinking is {text!r}, but must be on or off")
     return text.lower() == "on"
 
 
 def budget_of(text: str) -> int | None:
+    """Tokens of reasoning, from the text of /set think-budget; None for no limit."""
     if text.lower() in ("none", "off"):
         return None
     try:
@@ -122,7 +133,11 @@ def budget_of(text: str) -> int | None:
 
 
 def describe_chat(settings: Generation, think_budget: int | None, thinking: bool | None = None) -> str:
-    """The settings in a line; `thinking`: what the template was asked for."""
+    """The settings in a line.
+
+    think_budget: tokens of reasoning; None: no limit
+    thinking: whether the chat template shall reason; None: as it does by itself
+    """
     sampling, parts = settings.sampling, [describe(settings)]
     parts += [f"top-k {sampling.top_k}"] * bool(sampling.top_k) + [f"min-p {sampling.min_p:g}"] * bool(sampling.min_p)
     parts += [f"seed {settings.seed}"] * (settings.seed is not None)

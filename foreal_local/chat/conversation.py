@@ -1,8 +1,9 @@
 """A conversation of many turns: messages, answered by an engine whose slots keep what they have evaluated.
 
-A turn evaluates only what is new. Templates drop the reasoning of earlier answers, so the next prompt leaves the
-stream where the answer began: the prompt is read up to there first, and every kind of memory can go back to that place.
-Knows an engine, which may serve others too; nothing of screens.
+A turn evaluates only what is new. Chat templates drop the reasoning of earlier answers, so the next prompt is the same
+up to where the last answer began, and different from there on. Each prompt is therefore evaluated up to that place
+first: a model whose cache cannot be truncated makes a restore point there, and can be rewound to it.
+Knows an engine, which may answer others at the same time; nothing of screens.
 """
 
 from __future__ import annotations
@@ -35,7 +36,13 @@ _BITE = 256  # tokens of a prompt that are evaluated between two looks at the cl
 
 @dataclass
 class Message:
-    """One message. Of an answer: who wrote which part (`spans`: author, characters) and how it ended."""
+    """One message.
+
+    role: "user" or "assistant"
+    content: its text; of an answer, the reasoning in its tags too
+    spans: of an answer, who wrote how many characters, part by part
+    finish_reason: of an answer, how it ended
+    """
 
     role: str
     content: str
@@ -44,11 +51,14 @@ class Message:
 
 
 class Conversation:
-    """Owner of the messages; what each model holds of them is the engine's.
+    """Owns the messages. The engine owns what the models have evaluated of them.
 
-    think_budget: tokens of reasoning after which it is closed and the answer asked for
-    result: the last answer's, also of one that was stopped
-    notes: what the user should know
+    engine: answers the messages
+    settings, prompting: of the next answers
+    think_budget: tokens of reasoning after which it is closed, so that the answer begins; None: no limit
+    messages: questions and answers in turn
+    result: of the last answer, whole or stopped
+    notes: lines for the user, until somebody shows and clears them
     cost: the work of all answers
     """
 
@@ -66,12 +76,13 @@ class Conversation:
         self.notes: list[str] = []
         self.result: Result | None = None
 
-    # ---------------------------------------------------------------- asking
+    # ---------------------------------------------------------------- messages
     def ask(self, text: str) -> Iterator[Event]:
-        """Add a message of the user and answer it: how far a long one is read, tokens as they are written, the Result.
+        """Add a message of the user and answer it.
 
-        ContextFullError, before anything is changed, where there is no room for an answer. Closing the iterator,
-        or Ctrl-C in it, stops the answer: what is written stays, marked as stopped.
+        Yields how far a long prompt is read, then tokens as they are written, then the Result. Closing the iterator,
+        or Ctrl-C in it, stops the answer: what is written becomes a message with finish_reason "cancelled".
+        Raises ContextFullError where there is no room for an answer; nothing is changed then.
         """
         messages = [*self.messages, Message("user", text)]
         self._require_room(messages)
@@ -84,38 +95,39 @@ class Conversation:
         return self._answer(self.messages[:-1], seed)
 
     def undo_answer(self) -> bool:
-        """Take back the last answer, if the last message is one."""
+        """Remove the last message if it is an answer; whether it was."""
         if self.messages and self.messages[-1].role == "assistant":
             self.messages.pop()
             return True
         return False
 
     def undo(self) -> str | None:
-        """Take back the last question and its answer; the question."""
+        """Remove the last question and its answer; the question's text."""
         self.undo_answer()
         return self.messages.pop().content if self.messages else None
 
     def set_system(self, text: str | None) -> None:
-        """UsageError, and no change, where a template has no place for it."""
+        """Change the system message; UsageError, and no change, where a chat template has no place for it."""
         prompting = replace(self.prompting, system=text)
         self.engine.loaded.encode([{"role": "user", "content": "."}], prompting)
         self.prompting = prompting
 
     def set_thinking(self, on: bool) -> None:
-        """Ask the chat template for reasoning or none, where it knows `enable_thinking`."""
+        """Switch reasoning on or off, where the chat template knows `enable_thinking`."""
         args = {**self.prompting.template_args, "enable_thinking": on}
         self.prompting = replace(self.prompting, template_args=args)
 
     @property
     def thinking(self) -> bool | None:
-        """What the chat template is asked for; None: its own default."""
+        """Whether reasoning is switched on or off; None: as the chat template does by itself."""
         return self.prompting.template_args.get("enable_thinking")
 
     def clear(self) -> None:
+        """Remove all messages."""
         self.messages.clear()
 
     def drop_oldest(self) -> bool:
-        """Forget the first question and its answer."""
+        """Remove the first question and its answer; False where there are none."""
         if len(self.messages) < 2:
             return False
         del self.messages[:2]
@@ -139,7 +151,7 @@ class Conversation:
         settings = self.settings if seed is None else replace(self.settings, seed=seed)
         prompt = Prompt(_as_dicts(messages), index=len(messages))
         events: deque[Event] = deque()
-        with self.engine.interruptible():  # to the end: a second Ctrl-C must not lose the answer
+        with self.engine.interruptible():  # until the answer is noted: a second Ctrl-C must not lose it
             ticket = self.engine.submit(
                 prompt,
                 settings,
@@ -157,7 +169,7 @@ class Conversation:
         yield self.result
 
     def _events(self, ticket: Ticket, events: deque[Event]) -> Iterator[Event]:
-        """What happens to the answer, but its Result; it is stopped where it repeats itself."""
+        """The events of the answer but its Result. An answer that repeats itself is stopped."""
         guard, thinking = LoopGuard(), ThinkingMeter(ticket.submission.starts_thinking)
         while not ticket.finished or events:
             if not events:
@@ -171,14 +183,14 @@ class Conversation:
                 yield event
                 thinking.feed(event.tokens)
                 if not ticket.finished and guard.feed(event.tokens):
-                    self.notes.append(f"stopped: it wrote {guard.found!r} again and again")
+                    self.notes.append(f"stopped: it wrote {guard.repeated!r} again and again")
                     self.engine.cancel(ticket)
                 elif self.think_budget is not None and thinking.n_tokens >= self.think_budget:
                     self.engine.insert(ticket, CLOSING)
                     thinking.n_tokens = 0
 
     def _reads(self, messages: list[Message]) -> dict[Role, int]:
-        """How much of the prompt each role reads first: up to where the next turn will leave it."""
+        """How many of the prompt's tokens each role reads first: those that the next turn's prompt begins with, too."""
         probe = [*messages, Message("assistant", "."), Message("user", ".")]
         now = self.engine.loaded.encode(_as_dicts(messages), self.prompting).ids
         after = self.engine.loaded.encode(_as_dicts(probe), self.prompting).ids
@@ -186,7 +198,7 @@ class Conversation:
         return {role: min(n_common(now[role], after[role]), len(now[role]) - 1) for role in roles}
 
     def _note_answer(self, ticket: Ticket, messages: list[Message]) -> None:
-        """The question and its answer, whole or stopped, become messages."""
+        """Make messages of the question and its answer, whole or stopped."""
         sequence, submission = ticket.sequence, ticket.submission
         sequence.finish(FinishReason.CANCELLED)
         for role in Role:
@@ -203,7 +215,7 @@ class Conversation:
 
     # ---------------------------------------------------------------- on disk
     def save(self, path: Path) -> None:
-        """Write the messages, the settings and both states, as the next turn will need them."""
+        """Save the messages, the settings, and the state of each model at the place where the next turn begins."""
         states = {}
         if self.messages:
             probe = [*self.messages, Message("user", ".")] if self.messages[-1].role == "assistant" else self.messages
@@ -220,7 +232,10 @@ class Conversation:
         write_stored(path, KIND, content, states, self.engine.loaded.identity)
 
     def load(self, path: Path) -> None:
-        """The conversation of a file; where its states cannot be put back (`notes` say why), its text is evaluated."""
+        """Load a saved conversation; where a model's state cannot be restored, `notes` say why.
+
+        Such a model evaluates the text again.
+        """
         stored = read_stored(path, KIND, self.engine.loaded.identity)
         content = stored.content
         try:

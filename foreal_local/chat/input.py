@@ -17,13 +17,13 @@ FENCE = '"""'
 
 
 class Source(Protocol):
-    """Gives what the user says; EOFError at the end, KeyboardInterrupt when a line was cleared."""
+    """Gives the user's lines; EOFError at the end, KeyboardInterrupt when the user clears the line."""
 
     def read(self, prompt: str = ">>> ", default: str = "") -> str: ...
 
 
 def read_message(source: Source, prompt: str = ">>> ", default: str = "") -> str:
-    """A line, or several between two \"\"\"."""
+    """The user's next message: a line, or several lines between two \"\"\"."""
     text = source.read(prompt, default)
     if not text.lstrip().startswith(FENCE):
         return text
@@ -32,7 +32,7 @@ def read_message(source: Source, prompt: str = ">>> ", default: str = "") -> str
     while not lines[-1].rstrip().endswith(FENCE):
         try:
             lines.append(source.read("... "))
-        except EOFError:  # the input ends inside: what is there is the message
+        except EOFError:  # the input ends before the second """: the message ends there too
             lines.append(FENCE)
     lines[-1] = lines[-1].rstrip()[: -len(FENCE)]
     return "\n".join(lines).strip("\n")
@@ -49,7 +49,12 @@ class PipedLines:
 
 
 class LineEditor:
-    """prompt_toolkit: history across sessions, completion of commands, Alt-Enter for a line more."""
+    """A prompt_toolkit editor: history across sessions, completion of commands, Alt-Enter for a line more.
+
+    history: the file of earlier lines
+    commands: names and help of what is completed
+    toolbar: the text under the line
+    """
 
     def __init__(self, history: Path, commands: Callable[[], dict[str, str]], toolbar: Callable[[], str]) -> None:
         from prompt_toolkit import PromptSession
@@ -70,11 +75,11 @@ class LineEditor:
         try:
             history.parent.mkdir(parents=True, exist_ok=True)
             history.touch(mode=0o600)
-            kept: Any = FileHistory(str(history))
+            remembered: Any = FileHistory(str(history))
         except OSError:
-            kept = InMemoryHistory()
+            remembered = InMemoryHistory()
         self._session: PromptSession[str] = PromptSession(
-            history=kept,
+            history=remembered,
             completer=Commands(),
             complete_while_typing=False,
             key_bindings=keys,
@@ -84,7 +89,7 @@ class LineEditor:
         )
 
     def read(self, prompt: str = ">>> ", default: str = "") -> str:
-        """Ctrl-C is a signal while the terminal is not in the editor's hands: there is no line yet, or no more."""
+        """A line. Ctrl-C is a key while the editor has the terminal, and a signal just before and after that."""
         before = signal.signal(signal.SIGINT, self._on_signal)
         try:
             return self._session.prompt(prompt, default=default, handle_sigint=False)
@@ -92,7 +97,7 @@ class LineEditor:
             signal.signal(signal.SIGINT, before)
 
     def _on_signal(self, _number: int, _frame: Any) -> None:
-        """As the key, when the editor runs; an exception in its midst would be its crash."""
+        """Clear the line as the key does, in the editor's own loop: an exception here would crash the editor."""
         editor = self._session.app
         if editor.loop is not None and editor.is_running:
             with contextlib.suppress(RuntimeError):  # the loop has just ended
@@ -112,8 +117,8 @@ def _completions(text: str, commands: dict[str, str]) -> Iterator[Completion]:
         return
     name, space, rest = text.partition(" ")
     if not space:
-        for command, about in commands.items():
+        for command, help in commands.items():
             if command.startswith(name):
-                yield Completion(command, start_position=-len(name), display_meta=about)
+                yield Completion(command, start_position=-len(name), display_meta=help)
     elif name in ("/read", "/save", "/load", "/export"):
         yield from PathCompleter(expanduser=True).get_completions(Document(rest), None)  # type: ignore[arg-type]

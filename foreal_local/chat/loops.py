@@ -1,4 +1,4 @@
-"""What is watched while an answer is written: the same words over and over, and how long it thinks."""
+"""What is watched while an answer is written: whether it repeats itself, and how long it reasons."""
 
 from __future__ import annotations
 
@@ -7,51 +7,55 @@ from collections import deque
 from ..method.reasoning import ReasoningSplitter
 from ..method.tokens import Token
 
-_LONGEST_ROUND, _N_ROUNDS = 6, 4  # sentences that come again and again in the same order, and how often
-_N_SAME = 12  # times that one sentence may come among the last of them, whatever stands between
+# A loop of sentences: a round of 1 to 6 sentences that comes 4 times in a row (a single sentence: 5 times).
+_LONGEST_ROUND, _N_ROUNDS = 6, 4
+_N_SAME = 12  # or a sentence that is 12 of the last 24, whatever stands between
 _SHORTEST = 12  # characters of a round; shorter ones ("Okay.") may come often
-_TAIL, _LONGEST_PERIOD, _N_PERIODS = 480, 96, 5  # characters, for what repeats without an end of a sentence
+# A loop inside a sentence: of the last 480 characters, the last 1 to 96 come 5 times in a row.
+_TAIL, _LONGEST_PERIOD, _N_PERIODS = 480, 96, 5
 
 
 class LoopGuard:
     """Says when a response repeats itself: the same few sentences, or the same few words, over and over.
 
-    `found`: what was repeated.
+    repeated: the sentence or the words that come again and again; "" before the response is a loop
     """
 
     def __init__(self) -> None:
         self._sentences: deque[str] = deque(maxlen=_LONGEST_ROUND * _N_ROUNDS)
         self._open, self._number = "", 0
         self._tail = ""
-        self.found = ""
+        self.repeated = ""
 
     def feed(self, tokens: list[Token]) -> bool:
         """Take tokens as they are written; True once they are a loop."""
         for token in tokens:
             if token.sentence != self._number:
-                if self._ended():
+                if self._end_sentence():
                     return True
                 self._number = token.sentence
             self._open += token.text
             self._tail = (self._tail + token.text)[-_TAIL:]
-        return bool(tokens) and self._periodic()
+        return bool(tokens) and self._is_periodic()
 
-    def _ended(self) -> bool:
+    def _end_sentence(self) -> bool:
+        """Add the sentence that has ended to the others; whether the response is a loop now."""
         self._sentences.append(" ".join(self._open.split()))
         self._open = ""
-        said = list(self._sentences)
-        if len(said[-1]) >= _SHORTEST and said.count(said[-1]) >= _N_SAME:
-            self.found = said[-1]
+        sentences = list(self._sentences)
+        if len(sentences[-1]) >= _SHORTEST and sentences.count(sentences[-1]) >= _N_SAME:
+            self.repeated = sentences[-1]
             return True
-        for n in range(1, min(_LONGEST_ROUND, len(said) // _N_ROUNDS) + 1):
+        for n in range(1, min(_LONGEST_ROUND, len(sentences) // _N_ROUNDS) + 1):
             n_rounds = _N_ROUNDS + (n == 1)
-            last = said[-n:]
-            if said[-n * n_rounds :] == last * n_rounds and len(" ".join(last)) >= _SHORTEST:
-                self.found = last[0]
+            last = sentences[-n:]
+            if sentences[-n * n_rounds :] == last * n_rounds and len(" ".join(last)) >= _SHORTEST:
+                self.repeated = last[0]
                 return True
         return False
 
-    def _periodic(self) -> bool:
+    def _is_periodic(self) -> bool:
+        """Whether the last characters repeat themselves, in whatever sentence they are."""
         tail = self._tail
         if len(tail) < _TAIL:
             return False
@@ -61,12 +65,15 @@ class LoopGuard:
         if at < 0 or period > _LONGEST_PERIOD or not tail[-period:].strip():
             return False
         if tail[-_N_PERIODS * period :] == tail[-period:] * _N_PERIODS:
-            self.found = tail[-period:].strip()
-        return bool(self.found)
+            self.repeated = tail[-period:].strip()
+        return bool(self.repeated)
 
 
 class ThinkingMeter:
-    """Counts the tokens of the reasoning while it goes on; 0 once it is closed."""
+    """Counts the tokens of the reasoning.
+
+    n_tokens: of the reasoning that is open; 0 where none is
+    """
 
     def __init__(self, starts_thinking: bool) -> None:
         self._splitter = ReasoningSplitter(starts_thinking)

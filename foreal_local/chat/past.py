@@ -1,4 +1,4 @@
-"""What was said before: a loaded conversation's last answer on the screen, and all of it as Markdown."""
+"""Earlier messages: the last answer of a loaded conversation on the screen, and all of a conversation as Markdown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .screen import Screen
 
 
 def show_loaded(conversation: Conversation, screen: Screen) -> None:
-    """Say what was loaded, and show its last question and answer."""
+    """Show how long the loaded conversation is, and its last question and answer."""
     for note in conversation.notes:
         screen.note(note)
     conversation.notes.clear()
@@ -28,7 +28,7 @@ def show_loaded(conversation: Conversation, screen: Screen) -> None:
 
 
 def _show_again(message: Message, screen: Screen) -> None:
-    """An answer without its reasoning, each author's words in his colour."""
+    """Show an answer without its reasoning, in its authors' styles."""
     visible = split_reasoning(message.content, False)[1].rstrip()
     spans, end = [], len(message.content)
     for author, n in reversed(message.spans):

@@ -1,4 +1,4 @@
-"""What a chat shows: words in their author's style as they come, a status line while nothing can be shown, figures."""
+"""What a chat shows: answers in their authors' styles, a status line, notes, figures. Knows no conversation."""
 
 from __future__ import annotations
 
@@ -25,10 +25,12 @@ _DIM, _BOLD, _UNDERLINE, _CYAN = "2", "1", "4", "36"
 
 
 class Screen:
-    """Writes to the terminal (`out`), or plain answers to a pipe. Owns how it looks: colours, what of the thinking.
+    """Writes answers and notes to a terminal, or plain answers to a pipe.
 
-    The leader's words are bold and underlined, or with colours bold and cyan; the draft's are plain. Reasoning is
-    dim. Without a terminal there is no style, no reasoning and no status.
+    is_terminal: otherwise there are no styles, no reasoning and no status line
+    styled: whether the terminal shows styles: the draft's words are plain, the leader's are not, and reasoning is dim
+    colored: the leader's words are bold and cyan; otherwise bold and underlined
+    show_thinking: whether reasoning is shown
     """
 
     def __init__(self, color: bool | None = None, show_thinking: bool = True, out: IO[str] | None = None) -> None:
@@ -39,33 +41,33 @@ class Screen:
         self.show_thinking = show_thinking and self.is_terminal
         self._status = False
         self._at_line_start = True
-        self._word: list[str] = []  # styled parts of a word that is not finished
+        self._word: list[str] = []  # the styled parts of the last word, which may not be whole yet
         self._word_width = self._column = 0
 
     # ---------------------------------------------------------------- lines
     def line(self, text: str = "") -> None:
-        """A line of the program's own, not of an answer."""
+        """Write a line that is no part of an answer."""
         self.clear_status()
         self.flush()
         self._put(f"{text}\n" if self._at_line_start else f"\n{text}\n")
         self._column = 0
 
     def end_line(self) -> None:
-        """Begin the next line, unless the last one is ended."""
+        """End the line, unless nothing stands in it."""
         self.flush()
         if not self._at_line_start:
             self._put("\n")
             self._column = 0
 
     def note(self, text: str) -> None:
-        """A dim line; on a pipe it goes to stderr, so that answers stay plain."""
+        """Write a dim line; on a pipe it goes to stderr, so that stdout has only answers."""
         if self.is_terminal:
             self.paragraph(text, _DIM)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def paragraph(self, text: str, *codes: str) -> None:
-        """Lines of the program's own, of any length, broken between words."""
+        """Write a text that is no part of an answer, with its lines broken between words."""
         for line in _harmless(text).split("\n"):
             for part in textwrap.wrap(line, max(10, shutil.get_terminal_size().columns - 1)) or [""]:
                 self.line(self.style(part, *codes))
@@ -74,7 +76,7 @@ class Screen:
         return f"\x1b[{';'.join(codes)}m{text}{_RESET}" if self.styled and codes and text else text
 
     def status(self, text: str) -> None:
-        """A line that the next output replaces."""
+        """Show a line that the next output replaces."""
         if self.styled:
             width = shutil.get_terminal_size().columns
             self._status = True
@@ -96,7 +98,7 @@ class Screen:
 
     # ---------------------------------------------------------------- answers
     def words(self, text: str, author: Role | None, thinking: bool) -> None:
-        """A part of an answer, in its author's style."""
+        """Write a part of an answer, in its author's style."""
         codes = [_DIM] if thinking else []
         if author is Role.LEADER:
             if self.colored:
@@ -119,7 +121,7 @@ class Screen:
                 self.flush()  # words of wide characters have no spaces between them
 
     def flush(self) -> None:
-        """Write the word that was held back to see whether it fits the line."""
+        """Write the last word, which was held back until its width was known: it may not fit the line."""
         if not self._word:
             return
         if self._column and self._column + self._word_width > shutil.get_terminal_size().columns:
@@ -147,11 +149,12 @@ class Screen:
             self._column += width
 
     def answer(self) -> AnswerView:
+        """A view for the next answer."""
         return AnswerView(self)
 
 
 def _harmless(text: str) -> str:
-    """Without characters that would steer the terminal."""
+    """The text without control characters, which would change the terminal's state."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
@@ -162,13 +165,13 @@ class AnswerView:
         self._screen = screen
         self._splitter: ReasoningSplitter | None = None
         self._author = Role.LEADER
-        self._thinking: bool | None = None  # of what was shown last
+        self._thinking: bool | None = None  # whether the text that was shown last is reasoning
         self._n_hidden = 0
 
-    def feed(self, written: Chunk) -> None:
+    def feed(self, chunk: Chunk) -> None:
         if self._splitter is None:
-            self._splitter = ReasoningSplitter(written.starts_thinking)
-        for token in written.tokens:
+            self._splitter = ReasoningSplitter(chunk.starts_thinking)
+        for token in chunk.tokens:
             self._author = token.author
             if self._splitter.thinking:
                 self._n_hidden += 1
@@ -197,8 +200,8 @@ class AnswerView:
 
 
 # ---------------------------------------------------------------- figures
-def figures(result: Result, seconds: float, first: float | None) -> str:
-    """The line after an answer."""
+def figures(result: Result, seconds: float, first_after: float | None) -> str:
+    """The line after an answer: `seconds` it took, and after how many its first token came."""
     sequence, n_tokens = result.sequence, len(result.tokens)
     parts = [count(n_tokens, "token")]
     if n_tokens:
@@ -208,8 +211,8 @@ def figures(result: Result, seconds: float, first: float | None) -> str:
             parts.append(f"{sequence.n_led} of {count(sequence.n_sentences, 'sentence')} led, {handoffs}")
     if n_tokens and seconds > 0:
         parts.append(f"{n_tokens / seconds:.0f} tokens/s")
-    if first is not None:
-        parts.append(f"first after {first:.2f} s")
+    if first_after is not None:
+        parts.append(f"first after {first_after:.2f} s")
     if result.flops.leader_only_generation:
         ratio = result.flops.generation / result.flops.leader_only_generation
         parts.append(f"FLOPs {ratio:.0%} of the leader alone")
@@ -218,7 +221,7 @@ def figures(result: Result, seconds: float, first: float | None) -> str:
 
 
 def ending_of(result: Result) -> str | None:
-    """How an answer ended that did not end by itself."""
+    """How an answer ended; None where the models ended it."""
     return _ENDINGS.get(result.finish_reason)
 
 

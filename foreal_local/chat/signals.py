@@ -1,4 +1,4 @@
-"""Signals and keys while a chat answers: what stops an answer, and what is typed ahead. Knows no conversation."""
+"""While a chat answers: which signals stop the answer, and what happens to keys. Knows no conversation."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def hang_up() -> Iterator[list[int]]:
-    """While an answer is written, a closed terminal (SIGHUP) or a SIGTERM stops it as Ctrl-C does; tells which came."""
-    came: list[int] = []
+def stopped_by_hang_up() -> Iterator[list[int]]:
+    """Where a closed terminal (SIGHUP) or a SIGTERM stops the answer as Ctrl-C does; the list gets their numbers."""
+    received: list[int] = []
 
     def stop(number: int, _: Any) -> None:
-        came.append(number)
+        received.append(number)
         sys.stdout = sys.stderr = open(os.devnull, "w")
         signal.raise_signal(signal.SIGINT)
 
     signals = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM") if hasattr(signal, name)]
     before = {number: signal.signal(number, stop) for number in signals}
     try:
-        yield came
+        yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def nothing(_: int, __: Any) -> None:
-    """A handler of Python's own, so that evaluations are told; it stops nothing."""
+def ignore(_: int, __: Any) -> None:
+    """A handler that does nothing. Unlike signal.SIG_IGN it lets runtime/interrupt.py see the signal."""
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Where Ctrl-C is a KeyboardInterrupt."""
+def stopping_on_ctrl_c() -> Iterator[None]:
+    """Where Ctrl-C raises KeyboardInterrupt."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -45,7 +45,7 @@ def stoppable() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_echo() -> Iterator[None]:
-    """What is typed while an answer is written is kept for the next prompt, and not shown in its midst."""
+    """Where typed keys are not shown amid the answer; they are there for the next prompt."""
     try:
         import termios
 

@@ -1,4 +1,4 @@
-"""foreal analyze: where leader and drafts disagree. Parses, runs the analysis, writes and prints what it found."""
+"""foreal analyze: where leader and drafts disagree. Parses, runs the analysis, prints its tables, writes its files."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _TYPED = click.core.ParameterSource.COMMANDLINE
 
 
 class _ModelName(click.types.StringParamType):
-    """A model's name is one name, also in FOREAL_DRAFT: a path may have spaces."""
+    """The name of a model. FOREAL_DRAFT has one name, although the option is repeatable: a path may have spaces."""
 
     def split_envvar_value(self, rv: str) -> list[str]:
         return [rv]
 
 
 class _Drafts(click.Option):
-    """--draft any number of times; a file of --config may name one as a text, or several as a list."""
+    """--draft any number of times; in a file of --config it is a text or a list of texts."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         return super().type_cast_value(ctx, [value] if isinstance(value, str) else value)
@@ -106,12 +106,12 @@ def main(context: click.Context, /, **values: Any) -> None:
 
 
 def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[str, Any], str, list[str]]:
-    """The leader, and the drafts: a pair's own first, then those of --draft. The values with the pair's settings."""
-    from ..hub import DEFAULT_PAIR, find_pair
+    """The values with the pair's settings, the leader, and the drafts: the pair's own first, then those of --draft."""
+    from ..pairs import DEFAULT_PAIR, find_pair
 
     typed = {name: context.get_parameter_source(name) is _TYPED for name in ("pair", "leader", "draft")}
     pair, leader, drafts = values["pair"], values["leader"], list(values["draft"])
-    if typed["pair"] and not typed["leader"]:  # what variables name gives way
+    if typed["pair"] and not typed["leader"]:  # the command line goes before variables
         leader, drafts = None, drafts if typed["draft"] else []
     elif typed["leader"] and not typed["pair"]:
         pair = None
@@ -154,14 +154,14 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
 
 
 def _request_of(values: dict[str, Any], leader: str, drafts: list[str]) -> AnalysisRequest:
-    """What the options ask for, checked before a model is opened: what is read here is not overwritten."""
+    """The analysis that the options describe. Everything that can be wrong with them is checked here."""
     from ..evaluation.analysis.analysis import AnalysisRequest
     from ..evaluation.analysis.sources import read_source
     from ..evaluation.reports.report import check_folder
     from ..hub import resolve_model
 
-    given = settings_in(values)
-    method = generation_of(given).method
+    by_name = settings_in(values)
+    method = generation_of(by_name).method
     for name in ("parallel", "bin"):
         if values[name] < 1:
             raise UsageError(f"--{name} is {values[name]}, but must be 1 or more")
@@ -170,16 +170,16 @@ def _request_of(values: dict[str, Any], leader: str, drafts: list[str]) -> Analy
         check_writable(values["output"])
     if values["report"]:
         check_folder(Path(values["report"]))
-    runtime, prompting = runtime_of(given), prompting_of(given)
-    wanted = _source_of(values)
-    source = read_source(wanted, settings)
+    runtime, prompting = runtime_of(by_name), prompting_of(by_name)
+    source_request = _source_of(values)
+    source = read_source(source_request, settings)
     resolve = partial(resolve_model, offline=values["offline"], progress=not values["quiet"])
     paths = [resolve(draft) for draft in drafts]
     request = AnalysisRequest(
         leader=ModelSettings(resolve(leader), values["leader_gpu_layers"]),
         drafts={_name(path, paths): ModelSettings(path, values["draft_gpu_layers"]) for path in paths},
         source=source,
-        source_name=wanted.name,
+        source_name=source_request.name,
         settings=settings,
         runtime=runtime,
         prompting=prompting,
@@ -192,7 +192,7 @@ def _request_of(values: dict[str, Any], leader: str, drafts: list[str]) -> Analy
 
 
 def _source_of(values: dict[str, Any]) -> SourceRequest:
-    """The one source that is named, or the default problem set."""
+    """The source that an option names, or the default problem set; UsageError where two options name one each."""
     from ..evaluation.analysis.sources import SourceRequest
     from ..evaluation.problems.datasets import DEFAULT_SET
 
@@ -204,12 +204,12 @@ def _source_of(values: dict[str, Any]) -> SourceRequest:
 
 
 def _name(path: Path, paths: list[Path]) -> str:
-    """The file's name, or all of its path where two have the same."""
+    """The file's name; the whole path where two files have the same name."""
     return path.name if [other.name for other in paths].count(path.name) == 1 else str(path)
 
 
 def _refuse_to_overwrite(output: str | None, read: list[str | Path]) -> None:
-    """UsageError where the output is a file that is read."""
+    """UsageError where the output is one of the files that are read."""
     if not output or not Path(output).exists():
         return
     for path in read:
@@ -221,8 +221,8 @@ def _refuse_to_overwrite(output: str | None, read: list[str | Path]) -> None:
 def _write(output: str, record: dict[str, Any]) -> None:
     file = LineFile(output)
     with contextlib.closing(file):
-        if file.kept:
-            _note(f"{file.path} was there already: kept as {file.kept}")
+        if file.set_aside:
+            _note(f"{file.path} was there already: kept as {file.set_aside}")
         file.write(json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""foreal-chat: talk with a pair in the terminal. Parses, opens the engine and the session, starts the chat."""
+"""foreal-chat: a chat with a pair in the terminal. Parses, opens the engine and the session, starts the chat."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..chat.conversation import Conversation
     from ..config import Prompting
     from ..engine import Engine
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 EPILOG = """\b
 Examples:
@@ -116,7 +116,7 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
             stack.enter_context(locked(session, "the session"))
         opener = _Opener(stack, values, entry)
         conversation = opener.open()
-        chat = Chat(conversation, screen, opener.reopen, session, opener.about)
+        chat = Chat(conversation, screen, opener.reopen, session, opener.models)
         if not values["quiet"] and screen.is_terminal:
             for line in opener.opening_lines(conversation):
                 screen.note(line)
@@ -131,7 +131,10 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
 
 
 class _Opener:
-    """Opens engines for a chat: the first, and another where the context is to be larger."""
+    """Opens the engine of a chat, and another one when a setting of the models changes.
+
+    models: lines that describe the models
+    """
 
     def __init__(self, stack: contextlib.ExitStack, values: dict[str, Any], entry: PairEntry | None) -> None:
         from ..method.roles import Role
@@ -142,13 +145,14 @@ class _Opener:
         self._engine: Engine | None = None
         stack.callback(self._close)
         self._prompting, self._settings = _prompting(values), generation_of(settings_in(values))
-        self.about: list[str] = []
+        self.models: list[str] = []
 
     def _close(self) -> None:
         if self._engine:
             self._engine.close()
 
     def open(self) -> Conversation:
+        """An empty conversation in a new engine."""
         from ..batch.progress import loading_bar
         from ..chat.commands import budget_of
         from ..chat.conversation import Conversation
@@ -157,14 +161,14 @@ class _Opener:
 
         with loading_bar(self._values["quiet"]) as on_progress:
             self._engine = Engine(self._pair, runtime=self._runtime, on_progress=on_progress)
-        self.about[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
+        self.models[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
         budget = self._values["think_budget"]
         return Conversation(
             self._engine, self._settings, self._prompting, None if budget is None else budget_of(str(budget))
         )
 
     def reopen(self, changes: dict[str, Any]) -> Conversation:
-        """Another engine, run otherwise; the old one stays where that cannot be."""
+        """An empty conversation in a new engine with these changes; where that fails, the old engine stays."""
         before, runtime = self._engine, self._runtime
         self._runtime = runtime_of(changes, runtime)
         try:
@@ -189,7 +193,7 @@ class _Opener:
 
 
 def _apply_typed(conversation: Conversation, context: click.Context, values: dict[str, Any]) -> None:
-    """What was typed at the start of this chat goes before what its session has."""
+    """Change the session's settings to those that were given at the start of this chat."""
     from ..chat.commands import budget_of
 
     typed = typed_settings(values, context)

@@ -80,14 +80,14 @@ def main(context: click.Context, /, **values: Any) -> None:
     entry = named_pair(values)
     if entry:
         values = with_settings_of(entry, values, context)
-    given = settings_in(values)
-    settings, prompting = generation_of(given), prompting_of(given)
+    by_name = settings_in(values)
+    settings, prompting = generation_of(by_name), prompting_of(by_name)
     on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()
     request = BatchRequest(
         prompts=_prompts(values, settings, prompting),
         settings=settings,
         prompting=prompting,
-        runtime=runtime_of(given),
+        runtime=runtime_of(by_name),
         parallel=values["parallel"],
         output=values["output"],
         format=values["format"],

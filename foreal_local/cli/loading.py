@@ -10,12 +10,12 @@ from ..errors import UsageError
 from ..method.roles import Role
 
 if TYPE_CHECKING:
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 
 def named_pair(values: dict[str, Any]) -> PairEntry | None:
     """The pair of --pair, or the default one; None where --leader or --draft is given."""
-    from ..hub import DEFAULT_PAIR, find_pair
+    from ..pairs import DEFAULT_PAIR, find_pair
 
     if not (values["leader"] or values["draft"]):
         return find_pair(values["pair"] or DEFAULT_PAIR)

@@ -19,7 +19,7 @@ from ..errors import ForealError, UsageError
 from ..settings import Setting, arguments_of
 
 if TYPE_CHECKING:
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -98,8 +98,9 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
 
 
 def _names_of(parameter: click.Parameter) -> set[str]:
-    """What a file may call an option: its names as typed, also with _ for -."""
-    return {str(parameter.name)} | {name.lstrip("-").replace("-", "_") for name in parameter.opts}
+    """What a file may call an option, with _ for -: its own names, and those of its setting's field."""
+    names = {str(parameter.name)} | {name.lstrip("-").replace("-", "_") for name in parameter.opts}
+    return names.union(*(setting.names for setting in SETTINGS.values() if parameter_of(setting) == parameter.name))
 
 
 def setting_option(name: str, **attributes: Any) -> Callable[[Decorated], Decorated]:

@@ -23,7 +23,7 @@ from .options import settings_in
 if TYPE_CHECKING:
     from ..evaluation.analysis.analysis import Findings
     from ..evaluation.measures import Measures, Recommendation, Response
-    from ..hub import PairEntry
+    from ..pairs import PairEntry
 
 Facts = dict[str, dict[str, str]]
 
@@ -35,7 +35,7 @@ def report_bench(
     measures: Sequence[Measures],
     recommendation: Recommendation,
 ) -> Path:
-    """Write the report of a benchmark; its path. Runs the example's response once more."""
+    """Write the report of a benchmark, with a response that is written once more as an example; the report's path."""
     models: dict[str, Path] = {}
     example, notes = None, []
     if values["responses"]:
@@ -45,10 +45,10 @@ def report_bench(
 
         modes = {record["mode"] for r in responses if (record := r.record)}
         roles = {role for mode in modes for role in roles_of(mode)}
-        pair, given = pair_of(values, entry, roles), settings_in(values)
+        pair, by_name = pair_of(values, entry, roles), settings_in(values)
         models = {str(role): path for role, path in zip(Role, (pair.leader.path, pair.draft.path), strict=True)}
         models = {name: path for name, path in models.items() if Role(name) in roles}
-        example = bench_example(responses, recommendation.setting, pair, runtime_of(given), prompting_of(given))
+        example = bench_example(responses, recommendation.setting, pair, runtime_of(by_name), prompting_of(by_name))
     n_problems = len({response.problem for response in responses})
     texts = ReportTexts(
         f"Leader, draft and both: {values['problems']}",
@@ -62,7 +62,7 @@ def report_bench(
 
 
 def report_analysis(values: dict[str, Any], findings: Findings) -> Path:
-    """Write the report of an analysis; its path."""
+    """Write the report of an analysis; the report's path."""
     from ..evaluation.reports.analysis_report import analysis_report
 
     request = findings.request

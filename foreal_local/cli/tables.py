@@ -11,7 +11,7 @@ from ..evaluation.reports.table import Table
 
 
 def print_tables(tables: Iterable[Table]) -> None:
-    """All tables, one after the other."""
+    """Print the tables in turn."""
     print_table = _print_drawn if sys.stdout.isatty() else _print_lines
     for table in tables:
         print_table(table)

@@ -1,7 +1,7 @@
 """The header of a GGUF file: metadata and the tensor table, read in one pass.
 
 The `gguf` package's reader builds an object per array element and takes seconds for a large vocabulary;
-this one skips long arrays. It also tells an empty, foreign or torn file before llama.cpp sees it.
+this one skips long arrays. It also recognises an empty, foreign or torn file before llama.cpp sees it.
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3).
 """
 
@@ -28,7 +28,12 @@ _LONGEST_KEPT_ARRAY = 1024  # per-layer values are kept, vocabularies are not
 
 @dataclass(frozen=True)
 class Tensor:
-    """dims, the fastest first; offset: bytes from where the file's weights begin; kind: GGML's type of its elements."""
+    """One row of the tensor table.
+
+    dims: its size in each dimension, the fastest first
+    offset: bytes from where the file's weights begin
+    kind: GGML's number for the type of its elements
+    """
 
     dims: tuple[int, ...]
     offset: int = 0
@@ -41,7 +46,12 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Header:
-    """metadata: scalars, strings and short arrays by key; tensors by name; the size of both in the file."""
+    """What stands before the weights.
+
+    metadata: scalars, strings and short arrays by key; None for a long array
+    tensors: by name
+    n_bytes: the size of both in the file
+    """
 
     metadata: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -104,7 +114,7 @@ class _Cursor:
 
 
 def read_header(path: Path) -> Header:
-    """The header of one file; ModelFileError says why it is not one. Read once for each version of the file."""
+    """The header of one file; ModelFileError where it has none. It is read again only if the file has changed."""
     try:
         stat = path.stat()
         return _read_header(path, stat.st_size, stat.st_mtime_ns)
@@ -160,7 +170,7 @@ def split_parts(path: Path) -> list[Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells a model from others: a digest of its metadata, its tensor table and samples of its weights."""
+    """What differs between any two models: a digest of the metadata, the tensor table and samples of the weights."""
     stats = [(part, part.stat()) for part in split_parts(path)]
     return _fingerprint(tuple((part, stat.st_size, stat.st_mtime_ns) for part, stat in stats))
 
@@ -172,7 +182,7 @@ def _fingerprint(parts: tuple[tuple[Path, int, int], ...]) -> str:
         header = read_header(part)
         with open(part, "rb") as file:
             digest.update(file.read(header.n_bytes))
-            # Another training of the same shape has the same header.
+            # Models of one shape that were trained differently have the same header.
             starts = sorted({header.n_bytes + tensor.offset for tensor in header.tensors.values()})
             for begin, end in zip(starts, [*starts[1:], size], strict=True):
                 for at in (begin, (begin + end) // 2, end - _SAMPLE):
@@ -183,7 +193,7 @@ def _fingerprint(parts: tuple[tuple[Path, int, int], ...]) -> str:
 
 
 def read_shape(path: Path) -> Shape:
-    """What the FLOPs of the model depend on, from the file's own tensors."""
+    """What the FLOPs of the model depend on, computed from its tensors."""
     headers = [read_header(part) for part in split_parts(path)]
     first = headers[0]
     tensors = {name: tensor for header in headers for name, tensor in header.tensors.items()}

@@ -1,4 +1,4 @@
-"""What this machine has and what follows from it: cores for threads, how attention is computed and cached."""
+"""What this machine has and what follows from it: threads, lanes, how a context computes and caches attention."""
 
 from __future__ import annotations
 
@@ -25,84 +25,92 @@ def usable_cores() -> int:
     return len(cores) or 1
 
 
-# ---------------------------------------------------------------- builds that crash
+# ---------------------------------------------------------------- builds of llama.cpp that crash
 _GCC = re.compile(rb"GCC: \([^)]*\) (\d+)\.(\d+)")
-_MENDED = {11: 5, 12: 4, 13: 3}  # from GCC 14 on all are
+_FIRST_MENDED = {11: 5, 12: 4, 13: 3}  # minor version by major; from GCC 14 on all are
 
 
 def amx_crashes(system_info: str, library: Path) -> bool:
     """Whether a build of llama.cpp ends the process when it multiplies quantised weights on AMX.
 
-    GCC before 11.5, 12.4 and 13.3 leaves out what fills the tile configuration (GCC PR 114098). `system_info` is
-    llama.cpp's, `library` the file with its CPU kernels, in which the compiler has left its version.
+    GCC before 11.5, 12.4 and 13.3 leaves out what fills the tile configuration (GCC PR 114098).
+
+    system_info: llama.cpp's
+    library: the file with its CPU kernels, in which the compiler has left its version
     """
     if "AMX_INT8 = 1" not in system_info:
         return False
     try:
-        found = _GCC.search(library.read_bytes())
+        version = _GCC.search(library.read_bytes())
     except OSError:
         return False
-    if not found:
+    if not version:
         return False
-    major, minor = int(found[1]), int(found[2])
-    return major < 14 and minor < _MENDED.get(major, 99)
+    major, minor = int(version[1]), int(version[2])
+    return major < 14 and minor < _FIRST_MENDED.get(major, 99)
 
 
 # ---------------------------------------------------------------- lanes
 _SMALL = 32 * 1024 * 1024
-"""Bytes of weights below which lanes of one thread are faster than one lane with all: their graphs are too small
-for several threads to gain much."""
+"""Bytes of weights up to which lanes with one thread each are faster than one lane with all threads: so small a graph
+gains little from several threads."""
 
 
 def plan_lanes(n_bytes: int, threads: int, gpu: bool) -> int:
-    """How many contexts evaluate side by side, for models of n_bytes together.
+    """How many contexts evaluate side by side: one for each thread where the models are small, otherwise one.
 
-    One for each thread where they are small (scripts/compare_parallel.py measures it).
+    n_bytes: of both models' weights
+
+    scripts/compare_parallel.py measures it.
     """
     return threads if n_bytes <= _SMALL and not gpu else 1
 
 
 def plan_slots(settings: Runtime, n_slots: int, threads: int, n_bytes: int, gpu: bool) -> list[int]:
-    """How many of n_slots each lane has; the lanes are as many as the settings say, else as plan_lanes says."""
+    """How many of n_slots each lane has. The settings say how many lanes there are; otherwise plan_lanes does."""
     n_lanes = min(n_slots, settings.lanes or plan_lanes(n_bytes, threads, gpu))
     return [len(range(lane, n_slots, n_lanes)) for lane in range(n_lanes)]
 
 
 # ---------------------------------------------------------------- attention and its cache
 _SCORE_BYTES = 24 * 1024 * 1024  # most that attention scores may take without flash attention
-_FEWEST_ROWS = 64  # tokens that then must fit one evaluation
+_FEWEST_ROWS = 64  # tokens of a graph that must be possible without flash attention, or llama.cpp decides
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """Whether flash attention is used ("auto": llama.cpp decides), and the tokens of one graph (ubatch)."""
+    """How attention is computed.
+
+    flash_attention: "on", "off" or "auto" (llama.cpp decides)
+    n_ubatch: most tokens of one graph
+    """
 
     flash_attention: str
     n_ubatch: int
 
 
 def plan_attention(settings: Runtime, gpu: bool, n_heads: int, n_cells: int) -> AttentionPlan:
-    """What "auto" means: llama.cpp's choice, but no flash attention on the CPU.
+    """What "auto" means: llama.cpp decides, but on the CPU there is no flash attention if that is possible.
 
-    There it is as fast on some processors and half as fast on others (scripts/compare_llama.py measures it).
-    Without it the scores take 4 bytes x n_heads x n_cells for each token of a graph, so that they bound the
-    graph, and long contexts need it. A quantised V cache needs it too.
+    On some processors flash attention is as fast as without, on others half as fast (scripts/compare_llama.py measures
+    it). Without it the scores take 4 bytes x n_heads x n_cells for each token of a graph. So graphs are smaller, and
+    long contexts need flash attention. A quantised V cache needs it, too.
     """
-    choice = AttentionPlan(settings.flash_attention, settings.batch_size)
+    as_set = AttentionPlan(settings.flash_attention, settings.batch_size)
     quantised = settings.kv_type_v not in ("auto", "f32", "f16", "bf16")
     if settings.flash_attention != "auto" or gpu or quantised:
-        return choice
+        return as_set
     n_rows = _SCORE_BYTES // (4 * max(1, n_heads) * n_cells)
     if n_rows < min(_FEWEST_ROWS, settings.batch_size):
-        return choice
+        return as_set
     return AttentionPlan("off", min(settings.batch_size, n_rows))
 
 
 def auto_cache_type(plan: AttentionPlan, gpu: bool, head_size: int, n_slots: int) -> str:
     """What "auto" means for the KV cache: f16, but f32 for one sequence with very small heads on a CPU.
 
-    llama.cpp's half-precision dot product takes 64 numbers at a time there; narrower heads are added up one by
-    one, and in single precision that is a seventh faster (scripts/compare_llama.py). In batches it is not.
+    On a CPU llama.cpp's half-precision dot product takes 64 numbers at a time, and those of narrower heads one by one.
+    In single precision that is a seventh faster for one sequence, but no faster in batches (scripts/compare_llama.py).
     """
     small = 0 < head_size < 64 and not gpu
     return "f32" if small and n_slots == 1 and plan.flash_attention == "off" else "f16"
@@ -118,21 +126,21 @@ class ContextPlan:
 
     n_slots: sequences that are cached side by side
     n_ctx: most tokens of one sequence
-    has_spare: whether there is one more slot, for a prefix that is copied into the others
+    has_prefix_slot: whether there is one more slot, for a prefix that is copied into the others
     threads: threads that evaluate
     n_cells: tokens that the KV cache has room for, all slots together
     kv_unified: whether all slots share one KV buffer
     n_batch: most tokens of one evaluation
-    n_ubatch: most tokens of one graph; llama.cpp cuts an evaluation into such
+    n_ubatch: most tokens of one graph; llama.cpp splits an evaluation into graphs
     n_outputs: most tokens of one evaluation that get logits
-    n_rollback: most tokens that a recurrent memory takes back at once
+    n_rollback: most tokens by which a recurrent memory can be rewound at once
     flash_attention: "on", "off" or "auto" (llama.cpp decides)
     type_k, type_v: element types of the KV cache
     """
 
     n_slots: int
     n_ctx: int
-    has_spare: bool
+    has_prefix_slot: bool
     threads: int
     n_cells: int
     kv_unified: bool
@@ -146,8 +154,8 @@ class ContextPlan:
 
     @property
     def n_sequences(self) -> int:
-        """All slots, the spare one too."""
-        return self.n_slots + self.has_spare
+        """All slots, the prefix slot too."""
+        return self.n_slots + self.has_prefix_slot
 
 
 def plan_context(
@@ -159,17 +167,17 @@ def plan_context(
     n_heads: int,
     head_size: int,
     gpu: bool,
-    spare: bool = False,
+    prefix_slot: bool = False,
     separate_caches: bool = False,
 ) -> ContextPlan:
     """The context of a model with n_heads attention heads of head_size numbers each.
 
-    spare: one more slot, for a shared prefix. A buffer that all slots share is not larger for it: the spare slot
+    prefix_slot: one more slot, for a shared prefix. A buffer that all slots share is not larger for it: the prefix slot
         uses cells that the others leave free.
     separate_caches: one KV buffer per slot. Attention reads less; llama.cpp batches only equally long rows of
         neighbouring slots.
     """
-    n_sequences = n_slots + spare
+    n_sequences = n_slots + prefix_slot
     n_cells = n_ctx * (n_sequences if separate_caches else n_slots)
     attention = plan_attention(settings, gpu, n_heads, n_ctx if separate_caches else n_cells)
     auto_type = auto_cache_type(attention, gpu, head_size, n_slots)
@@ -177,7 +185,7 @@ def plan_context(
     return ContextPlan(
         n_slots=n_slots,
         n_ctx=n_ctx,
-        has_spare=spare,
+        has_prefix_slot=prefix_slot,
         threads=threads,
         n_cells=n_cells,
         kv_unified=n_sequences > 1 and not separate_caches,

@@ -1,8 +1,8 @@
 """Ctrl-C while C code runs: Python only sees the signal when llama_decode returns, so a thread watches.
 
-The signal's C-level handler writes to a socket (signal.set_wakeup_fd); a thread waiting on it sets the
-flag that llama.cpp asks for. A KeyboardInterrupt then follows in the main thread: at once, or when the C code
-has returned (in its callbacks an exception would be lost).
+The signal's C-level handler writes to a socket (signal.set_wakeup_fd). A thread that waits for it sets the flag that
+llama.cpp reads in between. The main thread then gets a KeyboardInterrupt: at once, or when the C code has returned
+(in its callbacks an exception would be lost).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ _ENDING = {int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class Interruptible(Protocol):
-    """Work that can be asked to stop (llama.Abort); `busy`: it will raise the KeyboardInterrupt itself."""
+    """Work that can be asked to stop (llama.Abort).
+
+    busy: it raises the KeyboardInterrupt itself, when its C code has returned
+    """
 
     busy: bool
 
@@ -27,9 +30,10 @@ class Interruptible(Protocol):
 
 
 class _Watch:
-    """The process's one watch, there while any work runs: a thread, the wakeup descriptor, a handler for SIGINT.
+    """The watch of this process: a thread, the wakeup descriptor and a handler for SIGINT. It is there while work runs.
 
-    Several works may run at a time in the main thread (generators that are advanced in turn), and end in any order.
+    works: what is stopped by a signal. There may be several in the main thread (generators that are advanced in turn),
+        and they may end in any order.
     """
 
     def __init__(self) -> None:
@@ -37,7 +41,7 @@ class _Watch:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._previous = -1
-        self._raised = False
+        self._raised = False  # a KeyboardInterrupt, for the work that runs now
         self._thread = threading.Thread(target=self._wait, name="interrupts", daemon=True)
         self._handler = signal.getsignal(signal.SIGINT)
         self._own = self._handler is signal.default_int_handler  # a program's own handler stays
@@ -49,15 +53,15 @@ class _Watch:
             signal.signal(signal.SIGINT, self._handle)
 
     def end(self, work: Interruptible) -> bool:
-        """The work is done; whether it was the last, and the watch is over."""
+        """Stop watching for this work; whether it was the last, and the watch has ended."""
         if len(self.works) > 1:
             self.works.remove(work)
-            self._raised = False  # what was stopped is over: the others can be stopped, too
+            self._raised = False  # that work has ended: the others can be stopped, too
             return False
-        self._raised = True  # what follows must not be interrupted
+        self._raised = True  # from here on no handler raises: what follows must not be interrupted
         try:
             signal.set_wakeup_fd(self._previous)
-        except (OSError, ValueError):  # whose it was has closed it meanwhile
+        except (OSError, ValueError):  # its owner has closed it meanwhile
             signal.set_wakeup_fd(-1)
         self._ours.close()
         if self._thread.ident is not None:
@@ -76,15 +80,15 @@ class _Watch:
             data = self._theirs.recv(64)
             if not data:
                 return
-            if _ENDING & set(data):  # those with a handler in Python: the others end the process by themselves
+            if _ENDING & set(data):  # signals with a handler in Python: the others end the process by themselves
                 self._stop_all()
-            if self._previous >= 0:  # somebody else was watching: pass it on
+            if self._previous >= 0:  # the program has a watch of its own: pass the signal on
                 with suppress(OSError), socket.socket(fileno=socket.dup(self._previous)) as other:
                     other.send(data)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._stop_all()
-        if self._raised:  # a second one must not stop what is done after the first
+        if self._raised:  # a second Ctrl-C must not interrupt what follows the first
             return
         self._raised = True
         if not any(work.busy for work in self.works):
@@ -96,7 +100,7 @@ _watch: _Watch | None = None
 
 @contextmanager
 def watching_interrupts(work: Interruptible) -> Iterator[None]:
-    """Call work.set() from a thread as soon as SIGINT arrives (or SIGTERM or SIGHUP, where the program handles them).
+    """Call work.set() in a thread as soon as SIGINT arrives (or SIGTERM or SIGHUP, where the program handles them).
 
     Does nothing outside the main thread.
     """
@@ -118,7 +122,7 @@ def watching_interrupts(work: Interruptible) -> Iterator[None]:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM, where it would end the process, ends work as Ctrl-C does, so that what there is of it can be saved.
+    """Make SIGTERM do what Ctrl-C does, where it would end the process at once: what was done so far can be saved.
 
     Does nothing outside the main thread.
     """

@@ -17,7 +17,10 @@ _AT_ONCE = 0.02  # seconds in which a lane's items are handed over together: wak
 
 
 class _End:
-    """A run's last word: the exception that ended it, if any."""
+    """The last thing that a lane's thread hands over.
+
+    error: the exception that ended its run, if any
+    """
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
@@ -29,43 +32,23 @@ def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]
     However this ends, `stop` is called (it makes the runs' next item come soon), every run is closed in its
     own thread, and all threads have ended.
     """
-    items: queue.SimpleQueue[list[Item] | _End] = queue.SimpleQueue()
+    handed_over: queue.SimpleQueue[list[Item] | _End] = queue.SimpleQueue()
     stopping = threading.Event()
-
-    def drive(run: Generator[Item, Any, Any]) -> None:
-        if stopping.is_set():  # its start was interrupted: nobody waits for this thread
-            return
-        error: BaseException | None = None
-        held: list[Item] = []
-        sent = 0.0
-        try:
-            for item in run:
-                held.append(item)
-                now = time.monotonic()
-                if now - sent > _AT_ONCE:
-                    items.put(held)
-                    held, sent = [], now
-                if stopping.is_set():
-                    break
-            run.close()
-        except BaseException as caught:
-            error = caught
-        items.put(held)
-        items.put(_End(error))
-
-    threads = [threading.Thread(target=drive, args=(run,), name="lane", daemon=True) for run in runs]
+    threads = [
+        threading.Thread(target=_drive, args=(run, handed_over, stopping), name="lane", daemon=True) for run in runs
+    ]
     n_running = len(threads)
     try:
         for thread in threads:
             thread.start()
         while n_running:
-            found = _wait_for(items)
-            if not isinstance(found, _End):
-                yield from found
+            items = _wait_for(handed_over)
+            if not isinstance(items, _End):
+                yield from items
                 continue
             n_running -= 1
-            if found.error is not None:
-                raise found.error
+            if items.error is not None:
+                raise items.error
     finally:
         stopping.set()
         if n_running:
@@ -73,12 +56,35 @@ def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]
         _join(threads)
 
 
-def _wait_for(items: queue.SimpleQueue[Any]) -> Any:
-    """The next item. In a function of its own: CPython 3.11 skips the `finally` of a caller when Ctrl-C comes at
+def _drive(run: Generator[Any, Any, Any], handed_over: queue.SimpleQueue[Any], stopping: threading.Event) -> None:
+    """What a lane's thread does: hand over the items of its run, then close it."""
+    if stopping.is_set():  # its start was interrupted: nobody waits for this thread
+        return
+    error: BaseException | None = None
+    items: list[Any] = []
+    sent = 0.0
+    try:
+        for item in run:
+            items.append(item)
+            now = time.monotonic()
+            if now - sent > _AT_ONCE:
+                handed_over.put(items)
+                items, sent = [], now
+            if stopping.is_set():
+                break
+        run.close()
+    except BaseException as caught:
+        error = caught
+    handed_over.put(items)
+    handed_over.put(_End(error))
+
+
+def _wait_for(handed_over: queue.SimpleQueue[Any]) -> Any:
+    """The next items. In a function of its own: CPython 3.11 skips the `finally` of a caller when Ctrl-C comes at
     a `continue` in an `except`."""
     while True:
         try:
-            return items.get(timeout=_POLL)
+            return handed_over.get(timeout=_POLL)
         except queue.Empty:
             pass
 

@@ -25,10 +25,18 @@ Progress = Callable[[Role, float], None]
 
 
 class LoadedPair:
-    """The models of a pair for at most `n_slots` sequences at a time.
+    """The models of a pair, for at most `n_slots` sequences at a time. Owns the weights and the contexts.
 
-    Owns the weights, the lanes (a context for each role, driven by one thread) and the abort flag; closes
-    contexts before weights. `warnings` are lines for the user.
+    pair, runtime, n_slots, roles: as they were given; only these roles' models are loaded
+    lanes: each a context for each role, driven by one thread at a time
+    abort: the flag that stops evaluations
+    tokens: the vocabularies of both roles
+    shapes: what FLOPs depend on, of both models
+    fingerprints: what tells each model from others
+    identity: what saved states belong to
+    ctx_size: tokens of one sequence's context
+    threads: that evaluate, all lanes together
+    warnings: lines for the user
     """
 
     def __init__(
@@ -38,13 +46,13 @@ class LoadedPair:
         runtime: Runtime | None = None,
         n_slots: int = 1,
         roles: Iterable[Role] = tuple(Role),
-        spare: bool = False,
+        prefix_slot: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
         if n_slots < 1:
             raise UsageError(f"the number of parallel sequences is {n_slots}, but must be 1 or more")
         self.pair, self.runtime, self.n_slots = pair, runtime or Runtime(), n_slots
-        self._spare = spare
+        self._prefix_slot = prefix_slot
         self.roles = [role for role in Role if role in set(roles)]
         self.warnings: list[str] = []
         self.abort = llama.Abort()
@@ -92,7 +100,7 @@ class LoadedPair:
                     max(1, self.threads // len(slots)),
                     self.runtime,
                     self.abort,
-                    spare=self._spare,
+                    spare=self._prefix_slot,
                     separate_caches=len(slots) > 1,
                 )
         formats = {str(role): context.cache_format for role, context in self.lanes[0].items()}
@@ -126,19 +134,19 @@ class LoadedPair:
                 "each reads the other's as text"
             )
 
-    # ---------------------------------------------------------------- what others ask
+    # ---------------------------------------------------------------- what engines need
     def use_threads(self, lane: int, n_busy: int) -> None:
-        """Share the threads between n_busy lanes; this one gets its part."""
+        """Give a lane its share of the threads while n_busy lanes evaluate."""
         for context in self.lanes[lane].values():
             context.use_threads(max(1, self.threads // n_busy))
 
     def tokens_of(self, text: str, sequence: Sequence) -> list[Spelled]:
-        """A text as tokens for Sequence.close_with, in the ids of who wrote last."""
+        """A text as tokens for Sequence.close_with, in the ids of the model that wrote last."""
         author = sequence.tokens[-1].author if sequence.tokens else next(iter(sequence.views))
         return spelled(text, author, sequence, self.tokens)
 
     def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
-        """A prompt's ids for each role, as `run` would use them."""
+        """A prompt's ids for each role."""
         self.require_open()
         return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
 
@@ -150,10 +158,12 @@ class LoadedPair:
 
     # ---------------------------------------------------------------- closing
     def require_open(self) -> None:
+        """UsageError after `close`."""
         if not self._weights:  # a vocabulary whose model is freed ends the process
             raise UsageError("this engine is closed: use it inside its `with`")
 
     def close(self) -> None:
+        """Free the contexts, then the weights."""
         for lane in self.lanes:
             for context in lane.values():
                 context.close()
@@ -164,7 +174,7 @@ class LoadedPair:
 
 
 def ctx_size_of(pair: Pair, runtime: Runtime) -> int:
-    """Tokens of one sequence's context: as asked for, or what both models were trained for, within reason."""
+    """Tokens of one sequence's context: as the settings say, or as both models were trained for, up to a limit."""
     if runtime.ctx_size is not None:
         return runtime.ctx_size
     trained = min(n_ctx_train(settings.path) for settings in (pair.leader, pair.draft))

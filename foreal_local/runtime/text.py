@@ -1,6 +1,6 @@
-"""Texts and token ids of a pair: prompts, views, reasoning and answer.
+"""Texts and token ids of a pair: what both vocabularies share, and prompts as tokens.
 
-Knows chat templates and vocabularies; nothing of sequences in the making or of caches.
+Knows chat templates and vocabularies; nothing of sequences or caches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Messages = list[dict[str, str]]
 
 
 class RoleVocabulary(Protocol):
-    """What is needed of one model's vocabulary (llama.Vocabulary)."""
+    """What a pair needs of one model's vocabulary (llama.Vocabulary)."""
 
     n_tokens: int
     kind: int
@@ -39,10 +39,10 @@ class RoleVocabulary(Protocol):
 
 
 class PairTokens:
-    """Both vocabularies, and what each role reads for a token of the other.
+    """Both vocabularies, and which ids each role reads for a token of the other.
 
-    Ordinary words must be the same. A special token whose text differs between the models (Qwen2.5 and
-    R1-Distill-Qwen share their words only) is re-encoded as text in the reader's view.
+    Ordinary words must have the same ids. A special token may have another text in the other model (Qwen2.5 and
+    R1-Distill-Qwen share their words only): then the other model reads its text, encoded anew.
     """
 
     def __init__(self, vocabularies: dict[Role, RoleVocabulary]) -> None:
@@ -57,10 +57,11 @@ class PairTokens:
                 beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
                 for token in [*different, *beyond]:
                     text = own.piece(token).decode("utf-8", "replace")
-                    # A token without a text (padding) is nothing to read: any id that the reader has will do.
+                    # A token without a text (padding) is read as any id that the reader has.
                     self._foreign[author][token] = tuple(other.encode(text)) or (0,)
 
     def piece(self, role: Role, token: int) -> bytes | None:
+        """The bytes of a token; None if it ends a response."""
         pieces = self._pieces[role]
         if token not in pieces:
             vocabulary = self._vocabularies[role]
@@ -71,6 +72,7 @@ class PairTokens:
         return self._vocabularies[role].encode(text)
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
+        """The reader's ids for a token of the author."""
         if author is reader:
             return (token,)
         return self._foreign[author].get(token) or (token,)
@@ -84,7 +86,7 @@ class PairTokens:
 def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:
     """Ids whose texts differ between two vocabularies that share their words.
 
-    VocabularyError names the first ordinary token that differs, or the sizes or types.
+    VocabularyError where they do not: it names the first ordinary token that differs, the sizes or the kinds.
     """
     advice = "choose a draft of the leader's own family"
     if leader.kind != draft.kind:
@@ -116,7 +118,11 @@ def _shown(text: bytes) -> str:
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """Each role's prompt ids, and whether the response starts inside the reasoning."""
+    """A prompt as tokens.
+
+    ids: each role's
+    starts_thinking: the response starts inside the reasoning
+    """
 
     ids: dict[Role, list[int]]
     starts_thinking: bool
@@ -135,10 +141,10 @@ def encode_prompt(
     templates: dict[Role, str | None],
     render: Prompter,
 ) -> PromptTokens:
-    """A prompt (one user message if a text) through each role's own chat template.
+    """A prompt as each role's own chat template has it; a text is one message of the user.
 
-    A role without a template reads the other's text. Where one template opens the reasoning and the other
-    does not, the tag is added for the other, since both follow the same response.
+    A role without a template reads the other's text. Where one template opens the reasoning and the other does not, the
+    tag is added for the other, because both follow the same response.
     """
     if isinstance(messages, str):
         text = messages

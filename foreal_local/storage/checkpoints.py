@@ -1,6 +1,6 @@
 """A folder with a session file for each running sequence of a batch, so that a crash costs little.
 
-Knows which file is whose and when one is due; session.py knows what is in it.
+Knows which file is whose and when it is to be written; session.py knows what is in it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from ..method.roles import Role
 from ..method.sequence import Sequence
 from ..results import with_seed
 from ..runtime.model import Identity, Snapshot
-from .session import Session, read_session, write_beside, write_session
+from .files import replace_file
+from .session import Session, read_session, write_session
 
 
 class Checkpoints:
-    """Saves sequences every `every` tokens into `folder`; `on_note` gets a line for what users should know."""
+    """The checkpoints of one run.
+
+    folder: where they are; it is created
+    every: tokens of a response between two savings
+    on_note: gets lines for the user
+    """
 
     EVERY = 256
 
@@ -37,12 +43,15 @@ class Checkpoints:
             raise SessionError(f"cannot use {folder} for checkpoints: {error.strerror or error}") from None
 
     def clean(self) -> None:
-        """Remove what a run that was killed while it wrote has left; only for who has the folder alone."""
+        """Remove half-written files of a run that was killed. Call it only while no other run uses the folder."""
         for scratch in self.folder.glob(".*.part"):
             scratch.unlink(missing_ok=True)
 
-    def with_seed(self, settings: Generation) -> Generation:
-        """The settings with a seed: their own, that of the run that was stopped here, or one drawn and noted here."""
+    def settle_seed(self, settings: Generation) -> Generation:
+        """The settings with a seed: their own, or that of the stopped run whose checkpoints these are, or a new one.
+
+        The folder keeps a seed that is drawn here, for the run that resumes this one.
+        """
         if settings.seed is not None:
             return settings
         file = self.folder / "run.json"
@@ -51,7 +60,7 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, TypeError, UsageError):
             settings = with_seed(settings)
         try:
-            write_beside(file, [json.dumps({"seed": settings.seed}).encode()])
+            replace_file(file, [json.dumps({"seed": settings.seed}).encode()])
         except OSError as error:
             raise SessionError(f"cannot write {file}: {error.strerror or error}") from None
         return settings
@@ -63,7 +72,7 @@ class Checkpoints:
         return self.folder / f"{name}.{digest}.session"
 
     def load(self, id: str, settings_hash: str, identity: Identity) -> Session | None:
-        """What was saved of this response; None where there is nothing that can be gone on with."""
+        """What was saved of this response; None where nothing can be resumed."""
         path = self.path(id, settings_hash)
         if not path.exists():
             return None
@@ -83,10 +92,11 @@ class Checkpoints:
         return session
 
     def due(self, sequence: Sequence) -> bool:
+        """Whether enough tokens were written since the last saving."""
         return len(sequence.tokens) - self._n_saved.get(sequence.id, 0) >= self.every
 
     def save(self, sequence: Sequence, settings_hash: str, states: dict[Role, Snapshot], identity: Identity) -> None:
-        """Keep an unfinished sequence; SessionError where the disk does not take it (an older file stays)."""
+        """Save an unfinished sequence; SessionError where that fails, and then an older checkpoint stays."""
         path = self.path(sequence.id, settings_hash)
         try:
             write_session(path, sequence, states, identity)
@@ -95,12 +105,12 @@ class Checkpoints:
         self._n_saved[sequence.id] = len(sequence.tokens)
 
     def remove(self, id: str, settings_hash: str) -> None:
-        """Forget a response whose result is safe."""
+        """Remove the checkpoint of a response whose result is written."""
         self.path(id, settings_hash).unlink(missing_ok=True)
         self._n_saved.pop(id, None)
 
     def close(self) -> None:
-        """After a run that is complete: the noted seed is of use only to what is unfinished."""
+        """End a complete run: its seed is removed, unless there are checkpoints of other prompts."""
         if not any(self.folder.glob("*.session")):
             (self.folder / "run.json").unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Files that lines are appended to: locked, synced, never half a line, and nothing in them is ever lost."""
+"""Files of this program's own: locked, synced, replaced whole, grown by whole lines; none is ever lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import contextlib
 import errno
 import glob
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -15,11 +18,11 @@ from ..errors import ForealError, UsageError
 
 
 class OutputError(ForealError):
-    """A file could not be written to its end; what was finished before is in it."""
+    """A file could not be written. What was written of it before is in it."""
 
 
 def check_writable(path: str) -> None:
-    """OutputError where a file of this name cannot be made; nothing is made or changed."""
+    """OutputError where no file of this name could be written; nothing is created or changed."""
     file, folder = Path(path), Path(path).parent
     problem = None
     if file.is_dir():
@@ -32,16 +35,19 @@ def check_writable(path: str) -> None:
         raise OutputError(f"cannot write {path}: {os.strerror(problem)}")
 
 
-def same_file(one: str | Path, other: str | Path) -> bool:
-    """Whether two names, also links, are of one file that holds something (no device)."""
-    if Path(one).is_file() and Path(other).is_file():
-        return Path(one).samefile(other)
-    return Path(one).resolve() == Path(other).resolve() and not Path(one).exists()
+def same_file(path: str | Path, other: str | Path) -> bool:
+    """Whether both names, which may be links, are of the same file. A device such as /dev/null is no such file."""
+    if Path(path).is_file() and Path(other).is_file():
+        return Path(path).samefile(other)
+    return Path(path).resolve() == Path(other).resolve() and not Path(path).exists()
 
 
 @contextlib.contextmanager
 def locked(path: Path, name: str) -> Iterator[None]:
-    """Keep other runs off a file or folder; UsageError where one has it. A device is nobody's."""
+    """Keep other runs off a file or folder; UsageError where another run uses it. A device is not locked.
+
+    name: what messages call it
+    """
     if path.exists() and not path.is_file() and not path.is_dir():
         yield
         return
@@ -54,7 +60,7 @@ def locked(path: Path, name: str) -> Iterator[None]:
         raise UsageError(f"{name} {path} is in use by another run: wait for it, or name another") from None
     except OSError as error:
         raise OutputError(f"cannot lock {path}: {error.strerror or error}") from None
-    for scratch in real.parent.glob(f".{glob.escape(real.name)}.*.part"):  # of a run that was killed while it wrote
+    for scratch in real.parent.glob(f".{glob.escape(real.name)}.*.part"):  # left by a run that was killed
         scratch.unlink(missing_ok=True)
     try:
         yield
@@ -64,33 +70,74 @@ def locked(path: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def kept_aside(path: Path) -> Path:
-    """The numbered name that an older file is kept under."""
+def numbered(path: Path) -> Path:
+    """The next free name for an older file that is set aside: NAME.~1~, NAME.~2~ and so on."""
     number = 1
     while (name := path.with_name(f"{path.name}.~{number}~")).exists():
         number += 1
     return name
 
 
-class LineFile:
-    """A file that whole lines are appended to, each flushed to the disk; nothing in it is ever lost.
+# ---------------------------------------------------------------- files that are replaced
+def replace_file(path: Path, parts: list[Any], like: Path | None = None) -> None:
+    """Give a file (through a link, the file that it names) new content, whole or not at all.
 
-    Unless `append`, a file of that name that is not empty is kept beside it under a numbered name first.
+    parts: the content, in pieces
+    like: a file whose mode it gets; None: it keeps its own
+
+    OSError where that fails; the old file is as it was.
+    """
+    path = Path(os.path.realpath(path))
+    scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with open(scratch, "wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copymode(like or path, scratch)
+        scratch.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in it survive a crash; not every system can open a folder."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# ---------------------------------------------------------------- files that grow
+class LineFile:
+    """A file that whole lines are appended to, each synced to the disk.
+
+    path: its name
+    set_aside: the name that an older file of this name has now; None where there was none
+
+    With `append` an older file is continued. Otherwise it is set aside under a numbered name, unless it is empty.
     """
 
     def __init__(self, path: str, append: bool = False) -> None:
         self.path = Path(path)
-        self.kept: Path | None = None
+        self.set_aside: Path | None = None
         try:
             if not append and self.path.is_file() and self.path.stat().st_size:
-                self.kept = kept_aside(self.path)
-                self.path.rename(self.kept)
+                self.set_aside = numbered(self.path)
+                self.path.rename(self.set_aside)
             self._file = open(self.path, "ab" if append else "wb", buffering=0)
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
     def write(self, lines: str) -> None:
-        """Append whole lines; after a failure (such as a full disk) no part of them is left."""
+        """Append whole lines; OutputError where that fails (a full disk), and then no part of them is left."""
         seekable = self._file.seekable()
         end = self._file.tell() if seekable else 0
         rest = memoryview(lines.encode("utf-8"))

@@ -1,7 +1,7 @@
-"""A sequence as plain values (JSON), and back: at any moment between two changes, also inside a sentence.
+"""A sequence as plain values (JSON), and back. It can be saved between any two changes, inside a sentence too.
 
-Knows what lasts of a `Sequence`. What follows from that (counters, the detector's and the decoder's place) is made
-again from the stream. Files of version 1 are read as well (version_1.py).
+Knows what of a `Sequence` is saved. What can be computed from its tokens (counters, the places of the sentence detector
+and of the decoder) is not. Files of version 1 are read as well (version_1.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def settings_as_dict(settings: Generation) -> dict[str, Any]:
 
 
 def settings_from_dict(values: dict[str, Any]) -> Generation:
-    """Settings that are not in the values mean what was so before they existed."""
+    """Settings from saved values; one that is not among them gets the value that means what held before it existed."""
     method, sampling = from_older(values["method"], Method), from_older(values["sampling"], Sampling)
     own = from_older(values, Generation)
     own["stop"] = tuple(own["stop"])
@@ -38,7 +38,7 @@ def settings_from_dict(values: dict[str, Any]) -> Generation:
 
 
 def as_dict(sequence: Sequence) -> dict[str, Any]:
-    """All of a sequence; the tokens by column, since a table of names would be larger than they are."""
+    """All of a sequence. Tokens are saved column by column: field names for each token would take more room than it."""
     tokens = sequence.tokens
     written = [token.id for token in tokens]
     return {
@@ -46,14 +46,15 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
         "index": sequence.index,
         "settings": settings_as_dict(sequence.settings),
         "prompt": {str(role): view.ids[: view.n_prompt] for role, view in sequence.views.items()},
-        "response": {str(r): _unless(written, view.ids[view.n_prompt :]) for r, view in sequence.views.items()},
+        "response": {str(r): _none_if(written, view.ids[view.n_prompt :]) for r, view in sequence.views.items()},
         "starts": {
-            str(role): _unless(list(range(len(tokens))), [at - view.n_prompt for at in view.starts])
+            str(role): _none_if(list(range(len(tokens))), [at - view.n_prompt for at in view.starts])
             for role, view in sequence.views.items()
         },
         "tokens": _columns(tokens, sequence.settings.sampling.greedy),
         "taken_back": [
-            {"at": one.at, "tokens": _columns(one.tokens, False), "reason": one.reason} for one in sequence.taken_back
+            {"at": rewound.at, "tokens": _columns(rewound.tokens, False), "reason": rewound.reason}
+            for rewound in sequence.taken_back
         ],
         "answers": [[n, _answer(answer)] for n, answer in sequence.answers],
         **{name: getattr(sequence, name) for name in _PLAIN},
@@ -75,12 +76,12 @@ def _columns(tokens: list[Token], greedy: bool) -> dict[str, Any]:
         "author": "".join(token.author.value[0] for token in tokens),
         "sentence": [token.sentence for token in tokens],
         "led": "".join("01"[token.led] for token in tokens),
-        "top1": _unless(written, [token.top1 for token in tokens]),
+        "top1": _none_if(written, [token.top1 for token in tokens]),
         "hit": "".join("?" if token.hit is None else "01"[token.hit] for token in tokens),
         "hits": [token.hits for token in tokens],
         "inserted": "".join("01"[token.inserted] for token in tokens),
         "half": {i: base64.b64encode(token.half).decode() for i, token in enumerate(tokens) if token.half},
-        "n_drawn": _unless(usual, [token.n_drawn for token in tokens]),
+        "n_drawn": _none_if(usual, [token.n_drawn for token in tokens]),
     }
 
 
@@ -98,13 +99,13 @@ def _tokens(columns: dict[str, Any], greedy: bool) -> list[Token]:
     return [Token(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def _unless(usual: list[int], values: list[int]) -> list[int] | None:
-    """None for what is as usual: one vocabulary, greedy decoding, a random number for each token."""
+def _none_if(usual: list[int], values: list[int]) -> list[int] | None:
+    """None instead of values that follow from others, as with one vocabulary or greedy decoding."""
     return None if values == usual else values
 
 
 def _answer(answer: Answer) -> Any:
-    """An answer in JSON's words: a boolean, a number of 0 to 3 for Written, a text for flags."""
+    """An answer for JSON: a boolean as it is, a number from 0 to 3 for Written, a text of 0 and 1 for flags."""
     if isinstance(answer, Written):
         return 2 * answer.ends_sentence + answer.added
     return answer if isinstance(answer, bool) else "".join("01"[flag] for flag in answer)
@@ -119,7 +120,7 @@ def _answer_from(value: Any) -> Answer:
 
 
 def from_dict(values: dict[str, Any]) -> Sequence:
-    """The sequence again. Anything may be raised for values that are not as_dict's."""
+    """The sequence that `as_dict` saved. Values of another origin may raise any exception."""
     settings = settings_from_dict(values["settings"])
     if "answers" not in values:
         values = upgraded(values, settings)

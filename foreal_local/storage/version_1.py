@@ -1,4 +1,4 @@
-"""Sequences as version 0.1.0 saved them: what the present form says outright is inferred from their tokens."""
+"""Sequences as version 0.1.0 saved them: what today's files say and theirs do not is inferred from the tokens."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ..method.speculation import Propose, Verify
 
 
 def upgraded(values: dict[str, Any], settings: Generation) -> dict[str, Any]:
-    """The values of a file of version 1 in the present form."""
+    """The values of a file of version 1 as version 2 would have saved them."""
     tokens = dict(values["tokens"])
     n = len(tokens["id"])
     inserted = tokens.pop("given", "0" * n)  # the first files have no such column
     half = {n - 1: values["half_character"]} if base64.b64decode(values["half_character"]) and n else {}
     columns = tokens | {"inserted": inserted, "half": half, "n_drawn": [0] * n}
-    more = {"n_proposed": values.get("n_proposed", 0), "n_accepted": values.get("n_accepted", 0), "n_drawn": 0}
-    found = values | more | {"tokens": columns, "taken_back": []}
+    counts = {"n_proposed": values.get("n_proposed", 0), "n_accepted": values.get("n_accepted", 0), "n_drawn": 0}
     ended = values["verdict"] == "END"
-    return found | {"answers": [] if ended else _answers(settings, columns, values["led"], values["opening"])}
+    answers = [] if ended else _answers(settings, columns, values["led"], values["opening"])
+    return values | counts | {"tokens": columns, "taken_back": [], "answers": answers}
 
 
 def _answers(settings: Generation, columns: dict[str, Any], led: bool, opening: bool) -> list[list[Any]]:
-    """The answers that took the flow to the open sentence's last token: it is run along the tokens."""
+    """The answers that the flow got in the open sentence: the flow is run along its tokens to see what it asks."""
     flow = flow_of(settings)
     next(flow)
     request = flow.send(led)

@@ -37,7 +37,7 @@ from . import tiny_gguf
 from .engines import LEADER, PairMaker, assert_same_up_to_near_ties, ids, open_engine, pair_of, settings
 
 KINDS = ("llama", "lfm2", "mamba", "gemma3", "lfm2+llama", "llama+mamba")
-"""Attention, states that cannot be taken back, windows, and pairs whose caches differ in kind."""
+"""Attention, states that cannot be rewound, windows, and pairs whose caches differ in kind."""
 QUESTIONS = (
     "wait now so",
     "let me check",
@@ -477,7 +477,7 @@ def test_a_saved_conversation_goes_on_as_if_never_left(kind: str, make: PairMake
 
 
 def test_another_pair_reads_the_text_again(make: PairMaker, tmp_path: Path) -> None:
-    """Guards a conversation that cannot go on with other models, or goes on with a state that is not theirs."""
+    """Guards a conversation that other models cannot continue, or that they continue with a wrong state."""
     path = tmp_path / "a.session"
     with open_engine(thinking_pair(make, "llama"), ctx_size=1024) as engine:
         conversation = converse(engine)
@@ -609,7 +609,7 @@ def test_a_message_without_room_changes_nothing(make: PairMaker, tmp_path: Path)
 
 
 def test_an_answer_ends_where_the_context_does(make: PairMaker) -> None:
-    """Guards an endless wait, or an error, where an answer fills the context; and no way to go on after it."""
+    """Guards an endless wait, or an error, where an answer fills the context; and no way to continue after it."""
     with open_engine(make("llama", chat=tiny_gguf.CHATML), ctx_size=96) as engine:
         conversation = converse(engine, max_tokens=None, temp=1.0)
         assert ask(conversation, "wait now so").finish_reason is FinishReason.CONTEXT
@@ -620,7 +620,7 @@ def test_an_answer_ends_where_the_context_does(make: PairMaker) -> None:
         assert ask(conversation, "so").tokens
 
 
-def test_nothing_to_take_back(make: PairMaker) -> None:
+def test_nothing_to_undo(make: PairMaker) -> None:
     """Guards an error, or an endless loop, where there is no question yet."""
     with open_engine(thinking_pair(make, "llama")) as engine:
         conversation = converse(engine)
@@ -634,7 +634,7 @@ def test_nothing_to_take_back(make: PairMaker) -> None:
 @pytest.mark.parametrize("budget", [1, 7, 20])
 @pytest.mark.parametrize("kind", ["llama", "lfm2", "mamba"])
 def test_a_budget_closes_the_reasoning_once(kind: str, budget: int, make: PairMaker) -> None:
-    """Guards reasoning that goes on beyond its budget, is closed twice, or an answer that ends with it."""
+    """Guards reasoning beyond its budget, is closed twice, or an answer that ends with it."""
     template = tiny_gguf.THINKING_CHATML.replace("{{ m['content'] }}", _VISIBLE)
     with (
         open_engine(make(kind, "endless", chat=template)) as engine,

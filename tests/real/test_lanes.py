@@ -119,7 +119,7 @@ def test_ctrl_c_ends_all_lanes_and_the_engine_works_afterwards(make: PairMaker) 
 def test_ctrl_c_in_the_code_that_takes_the_results_ends_all_lanes(
     make: PairMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Guards lanes that go on in the background, into the next run's slots, when Ctrl-C comes between two items."""
+    """Guards lanes that still run in the background, into the next run's slots, when Ctrl-C comes between two items."""
 
     class Interrupting(type):
         def __instancecheck__(cls, instance: object) -> bool:
@@ -137,7 +137,7 @@ def test_ctrl_c_in_the_code_that_takes_the_results_ends_all_lanes(
 
 @pytest.mark.parametrize("lanes", [1, 2])
 def test_one_run_at_a_time_and_closing_the_engine_ends_it(lanes: int, make: PairMaker) -> None:
-    """Guards two runs in the same slots, and models freed under a run that goes on."""
+    """Guards two runs in the same slots, and models freed under a run that has not ended."""
     with open_engine(make("llama"), n_slots=2, threads=2, lanes=lanes) as engine:
         wanted = texts(engine)
         prompts = [Prompt(" wait")] * 1000

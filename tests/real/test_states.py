@@ -1,4 +1,4 @@
-"""Saved states of every kind of memory: stopped anywhere, written to disk, gone on with in another process's engine."""
+"""Saved states of every kind of memory: stopped anywhere, written to disk, resumed in another process's engine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_plain_generation_takes_nothing_back_and_needs_no_mark(
     """Guards hybrid and recurrent models that are evaluated again, or saved again and again, while they write."""
 
     def never(*_: Any) -> int:
-        raise AssertionError("a token is taken back")
+        raise AssertionError("a token is rewound")
 
     monkeypatch.setattr(Context, "truncate", never)
     monkeypatch.setattr(Context, "mark", never)
@@ -58,7 +58,7 @@ def test_plain_generation_takes_nothing_back_and_needs_no_mark(
 
 @pytest.mark.parametrize("name", ["lfm2", "mamba", "gemma3"])
 def test_where_a_prompt_was_read_to_can_be_come_back_to(name: str, make: PairMaker) -> None:
-    """Guards an answer that is made again: without a mark these memories would begin at the prompt's first token."""
+    """Guards an answer that is made again: without a restore point these caches would begin at the first token."""
     with open_engine(make(name)) as engine:
         models: dict[Role, Model] = dict(engine.loaded.lanes[0])
         scheduler = Scheduler(models, engine.loaded.tokens, engine.loaded.shapes)

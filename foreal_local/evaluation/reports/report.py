@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ForealError, UsageError
-from ...storage.session import write_beside
+from ...storage.files import replace_file
 from .example import escaped
 from .plots import check_matplotlib, image
 from .table import Table
@@ -96,9 +96,9 @@ def write_report(folder: Path, report: Report) -> Path:
         figures.mkdir(parents=True, exist_ok=True)
         for picture in report.pictures:
             vectors[picture.name] = image(picture.figure, "svg", picture.name)
-            write_beside(figures / f"{picture.name}.svg", [vectors[picture.name]])
-            write_beside(figures / f"{picture.name}.png", [image(picture.figure, "png", picture.name)])
-        write_beside(folder / PAGE, [page(report, vectors).encode()])
+            replace_file(figures / f"{picture.name}.svg", [vectors[picture.name]])
+            replace_file(figures / f"{picture.name}.png", [image(picture.figure, "png", picture.name)])
+        replace_file(folder / PAGE, [page(report, vectors).encode()])
     except OSError as error:
         raise ForealError(f"cannot write the report to {folder}: {error.strerror or error}") from None
     return folder / PAGE

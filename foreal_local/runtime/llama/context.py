@@ -71,7 +71,7 @@ def open_context(
         n_heads=weights.n_heads,
         head_size=weights.shape.width // max(1, weights.n_heads),
         gpu=supports_gpu_offload(),
-        spare=spare,
+        prefix_slot=spare,
         separate_caches=separate_caches,
     )
     return Context(weights, plan, abort)
@@ -109,7 +109,7 @@ class Context:
 
     def __init__(self, weights: Weights, plan: ContextPlan, abort: Abort) -> None:
         self._weights, self._plan = weights, plan
-        self.needs_marks, self.has_spare = weights.needs_marks, plan.has_spare
+        self.needs_marks, self.has_spare = weights.needs_marks, plan.has_prefix_slot
         self._cached = [0] * plan.n_sequences
         self._marks: list[list[Mark]] = [[] for _ in range(plan.n_sequences)]
         self.n_calls, self.seconds = 0, 0.0

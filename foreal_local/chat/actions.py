@@ -1,0 +1,187 @@
+"""What each slash command of a chat does. commands.py has their names, arguments and help."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..config import prompting_of
+from ..errors import SessionError, UsageError
+from ..method.reasoning import split_reasoning
+from ..settings import Setting
+from ..storage.files import replace_file
+from .commands import OF_THE_MODELS, OF_THE_PROMPT, budget_of, changed, help_lines, setting_named, thinking_of
+from .past import markdown, short, show_loaded
+from .screen import gauge, totals
+
+if TYPE_CHECKING:
+    from .conversation import Conversation
+    from .loop import Chat
+    from .screen import Screen
+
+
+class Actions:
+    """The commands of one chat: `do_NAME` is /NAME, and takes the text after the name."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+
+    @property
+    def _conversation(self) -> Conversation:
+        return self._chat.conversation  # another one after `reopen`
+
+    @property
+    def _screen(self) -> Screen:
+        return self._chat.screen
+
+    def do_help(self, _: str) -> None:
+        for line in help_lines():
+            self._screen.line(line)
+
+    def do_set(self, argument: str) -> None:
+        name, _, value = argument.partition(" ")
+        if not value.strip():
+            raise UsageError(f"/set {name} needs a value, such as /set temp 0.6")
+        name, text = name.replace("_", "-"), value.strip()
+        if name == "think-budget":
+            self._conversation.think_budget = budget_of(text)
+        elif name == "thinking":
+            self._conversation.set_thinking(thinking_of(text))
+        else:
+            self._set(setting_named(name), text)
+        self._screen.note(self._chat.settings_line())
+
+    def _set(self, setting: Setting, text: str) -> None:
+        """Change a setting. One of the models' opens them again, and they evaluate the conversation's text again."""
+        conversation, value = self._conversation, setting.from_text(text)
+        if setting in OF_THE_MODELS:
+            self._chat.reopen({setting.name: value})
+            self._screen.note(f"{setting.shown_name}: {value}; the models were opened again")
+        elif setting.name == "system":
+            self.do_system(value or "")
+        elif setting in OF_THE_PROMPT:
+            conversation.prompting = prompting_of({setting.name: value}, conversation.prompting)
+            self._screen.note(f"{setting.shown_name}: {getattr(conversation.prompting, setting.name)}")
+        else:
+            conversation.settings = changed(conversation.settings, setting.name, text)
+
+    def do_mode(self, argument: str) -> None:
+        self._conversation.settings = changed(self._conversation.settings, "mode", argument)
+        self._screen.note(self._chat.settings_line())
+
+    def do_show(self, _: str) -> None:
+        conversation = self._conversation
+        for line in self._chat.models:
+            self._screen.line(line)
+        self._screen.line(f"settings  {self._chat.settings_line()}")
+        self._screen.line(f"system    {conversation.prompting.system or 'none'}")
+        self._screen.line(f"context   {gauge(conversation.n_prompt(), conversation.engine.ctx_size)} tokens")
+        self._screen.line(f"session   {self._chat.session or 'none (--session NAME keeps one)'}")
+
+    def do_system(self, argument: str) -> None:
+        self._conversation.set_system(argument or None)  # an error, and no change, where a template has no place for it
+        self._screen.note(f"system message: {argument}" if argument else "no system message")
+
+    def do_regen(self, _: str) -> None:
+        self._chat.show(self._conversation.regenerate(secrets.randbits(31)))
+
+    def do_undo(self, _: str) -> None:
+        text = self._conversation.undo()
+        self._screen.note(f"taken back: {short(text)}" if text else "there is nothing to take back")
+        self._chat.save_session()
+
+    def do_edit(self, _: str) -> None:
+        questions = [message.content for message in self._conversation.messages if message.role == "user"]
+        if not questions:
+            raise UsageError("there is no question to edit yet")
+        text = self._edited(questions[-1]).strip()
+        before = list(self._conversation.messages)
+        if text:
+            self._conversation.undo()
+            if not self._chat.ask(text):
+                self._conversation.messages = before
+
+    def _edited(self, text: str) -> str:
+        """The text as the user changes it, in an editor or on the chat's line; "" where the user gives up."""
+        if os.environ.get("VISUAL") or os.environ.get("EDITOR"):
+            try:
+                return click.edit(text, require_save=False) or ""
+            except click.ClickException as error:
+                raise UsageError(f"{error.format_message()}: $VISUAL or $EDITOR names an editor") from None
+        assert self._chat.source is not None
+        try:
+            return self._chat.source.read("edit> ", default=text)
+        except (KeyboardInterrupt, EOFError):
+            return ""
+
+    def do_read(self, argument: str) -> None:
+        path, text = _file_and_rest(argument)
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise UsageError(f"cannot read {path}: {reason}") from None
+        self._chat.ask(f"{text.strip()}\n\n{content}".strip())
+
+    def do_think(self, argument: str) -> None:
+        if argument == "last":
+            answers = [message for message in self._conversation.messages if message.role == "assistant"]
+            reasoning = split_reasoning(answers[-1].content, False)[0] if answers else ""
+            self._screen.paragraph(reasoning or "the last answer has no reasoning")
+        elif argument in ("show", "hide"):
+            self._screen.show_thinking = argument == "show"
+            self._screen.note(f"reasoning is {'shown' if argument == 'show' else 'hidden'}")
+        else:
+            raise UsageError(f"/think is {argument!r}, but must be show, hide or last")
+
+    def do_colors(self, argument: str) -> None:
+        if argument not in ("on", "off"):
+            raise UsageError(f"/colors is {argument!r}, but must be on or off")
+        self._screen.colored = self._screen.styled and argument == "on"
+        self._screen.note(f"colors are {argument}")
+
+    def do_stats(self, _: str) -> None:
+        for line in totals(self._conversation.cost, sum(m.role == "assistant" for m in self._conversation.messages)):
+            self._screen.line(line)
+
+    def do_save(self, argument: str) -> None:
+        path = Path(argument).expanduser() if argument else self._chat.session
+        if path is None:
+            raise UsageError("/save needs a FILE here: only a chat with --session NAME has one of its own")
+        self._chat.save(path)
+        self._screen.note(f"saved in {path}")
+
+    def do_load(self, argument: str) -> None:
+        self._conversation.load(Path(argument).expanduser())
+        show_loaded(self._conversation, self._screen)
+        self._chat.save_session()
+
+    def do_export(self, argument: str) -> None:
+        path = Path(argument).expanduser()
+        try:
+            replace_file(path, ["".join(markdown(self._conversation.messages)).encode("utf-8", "replace")])
+        except OSError as error:
+            raise SessionError(f"cannot write {path}: {error.strerror or error}") from None
+        self._screen.note(f"written to {path}")
+
+    def do_clear(self, _: str) -> None:
+        self._chat.clear()
+        self._screen.note("a new conversation")
+        self._chat.save_session()
+
+    def do_exit(self, _: str) -> None:
+        self._chat.leave()
+
+
+def _file_and_rest(argument: str) -> tuple[Path, str]:
+    """A file's name, which may have spaces, and the text after it."""
+    words = argument.split(" ")
+    for n in range(len(words), 0, -1):
+        path = Path(" ".join(words[:n])).expanduser()
+        if path.is_file():
+            return path, " ".join(words[n:])
+    return Path(words[0]).expanduser(), " ".join(words[1:])

@@ -1,0 +1,83 @@
+"""A benchmark's figures as lines of text and as values for JSON. Knows measures; no options and no files."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..measures import BAD, Measures
+from ..statistics import Estimate
+
+
+def table_lines(measures: list[Measures]) -> list[str]:
+    """Three tables, a line for each setting: the answers, the work, and both against the leader alone."""
+    width = max(len(m.setting) for m in measures)
+    lines = _answers(measures, width)
+    measured = [m for m in measures if m.means]
+    if measured:
+        lines += ["", *_work(measured, width)]
+    compared = [m for m in measures if m.accuracy_difference]
+    if compared:
+        lines += ["", *_against_the_leader(compared, width)]
+    return lines
+
+
+def _answers(measures: list[Measures], width: int) -> list[str]:
+    lines = [f"{'':{width}}  accuracy   95 % interval   wrong/missing/unread/failed   tokens  leader"]
+    for m in measures:
+        bad = "/".join(str(m.verdicts.get(grade, 0)) for grade in BAD)
+        line = (
+            f"{m.setting:{width}}  {m.accuracy.value:8.1%}  {m.accuracy.low:6.1%} - {m.accuracy.high:6.1%}  {bad:>27}"
+        )
+        lines.append(line + (f" {m.means['length']:8.1f} {m.means['leader_share']:7.0%}" if m.means else ""))
+    return lines
+
+
+def _work(measures: list[Measures], width: int) -> list[str]:
+    lines = [f"{'':{width}}  GFLOPs written      all   decoded  prefilled   seconds  tokens/s"]
+    for m in measures:
+        mean = m.means
+        line = f"{m.setting:{width}} {mean['flops_generation'] / 1e9:15.3f} {mean['flops_total'] / 1e9:8.3f}"
+        line += f" {mean['decode_tokens']:9.0f} {mean['prefill_tokens']:10.0f}"
+        lines.append(line + f" {mean['seconds']:9.3f} {m.tokens_per_second:9.0f}")
+    return lines
+
+
+def _against_the_leader(measures: list[Measures], width: int) -> list[str]:
+    head = "against the leader"
+    width = max(width, len(head))
+    lines = [f"{head:{width}}  accuracy          points lost          length  written            all   time"]
+    for m in measures:
+        difference = m.accuracy_difference
+        assert difference is not None
+        lost = f"{_points_lost(difference.value)} ({_points_lost(difference.high)} to {_points_lost(difference.low)})"
+        line = f"{m.setting:{width}}  {_with_interval(m.ratios['accuracy'])}  {lost:<20}"
+        if "length" in m.ratios:
+            line += f" {m.ratios['length'].value:6.2f}  {_with_interval(m.ratios['flops_generation'])}"
+            line += f" {m.ratios['flops_total'].value:5.2f} {m.ratios['seconds'].value:6.2f}"
+        lines.append(line)
+    return lines
+
+
+def _with_interval(ratio: Estimate) -> str:
+    return f"{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+
+
+def _points_lost(difference: float) -> str:
+    """Percentage points lost; no minus before 0.0."""
+    return f"{round(-100 * difference, 1) + 0.0:.1f}"
+
+
+def figures_of(problems: str, measures: list[Measures]) -> dict[str, Any]:
+    """All figures, for JSON: the name of the problems, and each setting's measures."""
+    figures: dict[str, Any] = _finite({"problems": problems, "settings": [m.as_dict() for m in measures]})
+    return figures
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for nan and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
