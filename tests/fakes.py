@@ -96,7 +96,7 @@ class FakeModel:
         self.role, self.agreement, self.truncation, self.pieces = role, agreement, truncation, pieces
         self._n_slots, self._n_ctx, self._n_batch = n_slots, n_ctx, n_batch
         self._n_calls = 0
-        self.has_spare, self.needs_marks = True, False
+        self.has_prefix_slot, self.needs_marks = True, False
         self._tokens: list[list[int]] = [[] for _ in range(n_slots + 1)]
         self._hashes: list[list[int]] = [[] for _ in range(n_slots + 1)]
         self._buffer = np.empty(N_VOCAB, np.float32)

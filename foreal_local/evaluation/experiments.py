@@ -19,14 +19,14 @@ _SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchSetting:
     """A way to answer, by the name that stands in the tables."""
 
     name: str
     generation: Generation
 
 
-def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None) -> list[Setting]:
+def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None) -> list[BenchSetting]:
     """The modes' settings, the default mode last; with a grid ("n=5,15;p=0.6,1;k=5") each at all its own points of it.
 
     A grid may vary whatever a mode has (Mode.settings); the mode's axes stand in the names of its settings always,
@@ -43,7 +43,7 @@ def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None
         for point in itertools.product(*values):
             own = dict(zip(names, point, strict=True))
             words = [mode, *(f"{name}={_shown(value)}" for name, value in own.items())]
-            found.append(Setting(" ".join(words), replace(base, mode=mode, method=replace(base.method, **own))))
+            found.append(BenchSetting(" ".join(words), replace(base, mode=mode, method=replace(base.method, **own))))
     return found
 
 
@@ -71,7 +71,7 @@ def _points(grid: str | None, known: set[str]) -> dict[str, list[Any]]:
     return axes
 
 
-def prompts_for(problems: list[Problem], settings: list[Setting], n_samples: int) -> list[Prompt]:
+def prompts_for(problems: list[Problem], settings: list[BenchSetting], n_samples: int) -> list[Prompt]:
     """Problem by problem, each under all settings in a turning order, so that a machine that drifts hurts all alike.
 
     Sample i has the seed + i. All settings of a problem and sample have the same random numbers: gates are drawn

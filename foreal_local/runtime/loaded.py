@@ -100,7 +100,7 @@ class LoadedPair:
                     max(1, self.threads // len(slots)),
                     self.runtime,
                     self.abort,
-                    spare=self._prefix_slot,
+                    prefix_slot=self._prefix_slot,
                     separate_caches=len(slots) > 1,
                 )
         formats = {str(role): context.cache_format for role, context in self.lanes[0].items()}

@@ -57,14 +57,14 @@ class Model(Protocol):
 
     n_calls: evaluations so far, how often the library's decode was called
     seconds: how long these took
-    has_spare: there is one more slot, n_slots, for a prefix that many sequences share
+    has_prefix_slot: there is one more slot, n_slots, for a prefix that many sequences share
     needs_marks: the cache cannot be truncated freely (recurrent, sliding window); it can return to where `mark` was
         called
     """
 
     n_calls: int
     seconds: float
-    has_spare: bool
+    has_prefix_slot: bool
     needs_marks: bool
 
     @property

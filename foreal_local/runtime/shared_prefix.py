@@ -16,7 +16,7 @@ class SharedPrefix:
 
     def __init__(self, models: dict[Role, Model], ids: dict[Role, list[int]]) -> None:
         self._models = models
-        self.ids = {role: some for role, some in ids.items() if some and models[role].has_spare}
+        self.ids = {role: some for role, some in ids.items() if some and models[role].has_prefix_slot}
 
     def copy(self, role: Role, slot: int, ids: list[int], evaluate: Callable[[Row], bool]) -> int:
         """Give an empty slot the prefix, if its ids begin so; how many tokens need no evaluation therefore.
@@ -27,14 +27,14 @@ class SharedPrefix:
         model = self._models[role]
         if prefix is None or model.cached(slot) or len(ids) <= len(prefix) or ids[: len(prefix)] != prefix:
             return 0
-        spare, n_reused = model.n_slots, len(prefix)
-        if not model.cached(spare):
+        prefix_slot, n_reused = model.n_slots, len(prefix)
+        if not model.cached(prefix_slot):
             n_reused = 0
-            if not evaluate(Row(spare, prefix, 1)):
-                model.release(spare)
+            if not evaluate(Row(prefix_slot, prefix, 1)):
+                model.release(prefix_slot)
                 del self.ids[role]
                 return 0
-        model.copy(spare, slot)
+        model.copy(prefix_slot, slot)
         return n_reused
 
     def close(self) -> None:

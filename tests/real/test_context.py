@@ -196,7 +196,7 @@ def test_a_prefix_in_the_spare_slot_is_copied(kind: str, n_slots: int, lanes: in
     prefix = some_tokens(300)
     with open_engine(make(kind), n_slots=n_slots * lanes, lanes=lanes, shared_prefix=True) as engine:
         context = leader_of(engine)
-        assert context.has_spare
+        assert context.has_prefix_slot
         logits_after(context, n_slots, prefix)
         for slot in range(n_slots):
             context.copy(n_slots, slot)
@@ -297,21 +297,21 @@ def in_subprocess(code: str, pair: Pair, *arguments: str) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], env=environment)
 
 
-@pytest.mark.parametrize(("n_slots", "spare", "separate"), [(1, False, False), (3, True, False), (3, True, True)])
-def test_a_context_is_made_as_planned(n_slots: int, spare: bool, separate: bool, make: PairMaker) -> None:
+@pytest.mark.parametrize(("n_slots", "prefix_slot", "separate"), [(1, False, False), (3, True, False), (3, True, True)])
+def test_a_context_is_made_as_planned(n_slots: int, prefix_slot: bool, separate: bool, make: PairMaker) -> None:
     """Guards sizes that are planned, and not handed on."""
     weights, asked = llama.Weights(make("llama").leader.path), Runtime(batch_size=100)
     with closing(weights):
-        options = {"spare": spare, "separate_caches": separate}
+        options = {"prefix_slot": prefix_slot, "separate_caches": separate}
         with closing(open_context(weights, n_slots, 512, 3, asked, llama.Abort(), **options)) as context:
             native, plan = context._context, context._plan
-            assert (plan.n_batch, plan.n_sequences, plan.threads) == (100, n_slots + spare, 3)
+            assert (plan.n_batch, plan.n_sequences, plan.threads) == (100, n_slots + prefix_slot, 3)
             assert llama_cpp.llama_n_ctx(native) == plan.n_cells
             assert llama_cpp.llama_n_batch(native) == plan.n_batch
             assert llama_cpp.llama_n_ubatch(native) == plan.n_ubatch
             assert llama_cpp.llama_n_seq_max(native) == plan.n_sequences
             assert llama_cpp.llama_n_threads(native) == llama_cpp.llama_n_threads_batch(native) == plan.threads
-            assert (context.n_slots, context.n_ctx, context.has_spare) == (n_slots, 512, spare)
+            assert (context.n_slots, context.n_ctx, context.has_prefix_slot) == (n_slots, 512, prefix_slot)
 
 
 # ---------------------------------------------------------------- memory

@@ -27,7 +27,7 @@ END_OF_TEXT = "<end>"
 _FLAT = -80.0  # below this, less than 1e-34 of the best token: nothing in a sum, and never 0 x infinity
 
 Translate = Callable[[int], tuple[int, ...]]
-Piece = Callable[[int], "bytes | None"]
+PieceOf = Callable[[int], "bytes | None"]
 Bools = NDArray[np.bool_]
 
 
@@ -58,7 +58,7 @@ class Predictions:
     words: list[str]
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction], piece: Piece) -> Predictions:
+    def of(cls, predictions: Sequence[Prediction], piece: PieceOf) -> Predictions:
         columns = [np.array(column) for column in zip(*predictions, strict=True)] or [np.zeros(0)] * 3
         words = {token: readable(piece(token)) for token in {prediction.top1 for prediction in predictions}}
         top1, entropy, chance = columns[0].astype(np.int64), columns[1], columns[2]
@@ -85,7 +85,7 @@ def view_of(prompt: Sequence[int], tokens: Sequence[int], translate: Translate) 
 
 
 def predict_along(
-    model: Model, views: Sequence[View], advance: Callable[[int], None], piece: Piece
+    model: Model, views: Sequence[View], advance: Callable[[int], None], piece: PieceOf
 ) -> Iterator[Predictions]:
     """The model's predictions at every token of each view, as many views at a time as it has slots.
 

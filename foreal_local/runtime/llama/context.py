@@ -56,12 +56,12 @@ def open_context(
     settings: Runtime,
     abort: Abort,
     *,
-    spare: bool = False,
+    prefix_slot: bool = False,
     separate_caches: bool = False,
 ) -> Context:
     """A context for n_slots sequences of at most n_ctx tokens each, planned for these weights and this machine.
 
-    spare, separate_caches: see plan_context
+    prefix_slot, separate_caches: see plan_context
     """
     plan = plan_context(
         settings,
@@ -71,7 +71,7 @@ def open_context(
         n_heads=weights.n_heads,
         head_size=weights.shape.width // max(1, weights.n_heads),
         gpu=supports_gpu_offload(),
-        prefix_slot=spare,
+        prefix_slot=prefix_slot,
         separate_caches=separate_caches,
     )
     return Context(weights, plan, abort)
@@ -97,19 +97,19 @@ def _parameters(plan: ContextPlan, abort: Abort) -> Any:
 class Context:
     """The model protocol (model.py) over llama.cpp: one KV cache, whose slots hold a sequence each.
 
-    The spare slot, where there is one, gives its cells up as soon as the others need them. Evaluate while the abort
+    The prefix slot, where there is one, gives its cells up as soon as the others need them. Evaluate while the abort
     is held. Close a context before its weights.
 
     cache_format: what a saved state must have in common with this context: element types, attention, version
     needs_marks: see Weights
-    has_spare: see ContextPlan
+    has_prefix_slot: see ContextPlan
     n_calls: calls of llama_decode so far
     seconds: time spent in them
     """
 
     def __init__(self, weights: Weights, plan: ContextPlan, abort: Abort) -> None:
         self._weights, self._plan = weights, plan
-        self.needs_marks, self.has_spare = weights.needs_marks, plan.has_prefix_slot
+        self.needs_marks, self.has_prefix_slot = weights.needs_marks, plan.has_prefix_slot
         self._cached = [0] * plan.n_sequences
         self._marks: list[list[Mark]] = [[] for _ in range(plan.n_sequences)]
         self.n_calls, self.seconds = 0, 0.0
@@ -150,7 +150,7 @@ class Context:
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
         for pieces in split_rows(rows, self._plan.n_batch, self._plan.n_outputs):
-            if self._decode(rows, pieces) or (self._give_up_spare(rows) and self._decode(rows, pieces)):
+            if self._decode(rows, pieces) or (self._give_up_prefix_slot(rows) and self._decode(rows, pieces)):
                 yield from self._outputs(rows, pieces)
                 continue
             for piece in pieces:  # no room for all together: one by one, so that only what has no room fails
@@ -161,12 +161,12 @@ class Context:
                     reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
                     yield Output(piece.row, 0, None, SequenceError(reason))
 
-    def _give_up_spare(self, rows: list[Row]) -> bool:
-        """Free the spare slot's cells, unless it is being evaluated; whether there were any."""
-        spare = self._plan.n_slots
-        if not self.has_spare or not self._cached[spare] or rows[0].slot == spare:
+    def _give_up_prefix_slot(self, rows: list[Row]) -> bool:
+        """Free the prefix slot's cells, unless it is being evaluated; whether there were any."""
+        last = self._plan.n_slots
+        if not self.has_prefix_slot or not self._cached[last] or rows[0].slot == last:
             return False
-        self.release(spare)
+        self.release(last)
         return True
 
     def _decode(self, rows: list[Row], pieces: list[Piece]) -> bool:
