@@ -6,22 +6,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
-from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, overload
 from weakref import WeakSet
 
-from .config import (
-    GENERATION_NAMES,
-    Generation,
-    Pair,
-    Prompting,
-    Runtime,
-    find_setting,
-    generation_of,
-    names_of,
-    prompting_of,
-)
+from .by_name import with_changes
+from .config import Generation, Pair, Prompting, Runtime
 from .errors import ForealError, UsageError
 from .lane import Lane, Ticket
 from .method.ledger import Cost
@@ -30,16 +20,13 @@ from .method.roles import Role
 from .method.sequence import Sequence
 from .method.tokens import FinishReason
 from .offline import OfflineRun
-from .results import Chunk, Event, Prompt, Result, Submission, settings_hash, with_seed
+from .results import Chunk, Content, Event, Prompt, Result, Submission, as_prompt, as_prompts, settings_hash, with_seed
 from .runtime.interrupt import watching_interrupts
 from .runtime.loaded import LoadedPair, Progress
 from .runtime.model import Snapshot
 from .runtime.scheduler import Scheduler, States
 from .runtime.text import Messages, PromptTokens
 from .storage.checkpoints import Checkpoints
-
-Content = Prompt | str
-_OF_A_RESPONSE = [*GENERATION_NAMES, *names_of(Prompting)]
 
 
 class Engine:
@@ -85,11 +72,6 @@ class Engine:
         self._n_watches = 0
         self._answering: OfflineRun | None = None
         self._runs: WeakSet[Generator[Event, None, None]] = WeakSet()
-
-    @classmethod
-    def load(cls, pair: Pair, **options: Any) -> Engine:
-        """Engine(pair, ...), with the same options."""
-        return cls(pair, **options)
 
     # ---------------------------------------------------------------- what is loaded
     @property
@@ -144,7 +126,7 @@ class Engine:
         A prompt that cannot be answered gives a Result with finish_reason "error".
         """
         self._require_free()
-        prompt = _as_prompt(prompt)
+        prompt = as_prompt(prompt)
         if prompt.index is None:
             prompt = replace(prompt, index=self._n_submitted)
         self._n_submitted += 1
@@ -279,13 +261,14 @@ class Engine:
         prompting: Prompting | None = None,
         **changes: Any,
     ) -> Result | list[Result]:
-        """The result of one prompt (a text or a Prompt), or all results of several, in their order.
+        """The result of one prompt, or the results of several, in their order.
 
+        prompts: one prompt (a text, a list of messages, or a Prompt), or an iterable of these
+        settings, prompting: what they are answered with; None: the engine's
         changes: single settings by their names in config.py, such as mode="leader", temp=0 or system="Be brief."
         """
-        settings, prompting = self.with_changes(settings, prompting, changes)
-        several = not isinstance(prompts, (str, Prompt))
-        items = [_as_prompt(prompt) for prompt in prompts] if several else [_as_prompt(prompts)]  # type: ignore
+        settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
+        items, several = as_prompts(prompts)
         with closing(self.run(items, settings, prompting)) as run:  # Ctrl-C may come here, outside of it
             results = [item for item in run if isinstance(item, Result)]
         results.sort(key=lambda result: result.index)
@@ -295,22 +278,8 @@ class Engine:
         self, prompt: Content, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
     ) -> Generator[Chunk | Result, None, None]:
         """One prompt's tokens as they are written, then its Result. `changes` as for generate."""
-        settings, prompting = self.with_changes(settings, prompting, changes)
-        return self.run([_as_prompt(prompt)], settings, prompting)  # type: ignore[return-value]
-
-    def with_changes(
-        self, settings: Generation | None, prompting: Prompting | None, changes: dict[str, Any]
-    ) -> tuple[Generation, Prompting]:
-        """The settings with single ones changed by name; UsageError for a name that there is not."""
-        values = {}
-        for name, value in changes.items():
-            found = find_setting(name)
-            if found is None or found.name not in _OF_A_RESPONSE:
-                near = get_close_matches(name, _OF_A_RESPONSE, 1)
-                hint = f": did you mean {near[0]}?" if near else ""
-                raise UsageError(f"no setting {name!r} of a response" + hint)
-            values[found.name] = found.from_json(value)
-        return generation_of(values, settings or self.settings), prompting_of(values, prompting or self.prompting)
+        settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
+        return self.run([as_prompt(prompt)], settings, prompting)  # type: ignore[return-value]
 
     # ---------------------------------------------------------------- closing
     def _require_free(self) -> None:
@@ -340,7 +309,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _as_prompt(content: Content) -> Prompt:
-    return content if isinstance(content, Prompt) else Prompt(content)

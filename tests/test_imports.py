@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # What each folder, or module beside them, may import; itself always.
 _SETTINGS = {"errors", "settings", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
-_ENGINE = _CORE | {"results", "lane", "offline", "engine", "storage"}
+_ENGINE = _CORE | {"results", "lane", "offline", "by_name", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -27,7 +27,8 @@ ALLOWED = {
     "storage": _CORE | {"results"},
     "lane": _CORE | {"results"},
     "offline": _CORE | {"results", "lane", "storage"},
-    "engine": _CORE | {"results", "lane", "offline", "storage"},
+    "by_name": _SETTINGS,
+    "engine": _CORE | {"results", "lane", "offline", "by_name", "storage"},
     "hub": _SETTINGS,
     "chat": _ENGINE,
     "batch": _ENGINE,
