@@ -30,6 +30,7 @@ ALLOWED = {
     "by_name": _SETTINGS,
     "engine": _CORE | {"results", "lane", "offline", "by_name", "storage"},
     "hub": _SETTINGS,
+    "loading": _ENGINE | {"hub"},
     "chat": _ENGINE,
     "batch": _ENGINE,
     "evaluation": _ENGINE | {"batch", "hub"},
