@@ -44,6 +44,7 @@ class Prompt:
 
 Content = Prompt | str | Messages
 """What can be asked: a text, a list of messages, or either as a Prompt."""
+Contents = Iterable[Content]
 
 
 def as_prompt(content: Content) -> Prompt:
@@ -55,7 +56,7 @@ def as_prompt(content: Content) -> Prompt:
     return Prompt(content)
 
 
-def as_prompts(contents: Content | Iterable[Content]) -> tuple[list[Prompt], bool]:
+def as_prompts(contents: Content | Contents) -> tuple[list[Prompt], bool]:
     """The prompts, and whether there may be several: one text, or one list of messages, is a prompt by itself."""
     if isinstance(contents, Iterable) and not isinstance(contents, (str, dict)) and not _is_messages(contents):
         return [as_prompt(content) for content in contents], True  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # What each folder, or module beside them, may import; itself always.
 _SETTINGS = {"errors", "settings", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
-_ENGINE = _CORE | {"results", "lane", "offline", "by_name", "engine", "storage"}
+_ENGINE = _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -28,7 +28,8 @@ ALLOWED = {
     "lane": _CORE | {"results"},
     "offline": _CORE | {"results", "lane", "storage"},
     "by_name": _SETTINGS,
-    "engine": _CORE | {"results", "lane", "offline", "by_name", "storage"},
+    "asynchronous": _CORE | {"results", "lane"},
+    "engine": _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "storage"},
     "hub": _SETTINGS,
     "loading": _ENGINE | {"hub"},
     "chat": _ENGINE,
