@@ -160,6 +160,12 @@ class Driver:
                 self._changed.wait()
             yield
 
+    def require_idle(self) -> None:
+        """UsageError where there are callers."""
+        if self._open or self._threads:  # this is asked before each step: no lock where there is nobody
+            with self.quiet():
+                pass
+
     def close(self) -> None:
         """All callers get an error, and all threads end."""
         with self._changed:

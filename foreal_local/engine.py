@@ -298,9 +298,9 @@ class Engine:
     # ---------------------------------------------------------------- closing
     def _require_free(self) -> None:
         self.loaded.require_open()
-        with self._driver.quiet():
-            if self._answering is not None and self._answering.in_threads:
-                raise UsageError("this engine is answering in several threads: finish or close that iterator first")
+        self._driver.require_idle()
+        if self._answering is not None and self._answering.in_threads:
+            raise UsageError("this engine is answering in several threads: finish or close that iterator first")
 
     def _require_unused(self) -> None:
         self.loaded.require_open()
