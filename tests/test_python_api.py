@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typed_api
 from commands import ROOT
 from real.models import Files, TinyModels
 
@@ -118,6 +120,15 @@ def test_settings_that_are_not_there_are_told(wrong: dict[str, Any], message: st
         with pytest.raises(UsageError) as caught:
             ask("so", **wrong)  # type: ignore[operator]
         assert str(caught.value).startswith(message)
+
+
+# ---------------------------------------------------------------- types
+def test_what_type_checkers_accept_runs(chat_pair: Files) -> None:
+    """Guards types that promise something else than what comes; scripts/check holds the file against the types."""
+    with typed_api.open_engine(chat_pair.leader, str(chat_pair.draft)) as engine:
+        typed_api.ask(engine)
+        typed_api.talk(engine)
+        asyncio.run(typed_api.answers(engine))
 
 
 # ---------------------------------------------------------------- loading

@@ -55,7 +55,7 @@ def refused(engine: Engine) -> None:
 
 
 def talk(engine: Engine) -> None:
-    chat = Conversation(engine, Generation("leader", max_tokens=3))
+    chat = Conversation(engine, Generation("leader", max_tokens=3), Prompting(system="Be brief."))
     for event in chat.ask("so"):
         assert isinstance(event, (Chunk, Result, PromptProgress))
     if chat.result is not None:
@@ -63,7 +63,7 @@ def talk(engine: Engine) -> None:
         assert isinstance(answer, str)
 
 
-async def wait(engine: Engine) -> None:
+async def answers(engine: Engine) -> None:
     one: Result = await engine.agenerate("so", max_tokens=3)
     several: list[Result] = await engine.agenerate(["so", Prompt("wait")], Generation(max_tokens=3))
     assert [type(one), len(several)] == [Result, 2]

@@ -19,6 +19,7 @@ import pytest
 
 from foreal_local.engine import Engine
 from foreal_local.errors import EvaluationError, UsageError
+from foreal_local.lane import Lane
 from foreal_local.results import Chunk, Prompt, Result
 from foreal_local.runtime.llama import Context
 
@@ -194,10 +195,17 @@ def test_callers_come_from_several_event_loops(lanes: int, make: PairMaker) -> N
 @pytest.mark.parametrize(("n_slots", "lanes"), [(1, 1), (3, 1), (4, 2)])
 @pytest.mark.parametrize("kind", ["llama", "lfm2"])
 def test_leaving_at_any_moment_frees_the_slot_and_disturbs_nobody(
-    kind: str, n_slots: int, lanes: int, make: PairMaker, tmp_path: Path
+    kind: str, n_slots: int, lanes: int, make: PairMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guards a slot that stays taken, an abort that hits a neighbour, and answers that change by it."""
     pair, generation, rng = make(kind), settings(max_tokens=40), random.Random(5)
+    step = Lane.step
+
+    def checked(lane: Lane) -> None:
+        step(lane)
+        lane.scheduler.check()
+
+    monkeypatch.setattr(Lane, "step", checked)
     with open_engine(pair) as engine:
         wanted = [engine.generate(prompt, generation, RAW) for prompt in PROMPTS]
 
@@ -444,8 +452,7 @@ def test_closing_ends_all_callers(lanes: int, elsewhere: bool, make: PairMaker) 
 
 
 SCRIPT = """
-import asyncio, sys, threading, time
-sys.path.insert(0, {tests!r})
+import asyncio, threading, time
 import foreal_local
 
 async def answer():
@@ -464,7 +471,7 @@ threading.Thread(target=tell, daemon=True).start()
 def begun(make: PairMaker, lanes: int, end: str) -> subprocess.Popen[str]:
     """A program that waits for an answer that takes long."""
     pair = make("llama")
-    code = SCRIPT.format(tests="", leader=str(pair.leader.path), draft=str(pair.draft.path), lanes=lanes) + end
+    code = SCRIPT.format(leader=str(pair.leader.path), draft=str(pair.draft.path), lanes=lanes) + end
     handler = lambda: signal.signal(signal.SIGINT, signal.default_int_handler)  # noqa: E731
     process = subprocess.Popen(
         [sys.executable, "-c", code],
