@@ -39,7 +39,8 @@ class Engine:
     on_progress: hears of the loading, as a fraction for each role
 
     `submit`, `step` and `cancel` are what everything else is made of: prompts may come and go at any time. The methods
-    are to be called from one thread, but for `agenerate` and `astream`, which have a thread of their own.
+    are for one thread at a time. Only `agenerate` and `astream` may be called from several event loops at once; while
+    they answer, in threads of their own, the others raise UsageError.
     """
 
     def __init__(
