@@ -7,6 +7,7 @@ means what was so before it existed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from .method.modes import MODES as MODES
 from .method.sentences import BOUNDARIES, Boundaries
 from .settings import Setting, check_all, setting, settings_of
 
+FilePath = str | os.PathLike[str]
 HitsFrom = Literal["lead", "sentence"]
 Compare = Literal["top1", "sampled"]
 HITS_FROM: tuple[HitsFrom, ...] = ("lead", "sentence")
@@ -146,22 +148,22 @@ class Prompting:
             raise UsageError(f"system is {self.system!r}, but must be left out with --raw (no chat template)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ModelSettings:
     """One role's model.
 
-    path: its GGUF file
+    path: its GGUF file; given as a text or a path, with ~ for the home folder
     gpu_layers: layers on the GPU; -1: all there are
     """
 
     path: Path
-    gpu_layers: int = -1
+    gpu_layers: int
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.path, Path):
-            object.__setattr__(self, "path", Path(self.path).expanduser())  # a text is as good
-        if self.gpu_layers < -1:
-            raise UsageError(f"gpu_layers is {self.gpu_layers!r}, but must be 0 or more, or -1 for all")
+    def __init__(self, path: FilePath, gpu_layers: int = -1) -> None:
+        object.__setattr__(self, "path", Path(os.path.expanduser(path)))  # noqa: PTH111  (pathlib's raises for ~nobody)
+        object.__setattr__(self, "gpu_layers", gpu_layers)
+        if gpu_layers < -1:
+            raise UsageError(f"gpu_layers is {gpu_layers!r}, but must be 0 or more, or -1 for all")
 
 
 _MAX_CTX_SIZE = 2**24
@@ -217,16 +219,24 @@ class Runtime:
             raise UsageError(f"kv_type_v is {self.kv_type_v!r}, but must be {wanted}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Pair:
-    """A leader and a draft.
+    """Two models that answer together.
 
+    leader, draft: given as a file's name or path, or as ModelSettings
     name: of a named pair
     """
 
     leader: ModelSettings
     draft: ModelSettings
-    name: str | None = None
+    name: str | None
+
+    def __init__(
+        self, leader: ModelSettings | FilePath, draft: ModelSettings | FilePath, name: str | None = None
+    ) -> None:
+        for role, model in (("leader", leader), ("draft", draft)):
+            object.__setattr__(self, role, model if isinstance(model, ModelSettings) else ModelSettings(model))
+        object.__setattr__(self, "name", name)
 
 
 # ---------------------------------------------------------------- the table

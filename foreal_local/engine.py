@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
-from difflib import get_close_matches
-from types import TracebackType
 from typing import Any, overload
 from weakref import WeakSet
 
-from .config import (
-    GENERATION_NAMES,
-    Generation,
-    Pair,
-    Prompting,
-    Runtime,
-    find_setting,
-    generation_of,
-    names_of,
-    prompting_of,
-)
-from .errors import ForealError, UsageError
-from .lane import Lane, Ticket
+from .asynchronous import Driver
+from .by_name import with_changes
+from .config import Generation, Pair, Prompting, Runtime
+from .errors import UsageError
+from .lane import Lane, Ticket, encoded_ticket
 from .method.ledger import Cost
-from .method.modes import roles_of
 from .method.roles import Role
-from .method.sequence import Sequence
-from .method.tokens import FinishReason
 from .offline import OfflineRun
-from .results import Chunk, Event, Prompt, Result, Submission, settings_hash, with_seed
+from .results import Chunk, Content, Contents, Event, Prompt, Result, as_prompt, as_prompts, with_seed
 from .runtime.interrupt import watching_interrupts
 from .runtime.loaded import LoadedPair, Progress
 from .runtime.model import Snapshot
 from .runtime.scheduler import Scheduler, States
 from .runtime.text import Messages, PromptTokens
 from .storage.checkpoints import Checkpoints
-
-Content = Prompt | str
-_OF_A_RESPONSE = [*GENERATION_NAMES, *names_of(Prompting)]
 
 
 class Engine:
@@ -55,7 +39,8 @@ class Engine:
     on_progress: hears of the loading, as a fraction for each role
 
     `submit`, `step` and `cancel` are what everything else is made of: prompts may come and go at any time. The methods
-    are to be called from one thread, but for `agenerate` and `astream`, which have a thread of their own.
+    are for one thread at a time. Only `agenerate` and `astream` may be called from several event loops at once; while
+    they answer, in threads of their own, the others raise UsageError.
     """
 
     def __init__(
@@ -80,16 +65,12 @@ class Engine:
             Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes), loaded.shapes, loaded.abort)
             for models in loaded.lanes
         ]
+        self._driver = Driver(loaded, self.lanes, self.ticket, self._require_unused)
         self._events: deque[Event] = deque()
         self._n_submitted = 0
         self._n_watches = 0
         self._answering: OfflineRun | None = None
         self._runs: WeakSet[Generator[Event, None, None]] = WeakSet()
-
-    @classmethod
-    def load(cls, pair: Pair, **options: Any) -> Engine:
-        """Engine(pair, ...), with the same options."""
-        return cls(pair, **options)
 
     # ---------------------------------------------------------------- what is loaded
     @property
@@ -144,13 +125,14 @@ class Engine:
         A prompt that cannot be answered gives a Result with finish_reason "error".
         """
         self._require_free()
-        prompt = _as_prompt(prompt)
+        prompt = as_prompt(prompt)
         if prompt.index is None:
             prompt = replace(prompt, index=self._n_submitted)
         self._n_submitted += 1
         ticket = self.ticket(prompt, settings, prompting, deliver or self._events.append)
         lane = lane or min(self.lanes, key=lambda lane: lane.n_open)
-        lane.submit(ticket, **{"reuse": True, **options})
+        with self._driver.quiet():
+            lane.submit(ticket, **{"reuse": True, **options})
         return ticket
 
     def ticket(
@@ -161,25 +143,8 @@ class Engine:
         deliver: Callable[[Event], None],
     ) -> Ticket:
         """A prompt that has an index, encoded but not queued."""
-        settings = with_seed(prompt.settings or settings or self.settings)
-        prompting = prompt.prompting or prompting or self.prompting
-        assert prompt.index is not None
-        name = str(prompt.index) if prompt.id is None else prompt.id
-        digest = settings_hash(prompt.content, settings, prompting, self.loaded.fingerprints)
-        submission = Submission(prompt, digest, self.ctx_size)
-        try:
-            encoded = self.loaded.encode(prompt.content, prompting)
-            needed = roles_of(settings.mode)
-            missing = [str(role) for role in needed if role not in self.loaded.roles]
-            if missing:
-                raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
-            ids = {role: encoded.ids[role] for role in needed}
-            submission = replace(submission, starts_thinking=encoded.starts_thinking)
-            return Ticket(submission, Sequence(name, prompt.index, settings, ids), deliver)
-        except ForealError as error:
-            sequence = Sequence(name, prompt.index, settings, {})
-            sequence.finish(FinishReason.ERROR, str(error))
-            return Ticket(submission, sequence, deliver)
+        settings, prompting = prompt.settings or settings or self.settings, prompt.prompting or prompting
+        return encoded_ticket(self.loaded, prompt, with_seed(settings), prompting or self.prompting, deliver)
 
     def step(self) -> list[Event]:
         """Give each lane a turn: what happened to the prompts that were submitted without `deliver`.
@@ -215,12 +180,14 @@ class Engine:
     # ---------------------------------------------------------------- what slots keep
     def save_prefix(self, ids: dict[Role, list[int]]) -> States:
         """States of what a free slot has evaluated of these ids: as much as any has."""
+        self._require_free()
         states: list[States] = [lane.scheduler.slots.save(ids) for lane in self.lanes]
         return max(states, key=lambda found: sum(state.n_tokens for state in found.values()))
 
     def restore_prefix(self, role: Role, ids: list[int], state: Snapshot) -> None:
         """Put a saved state of these ids into a free slot, for a prompt that begins with them; SequenceError where the
         model refuses it. Nothing happens where no slot is free."""
+        self._require_free()
         lane = min(self.lanes, key=lambda lane: lane.n_open)
         lane.scheduler.slots.restore(role, ids, state)
 
@@ -265,27 +232,24 @@ class Engine:
 
     @overload
     def generate(
-        self,
-        prompts: Iterable[Content],
-        settings: Generation | None = None,
-        prompting: Prompting | None = None,
-        **changes: Any,
+        self, prompts: Contents, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
     ) -> list[Result]: ...
 
     def generate(
         self,
-        prompts: Content | Iterable[Content],
+        prompts: Content | Contents,
         settings: Generation | None = None,
         prompting: Prompting | None = None,
         **changes: Any,
     ) -> Result | list[Result]:
-        """The result of one prompt (a text or a Prompt), or all results of several, in their order.
+        """The result of one prompt, or the results of several, in their order.
 
+        prompts: one prompt (a text, a list of messages, or a Prompt), or an iterable of these
+        settings, prompting: what they are answered with; None: the engine's
         changes: single settings by their names in config.py, such as mode="leader", temp=0 or system="Be brief."
         """
-        settings, prompting = self.with_changes(settings, prompting, changes)
-        several = not isinstance(prompts, (str, Prompt))
-        items = [_as_prompt(prompt) for prompt in prompts] if several else [_as_prompt(prompts)]  # type: ignore
+        settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
+        items, several = as_prompts(prompts)
         with closing(self.run(items, settings, prompting)) as run:  # Ctrl-C may come here, outside of it
             results = [item for item in run if isinstance(item, Result)]
         results.sort(key=lambda result: result.index)
@@ -295,40 +259,68 @@ class Engine:
         self, prompt: Content, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
     ) -> Generator[Chunk | Result, None, None]:
         """One prompt's tokens as they are written, then its Result. `changes` as for generate."""
-        settings, prompting = self.with_changes(settings, prompting, changes)
-        return self.run([_as_prompt(prompt)], settings, prompting)  # type: ignore[return-value]
+        settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
+        return self.run([as_prompt(prompt)], settings, prompting)  # type: ignore[return-value]
 
-    def with_changes(
-        self, settings: Generation | None, prompting: Prompting | None, changes: dict[str, Any]
-    ) -> tuple[Generation, Prompting]:
-        """The settings with single ones changed by name; UsageError for a name that there is not."""
-        values = {}
-        for name, value in changes.items():
-            found = find_setting(name)
-            if found is None or found.name not in _OF_A_RESPONSE:
-                near = get_close_matches(name, _OF_A_RESPONSE, 1)
-                hint = f": did you mean {near[0]}?" if near else ""
-                raise UsageError(f"no setting {name!r} of a response" + hint)
-            values[found.name] = found.from_json(value)
-        return generation_of(values, settings or self.settings), prompting_of(values, prompting or self.prompting)
+    # ---------------------------------------------------------------- for coroutines
+    @overload
+    async def agenerate(
+        self, prompts: Content, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
+    ) -> Result: ...
+
+    @overload
+    async def agenerate(
+        self, prompts: Contents, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
+    ) -> list[Result]: ...
+
+    async def agenerate(
+        self,
+        prompts: Content | Contents,
+        settings: Generation | None = None,
+        prompting: Prompting | None = None,
+        **changes: Any,
+    ) -> Result | list[Result]:
+        """As generate, but the event loop goes on meanwhile, and there may be any number of callers."""
+        settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
+        items, several = as_prompts(prompts)
+        events = self._driver.events(items, with_seed(settings), prompting, Result)
+        results = [event async for event in events if isinstance(event, Result)]
+        results.sort(key=lambda result: result.index)
+        return results if several else results[0]
+
+    def astream(
+        self, prompt: Content, settings: Generation | None = None, prompting: Prompting | None = None, **changes: Any
+    ) -> AsyncGenerator[Chunk | Result, None]:
+        """As stream, for `async for`. Closing it (`aclose`), or cancelling its task, ends the response."""
+        settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
+        prompts, settings = [as_prompt(prompt)], with_seed(settings)
+        return self._driver.events(prompts, settings, prompting, Chunk, Result)  # type: ignore[return-value]
 
     # ---------------------------------------------------------------- closing
     def _require_free(self) -> None:
         self.loaded.require_open()
+        self._driver.require_idle()
         if self._answering is not None and self._answering.in_threads:
             raise UsageError("this engine is answering in several threads: finish or close that iterator first")
 
+    def _require_unused(self) -> None:
+        self.loaded.require_open()
+        if self._answering is not None or any(lane.n_open for lane in self.lanes):
+            raise UsageError("this engine is answering run, stream or submit: finish or close that first")
+
     def begin_run(self, run: OfflineRun) -> None:
         self.loaded.require_open()
-        if self._answering is not None:
-            raise UsageError("this engine is answering already: finish or close that iterator first")
-        self._answering = run
+        with self._driver.quiet():
+            if self._answering is not None:
+                raise UsageError("this engine is answering already: finish or close that iterator first")
+            self._answering = run
 
     def end_run(self) -> None:
         self._answering = None
 
     def close(self) -> None:
         """Ends what still runs, then frees everything."""
+        self._driver.close()
         for run in list(self._runs):
             run.close()
         self.loaded.close()
@@ -336,11 +328,5 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _as_prompt(content: Content) -> Prompt:
-    return content if isinstance(content, Prompt) else Prompt(content)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .config import Generation, Prompting
+from .errors import ForealError, UsageError
 from .method.ledger import Shape
+from .method.modes import roles_of
 from .method.roles import Role
 from .method.sequence import Sequence
-from .method.tokens import Spelled
-from .results import Chunk, Event, PromptProgress, Result, Submission
+from .method.tokens import FinishReason, Spelled
+from .results import Chunk, Event, Prompt, PromptProgress, Result, Submission, settings_hash
 from .runtime.llama import Abort
+from .runtime.loaded import LoadedPair
 from .runtime.scheduler import Scheduler, States, Update
 
 
@@ -32,6 +36,32 @@ class Ticket:
     @property
     def finished(self) -> bool:
         return self.sequence.finished
+
+
+def encoded_ticket(
+    loaded: LoadedPair, prompt: Prompt, settings: Generation, prompting: Prompting, deliver: Callable[[Event], None]
+) -> Ticket:
+    """A ticket for a prompt that has an index; finished with an error where the prompt cannot be answered.
+
+    settings: with a seed
+    """
+    assert prompt.index is not None
+    name = str(prompt.index) if prompt.id is None else prompt.id
+    digest = settings_hash(prompt.content, settings, prompting, loaded.fingerprints)
+    submission = Submission(prompt, digest, loaded.ctx_size)
+    try:
+        encoded = loaded.encode(prompt.content, prompting)
+        needed = roles_of(settings.mode)
+        missing = [str(role) for role in needed if role not in loaded.roles]
+        if missing:
+            raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
+        ids = {role: encoded.ids[role] for role in needed}
+        submission = replace(submission, starts_thinking=encoded.starts_thinking)
+        return Ticket(submission, Sequence(name, prompt.index, settings, ids), deliver)
+    except ForealError as error:
+        sequence = Sequence(name, prompt.index, settings, {})
+        sequence.finish(FinishReason.ERROR, str(error))
+        return Ticket(submission, sequence, deliver)
 
 
 class Lane:

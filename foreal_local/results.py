@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .config import Generation, Method, Prompting, Sampling, in_force, is_as_before, names_of, told_apart
+from .errors import UsageError
 from .method.ledger import Cost, Shape
 from .method.modes import MODES, roles_of
 from .method.reasoning import split_reasoning
@@ -38,6 +40,31 @@ class Prompt:
     settings: Generation | None = None
     index: int | None = None
     prompting: Prompting | None = None
+
+
+Content = Prompt | str | Messages
+"""What can be asked: a text, a list of messages, or either as a Prompt."""
+Contents = Iterable[Content]
+
+
+def as_prompt(content: Content) -> Prompt:
+    """UsageError for anything else."""
+    if isinstance(content, Prompt):
+        return content
+    if not isinstance(content, str) and not _is_messages(content):
+        raise UsageError(f"a prompt is a text, a list of messages or a Prompt, not {content!r}")
+    return Prompt(content)
+
+
+def as_prompts(contents: Content | Contents) -> tuple[list[Prompt], bool]:
+    """The prompts, and whether there may be several: one text, or one list of messages, is a prompt by itself."""
+    if isinstance(contents, Iterable) and not isinstance(contents, (str, dict)) and not _is_messages(contents):
+        return [as_prompt(content) for content in contents], True  # type: ignore[arg-type]
+    return [as_prompt(contents)], False  # type: ignore[arg-type]
+
+
+def _is_messages(content: object) -> bool:
+    return isinstance(content, list) and bool(content) and all(isinstance(each, dict) for each in content)
 
 
 def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:

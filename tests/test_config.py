@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from foreal_local import errors
-from foreal_local.config import MODES, Generation, Method, ModelSettings, Prompting, Runtime, Sampling
+from foreal_local.config import MODES, Generation, Method, ModelSettings, Pair, Prompting, Runtime, Sampling
 from foreal_local.errors import ForealError, UsageError
 
 NAN = math.nan
@@ -127,3 +127,15 @@ def test_the_error_tree_is_as_drawn() -> None:
         assert issubclass(kind, ForealError)
         line = next(line for line in errors.__doc__.splitlines() if kind.__name__ in line.split())
         assert str(kind.exit_code) in line.split()
+
+
+def test_a_pair_takes_names_of_files() -> None:
+    """Guards a pair of texts that fails only when it is loaded, and one that cannot be changed with replace."""
+    pair = Pair("big.gguf", Path("small.gguf"), "mine")
+    assert pair == Pair(ModelSettings("big.gguf"), ModelSettings(Path("small.gguf")), name="mine")
+    assert (pair.leader.path, pair.draft.gpu_layers) == (Path("big.gguf"), -1)
+    changed = dataclasses.replace(pair, draft=ModelSettings("other.gguf", 3))
+    assert (changed.leader, changed.draft.path, changed.name) == (pair.leader, Path("other.gguf"), "mine")
+    assert dataclasses.replace(changed.draft, gpu_layers=0).path == Path("other.gguf")
+    assert ModelSettings("~/a.gguf").path == Path.home() / "a.gguf"
+    assert ModelSettings("~nobody at all/a.gguf").path == Path("~nobody at all/a.gguf")

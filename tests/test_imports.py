@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # What each folder, or module beside them, may import; itself always.
 _SETTINGS = {"errors", "settings", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
-_ENGINE = _CORE | {"results", "lane", "offline", "engine", "storage"}
+_ENGINE = _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -27,9 +27,12 @@ ALLOWED = {
     "storage": _CORE | {"results"},
     "lane": _CORE | {"results"},
     "offline": _CORE | {"results", "lane", "storage"},
-    "engine": _CORE | {"results", "lane", "offline", "storage"},
+    "by_name": _SETTINGS,
+    "asynchronous": _CORE | {"results", "lane"},
+    "engine": _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "storage"},
     "hub": {"errors"},
     "pairs": _SETTINGS | {"hub"},
+    "loading": _ENGINE | {"hub", "pairs"},
     "chat": _ENGINE,
     "batch": _ENGINE,
     "evaluation": _ENGINE | {"batch", "hub"},

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ..config import ModelSettings, Pair
 from ..errors import UsageError
 from ..method.roles import Role
 
 if TYPE_CHECKING:
+    from ..config import Pair
     from ..pairs import PairEntry
 
 
@@ -26,7 +26,7 @@ def named_pair(values: dict[str, Any]) -> PairEntry | None:
 
 def pair_of(values: dict[str, Any], entry: PairEntry | None, roles: set[Role]) -> Pair:
     """The models of the named pair, or of --leader and --draft; one is enough where one role writes everything."""
-    from ..hub import resolve_model
+    from ..loading import resolve_pair
 
     leader, draft = values["leader"], values["draft"]
     if entry:
@@ -34,13 +34,13 @@ def pair_of(values: dict[str, Any], entry: PairEntry | None, roles: set[Role]) -
     elif len(roles) == 2 and not (leader and draft):
         missing = "--draft" if leader else "--leader"
         raise UsageError(f"leader and draft both write here: {missing} is missing")
-    leader, draft = leader or draft, draft or leader
-    offline, progress = values["offline"], not values["quiet"]
-    paths = [resolve_model(name, offline=offline, progress=progress) for name in (leader, draft)]
-    return Pair(
-        ModelSettings(paths[0], values["leader_gpu_layers"]),
-        ModelSettings(paths[1], values["draft_gpu_layers"]),
-        values["pair"],
+    return resolve_pair(
+        leader or draft,
+        draft or leader,
+        offline=values["offline"],
+        progress=not values["quiet"],
+        gpu_layers=(values["leader_gpu_layers"], values["draft_gpu_layers"]),
+        name=values["pair"],
     )
 
 

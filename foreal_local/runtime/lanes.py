@@ -53,7 +53,7 @@ def side_by_side(runs: list[Generator[Item, Any, Any]], stop: Callable[[], None]
         stopping.set()
         if n_running:
             stop()
-        _join(threads)
+        join(threads)
 
 
 def _drive(run: Generator[Any, Any, Any], handed_over: queue.SimpleQueue[Any], stopping: threading.Event) -> None:
@@ -89,7 +89,7 @@ def _wait_for(handed_over: queue.SimpleQueue[Any]) -> Any:
             pass
 
 
-def _join(threads: list[threading.Thread]) -> None:
+def join(threads: list[threading.Thread]) -> None:
     """Wait for all of them even when Ctrl-C comes again: what they work on is freed after this."""
     again: KeyboardInterrupt | None = None
     for thread in threads:

@@ -1,0 +1,305 @@
+"""Answers for coroutines: threads evaluate, one for each lane, while event loops wait.
+
+A thread is there as long as its lane has something to answer. None is left when the last caller has its answers or has
+gone. Callers come from any event loop. Knows lanes and tickets; not who makes them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from .config import Generation, Prompting
+from .errors import UsageError
+from .lane import Lane, Ticket
+from .results import Event, Prompt, Result
+from .runtime.lanes import join
+from .runtime.loaded import LoadedPair
+
+MakeTicket = Callable[[Prompt, Generation, Prompting, Callable[[Event], None]], Ticket]
+_BITE = 256  # tokens of a long prompt in one evaluation: neighbours go on between two
+
+
+class Caller:
+    """A coroutine that waits for answers. Threads call `deliver` and `fail`; `next` is for its own event loop.
+
+    prompts: those that no lane has taken yet
+    settings, prompting: what they are answered with
+    kinds: the events that it wants; they are kept until it asks for them
+    gone: it wants nothing any more
+    """
+
+    def __init__(
+        self, prompts: Iterable[Prompt], settings: Generation, prompting: Prompting, kinds: tuple[type, ...]
+    ) -> None:
+        import asyncio  # only here: whoever does not use it need not wait for its import
+
+        self.prompts = deque(prompts)
+        self.settings, self.prompting, self.kinds = settings, prompting, kinds
+        self.gone = False
+        self._loop, self._ready = asyncio.get_running_loop(), asyncio.Event()
+        self._events: deque[Event] = deque()
+        self._error: BaseException | None = None
+
+    def deliver(self, event: Event) -> None:
+        if not self.gone and isinstance(event, self.kinds):
+            self._events.append(event)
+            if not self._ready.is_set():  # else it has not looked yet, and will find this one, too
+                self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """It gets the error after the events that are there."""
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ready.set)
+        except RuntimeError:  # its event loop is closed: it will never ask again
+            self.gone = True
+
+    async def next(self) -> Event:
+        """The next event, as soon as there is one."""
+        while not self._events:
+            if self._error is not None:
+                raise self._error
+            await self._ready.wait()
+            self._ready.clear()
+        return self._events.popleft()
+
+
+class Driver:
+    """Owner of the callers while they wait, and of the lanes' threads. Any thread may call its methods.
+
+    loaded: the models
+    lanes: what the threads drive; nothing else may while there are callers (`quiet`)
+    make_ticket: encodes a prompt
+    require_unused: raises UsageError where somebody else drives the lanes
+    """
+
+    def __init__(
+        self, loaded: LoadedPair, lanes: list[Lane], make_ticket: MakeTicket, require_unused: Callable[[], None]
+    ) -> None:
+        self.loaded, self.lanes, self.make_ticket = loaded, lanes, make_ticket
+        self._require_unused = require_unused
+        self._changed = threading.Condition()  # guards what follows, and is notified when a thread ends
+        self._open: set[Caller] = set()
+        self._waiting: deque[Caller] = deque()  # those that have prompts left; they take turns
+        self._threads: dict[int, threading.Thread] = {}  # by the lane's number
+        self._closed = False
+
+    # ---------------------------------------------------------------- for coroutines
+    async def events(
+        self, prompts: list[Prompt], settings: Generation, prompting: Prompting, *kinds: type
+    ) -> AsyncGenerator[Event, None]:
+        """The events of these kinds that happen to the prompts, until each has its Result.
+
+        Prompts that have no index count from 0. Leaving early ends what is not finished.
+        """
+        numbered = [replace(p, index=i if p.index is None else p.index) for i, p in enumerate(prompts)]
+        caller, n_left = Caller(numbered, settings, prompting, kinds), len(numbered)
+        try:
+            self._enter(caller)
+            while n_left:
+                event = await caller.next()
+                if isinstance(event, Result):
+                    n_left -= 1
+                    if not n_left:  # now: whoever gets the last result need not come back
+                        self.leave(caller)
+                yield event
+        finally:
+            self.leave(caller)
+
+    def _enter(self, caller: Caller) -> None:
+        """Let lanes take its prompts."""
+        with self._changed:
+            if self._closed:
+                raise UsageError("this engine is closed: use it inside its `with`")
+            if not self._threads:
+                self._require_unused()
+            self.loaded.abort.clear()  # it was set for nobody, and now there is somebody
+            if not caller.prompts:
+                return
+            self._open.add(caller)
+            self._waiting.append(caller)
+            idle = [number for number in range(len(self.lanes)) if number not in self._threads]
+            for number in idle[: len(caller.prompts)]:
+                self._start(number)
+
+    def leave(self, caller: Caller) -> None:
+        """Its prompts are taken out before the next evaluation; where nobody else waits, the present one is ended."""
+        with self._changed:
+            caller.gone = True
+            caller.prompts.clear()
+            self._open.discard(caller)
+            if caller in self._waiting:
+                self._waiting.remove(caller)
+            if self._threads and not self._open:
+                self.loaded.abort.set()
+
+    def fail(self, callers: Iterable[Caller], error: BaseException) -> None:
+        """These callers get the error instead of what they still wait for."""
+        with self._changed:
+            for caller in set(callers):
+                caller.fail(error)
+                self.leave(caller)
+
+    # ---------------------------------------------------------------- for everybody else
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """A time without callers and threads; UsageError where there are callers."""
+        with self._changed:
+            while self._open or self._threads:
+                if self._open:
+                    raise UsageError("this engine is answering agenerate or astream: use these, too, or wait for them")
+                self._changed.wait()
+            yield
+
+    def require_idle(self) -> None:
+        """UsageError where there are callers."""
+        if self._open or self._threads:  # this is asked before each step: no lock where there is nobody
+            with self.quiet():
+                pass
+
+    def close(self) -> None:
+        """All callers get an error, and all threads end."""
+        with self._changed:
+            self._closed = True
+            self.fail(self._open, UsageError("this engine was closed before it had answered"))
+            threads = list(self._threads.values())
+        join(threads)
+
+    # ---------------------------------------------------------------- for threads
+    def _start(self, number: int) -> None:
+        if not self._threads:
+            atexit.register(self.close)  # a thread in C code must not outlive the interpreter
+        # A daemon: the interpreter waits for all others before it calls `close`.
+        thread = threading.Thread(target=_Worker(self, number).run, name=f"lane {number}", daemon=True)
+        self._threads[number] = thread
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left
+            self._forget(number)
+            raise
+
+    def _forget(self, number: int) -> None:
+        """The lane's thread ends."""
+        del self._threads[number]
+        if not self._threads:
+            atexit.unregister(self.close)
+            self.loaded.abort.clear()
+        self._changed.notify_all()
+
+    @property
+    def n_busy(self) -> int:
+        """How many lanes evaluate."""
+        return len(self._threads)
+
+    def take(self, lane: Lane) -> tuple[Caller, Prompt] | None:
+        """A prompt for the lane, and whose it is."""
+        with self._changed:
+            if not self._may_take(lane):
+                return None
+            caller = self._waiting.popleft()
+            prompt = caller.prompts.popleft()
+            if caller.prompts:
+                self._waiting.append(caller)
+            return caller, prompt
+
+    def _may_take(self, lane: Lane) -> bool:
+        """Whether a prompt waits and the lane is the one to take it: it has room, and none has less to do."""
+        least = min(lane.n_open for lane in self.lanes)
+        return bool(self._waiting) and lane.scheduler.has_room and lane.n_open == least
+
+    def ends(self, number: int) -> bool:
+        """Whether the lane's thread ends: there is nothing to take."""
+        with self._changed:
+            if self._may_take(self.lanes[number]):
+                return False
+            self._forget(number)
+            return True
+
+    def interrupted(self) -> None:
+        """An evaluation was ended because all callers had gone; new ones go on."""
+        with self._changed:
+            if self._open:
+                self.loaded.abort.clear()
+
+    def broken(self, number: int, error: BaseException) -> None:
+        """A thread ends that should not: nobody may wait for ever."""
+        with self._changed:
+            self.fail(self._open, error)
+            self._forget(number)
+
+
+class _Worker:
+    """What a lane's thread does: takes prompts as there is room, and gives the lane its turns.
+
+    running: the tickets in the lane, and whose they are
+    n_busy: the lanes that its share of the CPU's threads counts on
+    """
+
+    def __init__(self, driver: Driver, number: int) -> None:
+        self._driver, self._number, self._lane = driver, number, driver.lanes[number]
+        self._running: dict[Ticket, Caller] = {}
+        self._n_busy = 0
+
+    def run(self) -> None:
+        try:
+            while True:
+                self._drop()
+                while (taken := self._driver.take(self._lane)) is not None:
+                    self._begin(*taken)
+                if self._running:
+                    self._step()
+                elif self._driver.ends(self._number):
+                    return
+        except BaseException as error:
+            self._driver.broken(self._number, error)
+
+    def _drop(self) -> None:
+        """Take out what is finished, or is wanted no more."""
+        for ticket, caller in tuple(self._running.items()):
+            if caller.gone or ticket not in self._lane:
+                self._lane.cancel(ticket)
+                del self._running[ticket]
+
+    def _begin(self, caller: Caller, prompt: Prompt) -> None:
+        driver, deliver = self._driver, partial(self._deliver, caller)
+        try:
+            ticket = driver.make_ticket(prompt, caller.settings, caller.prompting, deliver)
+        except BaseException as error:  # of this prompt alone
+            driver.fail([caller], error)
+            return
+        if ticket.finished:
+            deliver(Result.of(ticket.submission, ticket.sequence, driver.loaded.shapes))
+            return
+        self._running[ticket] = caller
+        lengths = {role: len(view.ids) for role, view in ticket.sequence.views.items()}
+        is_long = max(lengths.values()) > _BITE
+        reads = {role: n - 1 for role, n in lengths.items()} if is_long else {}
+        self._lane.submit(ticket, reuse=True, reads=reads, bite=_BITE)
+
+    def _deliver(self, caller: Caller, event: Event) -> None:
+        caller.deliver(event)
+        if caller.gone:
+            self._driver.leave(caller)
+
+    def _step(self) -> None:
+        n_busy = self._driver.n_busy
+        if n_busy != self._n_busy:  # a lane that is idle leaves its threads to the others
+            self._n_busy = n_busy
+            self._driver.loaded.use_threads(self._number, n_busy)
+        try:
+            self._lane.step()
+        except KeyboardInterrupt:
+            self._driver.interrupted()
+        except BaseException as error:  # the lane's caches may not be whole: all in it get the error
+            self._driver.fail(self._running.values(), error)
+            self._lane.scheduler.close()
+            self._drop()
