@@ -91,11 +91,11 @@ class Lane:
         self._tickets[ticket.sequence] = ticket
         self.scheduler.add(ticket.sequence, states, **options)
 
-    def step(self) -> None:
-        """Take one turn, and deliver what happened."""
+    def step(self, report_every: float = 0.0) -> None:
+        """Take one turn, or as many as fit into so many seconds, and deliver what happened."""
         while self._finished:
             self._deliver_result(self._finished.popleft())
-        for sequence, tokens, finished, read in self._turn():
+        for sequence, tokens, finished, read in self._turns(report_every):
             ticket = self._tickets.get(sequence)
             if ticket is None:
                 continue
@@ -108,15 +108,15 @@ class Lane:
                 del self._tickets[sequence]
                 self._deliver_result(ticket)
 
-    def _turn(self) -> list[Update]:
-        """One step: Ctrl-C ends its evaluation and is raised before the next one, so that between two everything is
-        whole."""
+    def _turns(self, report_every: float) -> list[Update]:
+        """A step of the scheduler. Ctrl-C ends its evaluation and is raised before the next one, so that between two
+        steps everything is whole."""
         abort = self._abort
         if abort.requested:
             raise KeyboardInterrupt
         abort.busy = True
         try:
-            return self.scheduler.step()
+            return self.scheduler.step(report_every)
         finally:
             abort.busy = False
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _N_AHEAD = 16  # prompts that are looked at for a shared prefix
 _SHORTEST_PREFIX = 32  # tokens; shorter ones cost less than their copies
+_REPORT_EVERY = 0.04  # seconds; nobody sees tokens come more often
 
 
 class OfflineRun:
@@ -67,6 +68,8 @@ class OfflineRun:
         running: dict[int, Ticket] = {}  # by the sequence's identity: prompts may share an index
         events: deque[tuple[Ticket, Event]] = deque()
         n_busy = 0
+        # Checkpoints are due every so many tokens, so their run looks after each one.
+        report_every = 0.0 if self._checkpoints else _REPORT_EVERY
         try:
             source = self._share_prefix(lane, source)
             while True:
@@ -76,7 +79,7 @@ class OfflineRun:
                 if n_busy != self._n_busy:  # a lane that is done leaves its threads to the others
                     n_busy = self._n_busy
                     self._engine.loaded.use_threads(number, n_busy)
-                lane.step()
+                lane.step(report_every)
                 while events:
                     ticket, event = events.popleft()
                     if isinstance(event, Result):

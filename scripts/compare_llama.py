@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Greedy leader-only against llama_cpp.Llama on the same token prompts: equal tokens, and the speed ratio.
 
-    python scripts/compare_llama.py [MODEL] [--tokens 200] [--runs 5]
+    python scripts/compare_llama.py [MODEL] [--tokens 200] [--prompts 5] [--runs 5]
 
 The two write the same responses in turn, run by run; the medians and their ratio are printed. Exits with 1
 when a token differs.
@@ -28,13 +28,14 @@ from foreal_local.runtime.hardware import usable_cores
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path), required=False)
 @click.option("--tokens", default=200, show_default=True)
+@click.option("--prompts", "n_prompts", default=5, show_default=True)
 @click.option("--runs", default=5, show_default=True)
 @click.option("--threads", default=None, type=int)
-def main(model: Path | None, tokens: int, runs: int, threads: int | None) -> None:
+def main(model: Path | None, tokens: int, n_prompts: int, runs: int, threads: int | None) -> None:
     """Compare greedy leader-only with llama_cpp.Llama."""
     path = model or bundled_dir() / "tiny-leader.gguf"
     n_threads = threads or usable_cores()
-    texts = (bundled_dir() / "demo.txt").read_text(encoding="utf-8").splitlines()[:5]
+    texts = (bundled_dir() / "demo.txt").read_text(encoding="utf-8").splitlines()[:n_prompts]
     settings = Generation(mode="leader", sampling=Sampling(temp=0), seed=0, max_tokens=tokens)
     pair = Pair(ModelSettings(path), ModelSettings(path))
     with Engine(pair, runtime=Runtime(threads=n_threads), roles=[Role.LEADER]) as engine:

@@ -111,29 +111,33 @@ class Job:
             else:
                 self.request, self._after_reads = self._after_reads, None
             return
-        self._unrecorded.append(answer)
-        if self.request.lasting:
-            if not self._crossed:
-                self.sequence.record(self._unrecorded)
+        if not self.request.lasting:
+            self._unrecorded.append(answer)
+        elif self._crossed:
             self._unrecorded.clear()
             self._crossed = False
+        else:
+            for earlier in self._unrecorded:
+                self.sequence.record(earlier)
+            self._unrecorded.clear()
+            self.sequence.record(answer)
         self.request = self.flow.send(answer)
 
     def open_next_sentence(self) -> None:
         """A sentence that follows within one request: the flow is not asked."""
         led = self.gate.opens(SentenceStart(self.sequence.gate_rng))
         self.sequence.open_sentence(led)
-        self.sequence.record([led])
+        self.sequence.record(led)
         self._crossed = True
 
     # ---------------------------------------------------------------- tokens
     def opinion_at_end(self, role: Role, opinion: Opinion | None) -> Opinion | None:
         """The role's opinion at the end of its view: the newest one, or one that was kept."""
         n_view = len(self.sequence.views[role].ids)
-        for known in (opinion, self._kept):
-            if known is not None and known.role is role and known.at == n_view:
-                return known
-        return None
+        if opinion is not None and opinion.at == n_view and opinion.role is role:
+            return opinion
+        kept = self._kept
+        return kept if kept is not None and kept.at == n_view and kept.role is role else None
 
     def keep(self, opinion: Opinion) -> None:
         """Keep an opinion after its model's next evaluation: the role may have to write there."""
@@ -144,8 +148,6 @@ class Job:
         held = self.sequence.peek
         if held is not None and held.role is role and held.at == len(self.sequence.views[role].ids):
             return held
-        if opinion is None and self._kept is None:
-            return None
         known = self.opinion_at_end(role, opinion)
         return None if known is None else self.choice_from(known)
 
@@ -201,6 +203,8 @@ class Job:
 
     def take_surplus(self) -> dict[Role, int]:
         """How many ids each role's cache may hold at most, where it may hold what is not part of the stream."""
+        if not self._surplus:
+            return self._surplus
         surplus, self._surplus = self._surplus, {}
         return surplus
 

@@ -7,7 +7,6 @@ and be made again from what is here.
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -143,9 +142,9 @@ class Sequence:
         self._detector.start()
         self.opening = True  # numbered with its first token: a full context may leave it without one
 
-    def record(self, answers: Iterable[Answer]) -> None:
+    def record(self, answer: Answer) -> None:
         """Note what the flow is answered in the open sentence."""
-        self.answers.extend((len(self.tokens), answer) for answer in answers)
+        self.answers.append((len(self.tokens), answer))
 
     def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]], inserted: bool = False) -> None:
         """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""

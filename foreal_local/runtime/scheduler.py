@@ -8,6 +8,7 @@ protocol; no kind of request, no llama.cpp, no text rules, no command line.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -156,26 +157,42 @@ class Scheduler:
         self.slots.clear()
         self._turns.prefix.close()
 
-    def step(self) -> list[Update]:
+    def step(self, report_every: float = 0.0) -> list[Update]:
         """Give one role its turn; what happened to whom.
 
-        After an exception the scheduler goes on with the next step, which also tells what happened before it.
+        report_every: seconds for which turns follow, unless a sequence ends before
+
+        The turns are the same ones however many of them a step has. After an exception the scheduler goes on with the
+        next step, which also tells what happened before it.
         """
+        until = time.perf_counter() + report_every
         try:
-            self._admit()
-            role, jobs = self._next_turn()
-            if role is not None:
-                self._n_turns += 1
-                for job in jobs:
-                    self._touched[job.sequence] = None
-                    job.served = self._n_turns
-                self._turns.take(role, jobs)
+            while self._take_turn() and time.perf_counter() < until and not self._has_ended():
+                pass
         finally:
             self._retire_finished()
         touched, self._touched = self._touched, {}
         return self._events(touched)
 
     # ---------------------------------------------------------------- a step's parts
+    def _take_turn(self) -> bool:
+        """Whether there was anything to do."""
+        if self._waiting:
+            self._admit()
+        role, jobs = self._next_turn()
+        if role is None:
+            return False
+        self._n_turns += 1
+        for job in jobs:
+            self._touched[job.sequence] = None
+            job.served = self._n_turns
+        self._turns.take(role, jobs)
+        return True
+
+    def _has_ended(self) -> bool:
+        """Whether a sequence has ended that nobody knows of: its room may be for another, at once."""
+        return any(sequence.finish_reason is not None for sequence in self._touched)
+
     def _admit(self) -> None:
         """Waiting sequences into free slots; those that can never run are finished at once."""
         while self._waiting and self.slots.free:
@@ -238,9 +255,10 @@ class Scheduler:
         waiting: dict[Role, list[Job]] = {role: [] for role in self._models}
         longest: Job | None = None
         for job in self._jobs:
-            if job.request.asks(job) is None:
-                self._answer_without_role(job)
             role = job.request.asks(job)
+            if role is None:
+                self._answer_without_role(job)
+                role = job.request.asks(job)
             if role is None or job.sequence.finish_reason is not None:
                 continue
             waiting[role].append(job)
@@ -255,7 +273,8 @@ class Scheduler:
             role = longest.request.asks(longest)
         assert role is not None
         self._role = role
-        return role, sorted(waiting[role], key=lambda job: job.slot)  # slots side by side can share a graph
+        waiting[role].sort(key=lambda job: job.slot)  # slots side by side can share a graph
+        return role, waiting[role]
 
     def _answer_without_role(self, job: Job) -> None:
         """In mode cue no row is built between cues, so that only this notices a context that is full."""

@@ -5,27 +5,16 @@ Knows jobs, rows and the model protocol, and who pays; no queue and no kind of r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 from ..errors import SequenceError
 from ..method.job import Job
 from ..method.ledger import Shape
 from ..method.opinion import Opinion
 from ..method.roles import Role
 from ..method.tokens import FinishReason
-from .accounting import Accounts
+from .accounting import Accounts, Turn
 from .model import Model, Output, Row
 from .rows import row_for
 from .shared_prefix import SharedPrefix
-
-
-class Turn(NamedTuple):
-    """A job's part in an evaluation: its row, after `before` cached tokens."""
-
-    job: Job
-    row: Row
-    before: int
 
 
 class Turns:
@@ -41,10 +30,19 @@ class Turns:
 
     def take(self, role: Role, jobs: list[Job]) -> None:
         """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on."""
-        turns = [turn for job in jobs if (turn := self._turn(role, job)) is not None]
+        turns = []
+        for job in jobs:
+            turn = self._turn(role, job)
+            if turn is not None:
+                turns.append(turn)
+        if not turns:
+            return
+        model = self._models[role]
+        n_calls, seconds = model.n_calls, model.seconds
         try:
-            for turn, output in self._evaluate(role, turns):
-                self._receive(turn, role, output)
+            for output in model.evaluate([turn.row for turn in turns]):
+                self._receive(turns[output.row], role, output)
+            self.accounts.charge(role, turns, model.n_calls - n_calls, model.seconds - seconds)
         except BaseException:
             for turn in turns:
                 turn.job.forget_proposals()
@@ -73,20 +71,11 @@ class Turns:
 
     def _fill(self, role: Role, job: Job, row: Row) -> bool:
         """Evaluate a row whose logits nobody wants, for a job; False where there is no room."""
-        turn = Turn(job, row, self._models[role].cached(row.slot))
-        failures = [output.failure for _, output in self._evaluate(role, [turn]) if output.logits is None]
-        return not failures
-
-    def _evaluate(self, role: Role, turns: list[Turn]) -> Iterator[tuple[Turn, Output]]:
-        """Evaluate the rows of these turns and charge their sequences."""
-        if not turns:
-            return
         model = self._models[role]
-        n_calls, seconds = model.n_calls, model.seconds
-        for output in model.evaluate([turn.row for turn in turns]):
-            yield turns[output.row], output
-        work = [(job.sequence, len(row.tokens), before, row.decode) for job, row, before in turns]
-        self.accounts.charge(role, work, model.n_calls - n_calls, model.seconds - seconds)
+        n_calls, seconds, before = model.n_calls, model.seconds, model.cached(row.slot)
+        failures = [output.failure for output in model.evaluate([row]) if output.logits is None]
+        self.accounts.charge(role, [Turn(job, row, before)], model.n_calls - n_calls, model.seconds - seconds)
+        return not failures
 
     def _receive(self, turn: Turn, role: Role, output: Output) -> None:
         """Hand the job's request an opinion; after the last one its flow goes on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import llama_cpp
@@ -24,7 +23,7 @@ class Piece(NamedTuple):
     end: int
 
 
-def split_rows(rows: list[Row], most_tokens: int, most_outputs: int) -> Iterator[list[Piece]]:
+def split_rows(rows: list[Row], most_tokens: int, most_outputs: int) -> list[list[Piece]]:
     """Cut rows into the pieces of one evaluation after another, all of them in order.
 
     Each evaluation has at most most_tokens tokens, and at most most_outputs of them get logits.
@@ -37,8 +36,8 @@ def split_rows(rows: list[Row], most_tokens: int, most_outputs: int) -> Iterator
         n_tokens += size
         n_outputs += row.n_outputs
     if n_tokens <= most_tokens and n_outputs <= most_outputs:
-        yield pieces
-        return
+        return [pieces]
+    evaluations = []
     n_tokens = n_outputs = 0
     pieces = []
     for index, row in enumerate(rows):
@@ -53,10 +52,11 @@ def split_rows(rows: list[Row], most_tokens: int, most_outputs: int) -> Iterator
                 n_outputs += max(0, end - max(begin, first_output))
                 begin = end
             if begin < size:
-                yield pieces
+                evaluations.append(pieces)
                 pieces, n_tokens, n_outputs = [], 0, 0
     if pieces:
-        yield pieces
+        evaluations.append(pieces)
+    return evaluations
 
 
 class Batch:

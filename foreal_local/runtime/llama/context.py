@@ -203,13 +203,14 @@ class Context:
             raise KeyboardInterrupt
         raise EvaluationError(f"llama_decode failed with code {code}: {library().take_reason()}")
 
-    def _outputs(self, rows: list[Row], pieces: list[Piece]) -> Iterator[Output]:
-        at = 0  # index in the batch of the piece's first token
+    def _outputs(self, rows: list[Row], pieces: list[Piece]) -> list[Output]:
+        outputs, at = [], 0  # index in the batch of the piece's first token
         for index, begin, end in pieces:
             row = rows[index]
             for token in range(max(begin, len(row.tokens) - row.n_outputs), end):
-                yield Output(index, token, self._logits(at + token - begin))
+                outputs.append(Output(index, token, self._logits(at + token - begin)))
             at += end - begin
+        return outputs
 
     def _logits(self, i: int) -> Logits:
         """The logits (n_vocab,) of token i of the batch: a view, valid until the next evaluation."""
