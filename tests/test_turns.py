@@ -53,6 +53,27 @@ def test_nor_in_a_mixed_load(skip_limit: int) -> None:
     assert waits(pair.scheduler(skip_limit=skip_limit), sequences) <= skip_limit
 
 
+@pytest.mark.parametrize("settings", [*SETTINGS, SPECULATIVE], ids=str)
+def test_how_often_turns_are_reported_changes_none_of_them(settings: dict[str, Any]) -> None:
+    """Guards batches, and so roundings, that hang on the clock; and a slot that stays empty until the report."""
+    batches = []
+    for report_every in (0.0, 60.0):
+        pair = FakePair(n_slots=3, truncation="remove")
+        scheduler, sequences = pair.scheduler(), [new_sequence(i, **settings) for i in range(7)]
+        for sequence in sequences:
+            scheduler.add(sequence)
+        shown, n_steps = dict.fromkeys((s.id for s in sequences), ""), 0
+        while not scheduler.idle:
+            n_steps += 1
+            for update in scheduler.step(report_every):
+                shown[update.sequence.id] += "".join(token.text for token in update.tokens)
+            scheduler.check()
+        assert shown == {s.id: s.text for s in sequences}
+        assert n_steps <= len(sequences) + 1 or not report_every, "a step ends where a sequence ends"
+        batches.append({role: model.records for role, model in pair.models.items()})
+    assert batches[0] == batches[1]
+
+
 def test_all_sequences_that_wait_for_a_role_share_its_turn() -> None:
     """Guards batches of one: eight sequences of one role take as many calls as one."""
     pair = FakePair(n_slots=8, n_batch=512, truncation="remove")

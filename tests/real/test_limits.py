@@ -125,10 +125,12 @@ def test_a_stop_string_across_tokens_is_cut_off_and_never_shown(engine: Engine) 
     assert is_free(engine)
 
 
-def test_what_is_streamed_is_what_is_returned(engine: Engine) -> None:
+def test_what_is_streamed_is_what_is_returned(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards tokens that are shown twice, not at all, or only when all is over."""
+    monkeypatch.setattr("foreal_local.offline._REPORT_EVERY", 0.0)  # the whole answer takes less than that
     *written, result = engine.stream(PROMPT, settings(temp=1.0, seed=3), RAW)
     assert len(written) > 20
+    monkeypatch.undo()
     assert "".join(token.text for item in written for token in item.tokens) == result.text
     assert ids(result) == ids(engine.generate([PROMPT], settings(temp=1.0, seed=3), RAW)[0])
 
