@@ -201,8 +201,9 @@ def test_leaving_at_any_moment_frees_the_slot_and_disturbs_nobody(
     pair, generation, rng = make(kind), settings(max_tokens=40), random.Random(5)
     step = Lane.step
 
-    def checked(lane: Lane) -> None:
-        step(lane)
+    def checked(lane: Lane, report_every: float = 0.0) -> None:
+        step(lane, report_every)
+
         lane.scheduler.check()
 
     monkeypatch.setattr(Lane, "step", checked)
