@@ -10,17 +10,14 @@ from difflib import get_close_matches
 from typing import Any
 
 from .config import (
-    GENERATION_NAMES,
+    OF_A_RESPONSE,
     Generation,
     Prompting,
     find_setting,
     generation_of,
-    names_of,
     prompting_of,
 )
 from .errors import UsageError
-
-OF_A_RESPONSE = [*GENERATION_NAMES, *names_of(Prompting)]
 
 
 def checked(given: dict[str, Any], known: list[str], what: str, others: Iterable[str] = ()) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every setting, checked when it is built. The only place where a default, a range or an option is written.
+"""Every setting, checked when it is built; its default, range and option are written here alone.
 
 To add a setting, add a field here and read it where it matters: options, environment variables, /set, overrides of
 single prompts, pairs and config files, records, traces and hashes follow (settings.py). Say with `was` which value
@@ -54,17 +54,21 @@ class Method:
     k: int = setting(
         5, "Hits in a row before the draft takes over.", "--hits", kind=int, short="-k", low=0, label="k (hits)"
     )
-    hits_from: HitsFrom = setting("lead", "Where hits are counted.", "--hits-from", choices=lambda: HITS_FROM)
+    hits_from: HitsFrom = setting(
+        "lead", "Count hits after n tokens (lead) or from the start.", "--hits-from", choices=lambda: HITS_FROM
+    )
     boundaries: Boundaries = setting("robust", "What ends a sentence.", "--boundaries", choices=lambda: BOUNDARIES)
-    compare: Compare = setting("top1", "What is held against the draft.", "--compare", choices=lambda: COMPARE)
+    compare: Compare = setting(
+        "top1", "What of the leader's is held against the draft's top-1.", "--compare", choices=lambda: COMPARE
+    )
     cue: str = setting("Wait,", "Begins the led sentences of --mode cue.", "--cue", metavar="TEXT", of_modes=True)
     proposals: int = setting(
         5, "Proposed at a time, --mode speculative.", "--proposals", kind=int, metavar="N", low=1, high=64,
         of_modes=True,
     )  # fmt: skip
     gate: str = setting(
-        "random", "Who leads a sentence: by chance (-p), or always one.", "--gate", choices=GATES.keys, was="random",
-        of_modes=True,
+        "random", "Whether the leader leads: by chance (-p), always, never.", "--gate", choices=GATES.keys,
+        was="random", of_modes=True,
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -87,8 +91,10 @@ class Sampling:
     top_k: int = setting(0, "Most likely tokens kept; 0 is off.", "--top-k", kind=int, low=0, note="all")
     top_p: float = setting(0.95, "Nucleus; 1 is off.", "--top-p", kind=float, above=0, high=1)
     min_p: float = setting(0.0, "Least chance against the best; 0 is off.", "--min-p", kind=float, low=0, high=1)
-    repeat_penalty: float = setting(1.0, "1 is off.", "--repeat-penalty", kind=float, above=0, note="1 is none")
-    repeat_last_n: int = setting(64, "Tokens it looks back on.", "--repeat-last-n", kind=int, low=0)
+    repeat_penalty: float = setting(
+        1.0, "Penalty on recent tokens; 1 is off.", "--repeat-penalty", kind=float, above=0, note="1 is none"
+    )
+    repeat_last_n: int = setting(64, "Tokens that count as recent.", "--repeat-last-n", kind=int, low=0)
 
     def __post_init__(self) -> None:
         check_all(self)
@@ -114,15 +120,18 @@ class Generation:
     method: Method = field(default_factory=Method)
     sampling: Sampling = field(default_factory=Sampling)
     seed: int | None = setting(
-        None, "0 is a seed.  [default: drawn, and reported]", "--seed", kind=int, metavar="N", low=0, optional=True
-    )
+        None, "Seed of all random numbers; 0 is one, too.  [default: drawn, and reported]", "--seed", kind=int,
+        metavar="N", low=0, optional=True,
+    )  # fmt: skip
     max_tokens: int | None = setting(
-        None, "[default: until the end, or the context is full]", "--max-tokens", kind=int, metavar="N", low=1,
-        optional=True,
+        None, "Most tokens of a response.  [default: until its end, or the context is full]", "--max-tokens", kind=int,
+        metavar="N", low=1, optional=True,
     )  # fmt: skip
     stop: tuple[str, ...] = setting((), "End before this text; repeatable.", "--stop", kind=tuple, metavar="TEXT")
 
     def __post_init__(self) -> None:
+        if not isinstance(self.stop, tuple):  # one text, or a list of them
+            object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         check_all(self)
 
 
@@ -209,7 +218,6 @@ class Runtime:
     verbose: bool = setting(False, "llama.cpp's own log on stderr.", "--verbose", kind=bool, short="-v")
 
     MAX_DEFAULT_CTX_SIZE = 8192
-    MAX_CTX_SIZE = _MAX_CTX_SIZE
 
     def __post_init__(self) -> None:
         check_all(self)
@@ -258,6 +266,7 @@ def names_of(*groups: type) -> list[str]:
 
 
 GENERATION_NAMES = names_of(Method, Sampling, Generation)
+OF_A_RESPONSE = [*GENERATION_NAMES, *names_of(Prompting)]
 
 
 def generation_of(values: dict[str, Any], base: Generation | None = None) -> Generation:
@@ -266,8 +275,6 @@ def generation_of(values: dict[str, Any], base: Generation | None = None) -> Gen
     method = {name: values[name] for name in names_of(Method) if name in values}
     sampling = {name: values[name] for name in names_of(Sampling) if name in values}
     own = {name: values[name] for name in names_of(Generation) if name in values}
-    if "stop" in own:
-        own["stop"] = tuple(own["stop"])
     return replace(
         base,
         method=replace(base.method, **method) if method else base.method,
@@ -291,13 +298,8 @@ def runtime_of(values: dict[str, Any], base: Runtime | None = None) -> Runtime:
 
 def flat(settings: Generation) -> dict[str, Any]:
     """All generation settings by name, also those of the method and of sampling."""
-    return {
-        name: getattr(
-            settings.method if _GROUP[name] is Method else settings.sampling if _GROUP[name] is Sampling else settings,
-            name,
-        )
-        for name in GENERATION_NAMES
-    }
+    parts = {Method: settings.method, Sampling: settings.sampling, Generation: settings}
+    return {name: getattr(parts[_GROUP[name]], name) for name in GENERATION_NAMES}
 
 
 def in_force(settings: Generation) -> dict[str, Any]:
@@ -306,9 +308,11 @@ def in_force(settings: Generation) -> dict[str, Any]:
     return {name: value for name, value in flat(settings).items() if name in own or not SETTINGS[name].of_modes}
 
 
-def told_apart(names: Iterable[str], settings: Generation) -> dict[str, Any]:
-    """Those of these settings that are in force, but for new ones at the value that means what was so before them:
-    what hashes and traces name, so that a new setting does not void old files."""
+def for_digest(names: Iterable[str], settings: Generation) -> dict[str, Any]:
+    """Those of these settings that are in force, without newer ones at the value that means what was so before them.
+
+    Hashes and traces name these, so that a new setting does not void old files.
+    """
     values = in_force(settings)
     return {name: values[name] for name in names if name in values and not is_as_before(name, values[name])}
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .config import GENERATION_NAMES, Prompting, find_setting, names_of
+from .config import OF_A_RESPONSE, find_setting
 from .errors import UsageError
 from .hub import HOW_TO_NAME, bundled_dir, parse_hub_name
 
 DEFAULT_PAIR = "tiny"
 
 _TEXTS = ("leader", "draft", "note")
-_OF_A_RESPONSE = [*GENERATION_NAMES, *names_of(Prompting)]
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,8 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
     texts, settings = {}, {}
     for key, value in table.items():
         setting = None if key in _TEXTS else find_setting(key)
-        if key not in _TEXTS and (setting is None or setting.name not in _OF_A_RESPONSE):
-            known = ", ".join([*_TEXTS, *_OF_A_RESPONSE])
+        if key not in _TEXTS and (setting is None or setting.name not in OF_A_RESPONSE):
+            known = ", ".join([*_TEXTS, *OF_A_RESPONSE])
             raise UsageError(f"{where}: unknown key '{key}' (known: {known})")
         if setting is None:
             if not isinstance(value, str):

@@ -84,11 +84,13 @@ class Setting:
         if self.choices is not None:
             return value in self.choices()
         if self.kind is tuple:
-            return all(isinstance(each, str) and each for each in value)
-        if self.kind is str and not self.optional:
-            return bool(value.strip())
+            return not isinstance(value, str) and all(isinstance(each, str) and each for each in value)
+        if self.kind is str:
+            return isinstance(value, str) and (self.optional or bool(value.strip()))
         if self.kind not in (int, float):
-            return True
+            return isinstance(value, self.kind)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.kind is int and value != int(value)):
+            return False
         finite = math.isfinite(value)
         low = self.low is None or value >= self.low
         return (

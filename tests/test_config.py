@@ -59,6 +59,12 @@ def test_the_defaults_are_the_papers() -> None:
         (Generation, {"mode": "both"}, "mode"),
         (Generation, {"max_tokens": 0}, "max_tokens"),
         (Generation, {"stop": ("a", "")}, "stop"),
+        (Method, {"n": "3"}, "n (lead tokens)"),
+        (Method, {"n": 2.5}, "n (lead tokens)"),
+        (Method, {"k": True}, "k (hits)"),
+        (Method, {"cue": 5}, "cue"),
+        (Sampling, {"temp": "0"}, "temp"),
+        (Prompting, {"raw": "yes", "system": 5}, "system"),
         (Prompting, {"raw": True, "system": "Be brief."}, "system"),
         (ModelSettings, {"path": Path("a.gguf"), "gpu_layers": -2}, "gpu_layers"),
         (Runtime, {"ctx_size": 1}, "ctx_size"),
@@ -102,6 +108,11 @@ def test_settings_cannot_be_changed_later() -> None:
     for settings, name in ((Method(), "n"), (Sampling(), "temp"), (Generation(), "seed"), (Runtime(), "threads")):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(settings, name, 3)
+
+
+def test_one_stop_text_is_one_text() -> None:
+    """Guards a text taken for its letters: "END" stopped at any E, N or D."""
+    assert Generation(stop="END").stop == ("END",)  # type: ignore[arg-type]
 
 
 def test_greedy_is_temperature_zero() -> None:

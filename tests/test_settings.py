@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from foreal_local.batch.prompts import read_prompts
-from foreal_local.chat.commands import NAMES_TO_SET, OF_A_RESPONSE, changed
+from foreal_local.chat.commands import NAMES_TO_SET, OF_ANSWERS, changed
 from foreal_local.cli import options
 from foreal_local.cli.bench import main as bench
 from foreal_local.cli.chat import main as chat
@@ -31,7 +31,7 @@ from foreal_local.config import (
     prompting_of,
 )
 from foreal_local.errors import UsageError
-from foreal_local.pairs import find_pair
+from foreal_local.pairs import PairEntry, find_pair
 from foreal_local.settings import Setting
 
 RESPONSE = [SETTINGS[name] for name in GENERATION_NAMES]
@@ -148,7 +148,7 @@ def test_a_wrong_value_of_a_single_prompt_is_told_with_its_line(setting: Setting
 @pytest.mark.parametrize("setting", RESPONSE, ids=lambda setting: setting.name)
 def test_a_chat_may_set_it(setting: Setting) -> None:
     """Guards a setting that /set does not know, and one that the help of /set leaves out."""
-    assert setting in OF_A_RESPONSE
+    assert setting in OF_ANSWERS
     assert setting.shown_name in NAMES_TO_SET
     value = other_value(setting)
     assert changed(Generation(), setting.shown_name, as_text(value)) == generation_of({setting.name: value})
@@ -162,6 +162,21 @@ def test_a_pair_may_give_it(setting: Setting, tmp_path: Path, monkeypatch: pytes
     (tmp_path / "pairs.toml").write_text(f'[mine]\nleader = "a.gguf"\ndraft = "b.gguf"\n{setting.name} = {text}\n')
     monkeypatch.setenv("FOREAL_PAIRS", str(tmp_path / "pairs.toml"))
     assert find_pair("mine").settings == {setting.name: value}
+
+
+@pytest.mark.parametrize("setting", [*RESPONSE, *PROMPT], ids=lambda setting: setting.name)
+def test_what_a_pair_gives_reaches_the_command(setting: Setting) -> None:
+    """Guards a value in a file's form that the command line cannot read: a table of template arguments."""
+    seen: dict[str, Any] = {}
+    entry = PairEntry("mine", "a.gguf", "b.gguf", settings={setting.name: other_value(setting)})
+
+    @click.pass_context
+    def callback(context: click.Context, /, **values: Any) -> None:
+        seen.update(options.settings_in(options.with_settings_of(entry, values, context)))
+
+    result = CliRunner().invoke(options.ForealCommand("twin", params=gen.params, callback=callback), [])
+    assert result.exit_code == 0, result.output
+    assert seen[setting.name] == other_value(setting)
 
 
 def test_the_settings_of_the_models_are_not_a_single_prompts(tmp_path: Path) -> None:

@@ -7,12 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..config import GENERATION_NAMES, Generation, Prompting, find_setting, generation_of, names_of, prompting_of
+from ..config import OF_A_RESPONSE, Generation, Prompting, find_setting, generation_of, names_of, prompting_of
 from ..errors import UsageError
 from ..results import Prompt
 from .json_lines import object_of
-
-_OF_A_PROMPT = {*GENERATION_NAMES, *names_of(Prompting)}
 
 
 def read_prompts(path: str, settings: Generation, prompting: Prompting | None = None) -> list[Prompt]:
@@ -97,7 +95,7 @@ def _overrides(
     values = {}
     for key, value in record.items():
         setting = find_setting(key)
-        if setting is not None and setting.name in _OF_A_PROMPT and value is not None:
+        if setting is not None and setting.name in OF_A_RESPONSE and value is not None:
             values[setting.name] = setting.from_json(value)
     of_prompting = {name: values.pop(name) for name in names_of(Prompting) if name in values}
     return (

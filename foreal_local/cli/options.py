@@ -182,7 +182,8 @@ def settings_in(values: dict[str, Any]) -> dict[str, Any]:
         parameter = parameter_of(setting)
         if parameter in values:
             value = values[parameter]
-            found[setting.name] = arguments_of(value, setting.option) if setting.kind is dict else value
+            is_text = setting.kind is dict and not isinstance(value, dict)  # else of a pairs or a config file
+            found[setting.name] = arguments_of(value, setting.option) if is_text else value
     return found
 
 
