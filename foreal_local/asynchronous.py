@@ -101,7 +101,7 @@ class Driver:
 
         Prompts that have no index count from 0. Leaving early ends what is not finished.
         """
-        numbered = [replace(p, index=i if p.index is None else p.index) for i, p in enumerate(prompts)]
+        numbered = [replace(p, index=i) if p.index is None else p for i, p in enumerate(prompts)]
         caller, n_left = Caller(numbered, settings, prompting, kinds), len(numbered)
         try:
             self._enter(caller)

@@ -1,4 +1,4 @@
-"""Load a pair, generate, stream: what the command lines and Python users call."""
+"""A loaded pair that answers: what the command lines and Python users call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .lane import Lane, Ticket, encoded_ticket
 from .method.ledger import Cost
 from .method.roles import Role
 from .offline import OfflineRun
-from .results import Chunk, Content, Contents, Event, Prompt, Result, as_prompt, as_prompts, with_seed
+from .results import Chunk, Content, Contents, Event, Prompt, Result, as_prompt, as_prompts, in_order, with_seed
 from .runtime.interrupt import watching_interrupts
 from .runtime.loaded import LoadedPair, Progress
 from .runtime.model import Snapshot
@@ -119,7 +119,7 @@ class Engine:
         """Queue a prompt, to be answered by the next steps.
 
         deliver: where its events go; None: `step` returns them
-        lane: where it is answered; None: where fewest wait
+        lane: where it is answered; None: where most of it is evaluated already, else where fewest wait
         options: of scheduler.Waiting, such as `reads` and `bite`; whatever a slot holds of the prompt is reused
 
         A prompt that cannot be answered gives a Result with finish_reason "error".
@@ -130,7 +130,7 @@ class Engine:
             prompt = replace(prompt, index=self._n_submitted)
         self._n_submitted += 1
         ticket = self.ticket(prompt, settings, prompting, deliver or self._events.append)
-        lane = lane or min(self.lanes, key=lambda lane: lane.n_open)
+        lane = lane or max(self.lanes, key=lambda lane: (lane.n_reusable(ticket), -lane.n_open))
         with self._driver.quiet():
             lane.submit(ticket, **{"reuse": True, **options})
         return ticket
@@ -143,8 +143,12 @@ class Engine:
         deliver: Callable[[Event], None],
     ) -> Ticket:
         """A prompt that has an index, encoded but not queued."""
-        settings, prompting = prompt.settings or settings or self.settings, prompt.prompting or prompting
-        return encoded_ticket(self.loaded, prompt, with_seed(settings), prompting or self.prompting, deliver)
+        settings = settings or self.settings
+        if prompt.settings is not None:
+            own = prompt.settings
+            settings = own if own.seed is not None else replace(own, seed=settings.seed)
+        prompting = prompt.prompting or prompting or self.prompting
+        return encoded_ticket(self.loaded, prompt, with_seed(settings), prompting, deliver)
 
     def step(self) -> list[Event]:
         """Give each lane a turn: what happened to the prompts that were submitted without `deliver`.
@@ -181,8 +185,7 @@ class Engine:
     def save_prefix(self, ids: dict[Role, list[int]]) -> States:
         """States of what a free slot has evaluated of these ids: as much as any has."""
         self._require_free()
-        states: list[States] = [lane.scheduler.slots.save(ids) for lane in self.lanes]
-        return max(states, key=lambda found: sum(state.n_tokens for state in found.values()))
+        return max(self.lanes, key=lambda lane: lane.scheduler.slots.n_held(ids)).scheduler.slots.save(ids)
 
     def restore_prefix(self, role: Role, ids: list[int], state: Snapshot) -> None:
         """Put a saved state of these ids into a free slot, for a prompt that begins with them; SequenceError where the
@@ -219,7 +222,7 @@ class Engine:
         finish_reason "error". Closing the iterator (or Ctrl-C, a KeyboardInterrupt, in it) cancels what runs and
         frees every slot; until then the engine takes no other run.
         """
-        source = (replace(p, index=i if p.index is None else p.index) for i, p in enumerate(prompts))
+        source = (replace(p, index=i) if p.index is None else p for i, p in enumerate(prompts))
         settings, prompting = with_seed(settings or self.settings), prompting or self.prompting
         events = OfflineRun(self, source, settings, prompting, checkpoints).events()
         self._runs.add(events)
@@ -251,8 +254,7 @@ class Engine:
         settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
         items, several = as_prompts(prompts)
         with closing(self.run(items, settings, prompting)) as run:  # Ctrl-C may come here, outside of it
-            results = [item for item in run if isinstance(item, Result)]
-        results.sort(key=lambda result: result.index)
+            results = in_order([item for item in run if isinstance(item, Result)], items)
         return results if several else results[0]
 
     def stream(
@@ -284,8 +286,7 @@ class Engine:
         settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
         items, several = as_prompts(prompts)
         events = self._driver.events(items, with_seed(settings), prompting, Result)
-        results = [event async for event in events if isinstance(event, Result)]
-        results.sort(key=lambda result: result.index)
+        results = in_order([event async for event in events if isinstance(event, Result)], items)
         return results if several else results[0]
 
     def astream(

@@ -10,7 +10,7 @@ from typing import Any
 from .config import Generation, Prompting
 from .errors import ForealError, UsageError
 from .method.ledger import Shape
-from .method.modes import roles_of
+from .method.modes import gate_of, roles_of
 from .method.roles import Role
 from .method.sequence import Sequence
 from .method.tokens import FinishReason, Spelled
@@ -55,6 +55,9 @@ def encoded_ticket(
         missing = [str(role) for role in needed if role not in loaded.roles]
         if missing:
             raise UsageError(f"mode {settings.mode} needs the {' and the '.join(missing)}, not loaded in this run")
+        asked = gate_of(settings).role
+        if asked is not None and asked not in needed:
+            raise UsageError(f"gate {settings.method.gate} asks the {asked}, which has no part in mode {settings.mode}")
         ids = {role: encoded.ids[role] for role in needed}
         submission = replace(submission, starts_thinking=encoded.starts_thinking)
         return Ticket(submission, Sequence(name, prompt.index, settings, ids), deliver)
@@ -70,7 +73,9 @@ class Lane:
     def __init__(self, scheduler: Scheduler, shapes: dict[Role, Shape], abort: Abort) -> None:
         self.scheduler, self._shapes, self._abort = scheduler, shapes, abort
         self._tickets: dict[Sequence, Ticket] = {}
-        self._finished: deque[Ticket] = deque()  # before they had a slot
+        self._finished: deque[Ticket] = (
+            deque()
+        )  # and not told yet: those that never had a slot, or that an insertion has filled up
 
     @property
     def idle(self) -> bool:
@@ -79,6 +84,10 @@ class Lane:
     @property
     def n_open(self) -> int:
         return self.scheduler.n_open
+
+    def n_reusable(self, ticket: Ticket) -> int:
+        """How many tokens of a prompt its slots hold."""
+        return self.scheduler.slots.n_reusable({role: view.ids for role, view in ticket.sequence.views.items()})
 
     def __contains__(self, ticket: Ticket) -> bool:
         return ticket.sequence in self._tickets
@@ -94,7 +103,7 @@ class Lane:
     def step(self, report_every: float = 0.0) -> None:
         """Take one turn, or as many as fit into so many seconds, and deliver what happened."""
         while self._finished:
-            self._deliver_result(self._finished.popleft())
+            self._deliver_rest(self._finished.popleft())
         for sequence, tokens, finished, read in self._turns(report_every):
             ticket = self._tickets.get(sequence)
             if ticket is None:
@@ -120,6 +129,20 @@ class Lane:
         finally:
             abort.busy = False
 
+    def close(self) -> None:
+        """End everything that is open, with a Result for each, and empty the caches."""
+        self.scheduler.close()
+        for ticket in list(self._tickets.values()):
+            self._deliver_rest(ticket)
+        self._tickets.clear()
+
+    def _deliver_rest(self, ticket: Ticket) -> None:
+        """The tokens that were held back, and the Result of a response that was ended from outside."""
+        sequence, tokens = ticket.sequence, ticket.sequence.take_ready()
+        if tokens:
+            ticket.deliver(Chunk(sequence.index, sequence.id, tokens, ticket.submission.starts_thinking))
+        self._deliver_result(ticket)
+
     def _deliver_result(self, ticket: Ticket) -> None:
         ticket.deliver(Result.of(ticket.submission, ticket.sequence, self._shapes))
 
@@ -127,7 +150,7 @@ class Lane:
         """End its response now; what it has written stays, and its Result is delivered."""
         if self._tickets.pop(ticket.sequence, None) is not None:
             self.scheduler.cancel(ticket.sequence)
-            self._deliver_result(ticket)
+            self._deliver_rest(ticket)
 
     def insert(self, ticket: Ticket, tokens: list[Spelled]) -> None:
         """Close the open sentence with tokens that neither model chose, and go on behind them."""

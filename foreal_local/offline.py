@@ -74,8 +74,8 @@ class OfflineRun:
             source = self._share_prefix(lane, source)
             while True:
                 yield from self._admit(lane, source, running, events)
-                if not running:
-                    return
+                if not running and lane.scheduler.has_room:
+                    return  # else prompts that others have submitted hold the slots
                 if n_busy != self._n_busy:  # a lane that is done leaves its threads to the others
                     n_busy = self._n_busy
                     self._engine.loaded.use_threads(number, n_busy)
@@ -96,7 +96,7 @@ class OfflineRun:
                 for ticket in running.values():
                     self._save(lane, ticket, whole)
             if not whole:
-                lane.scheduler.close()
+                lane.close()
             raise
         finally:
             for ticket in running.values():

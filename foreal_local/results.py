@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .config import Generation, Method, Prompting, Sampling, in_force, is_as_before, names_of, told_apart
+from .config import Generation, Method, Prompting, Sampling, for_digest, in_force, is_as_before, names_of
 from .errors import UsageError
 from .method.ledger import Cost, Shape
 from .method.modes import MODES, roles_of
@@ -57,10 +57,17 @@ def as_prompt(content: Content) -> Prompt:
 
 
 def as_prompts(contents: Content | Contents) -> tuple[list[Prompt], bool]:
-    """The prompts, and whether there may be several: one text, or one list of messages, is a prompt by itself."""
-    if isinstance(contents, Iterable) and not isinstance(contents, (str, dict)) and not _is_messages(contents):
-        return [as_prompt(content) for content in contents], True  # type: ignore[arg-type]
-    return [as_prompt(contents)], False  # type: ignore[arg-type]
+    """The prompts, each with an index, and whether there may be several: one text, or one list of messages, is a prompt
+    by itself."""
+    several = isinstance(contents, Iterable) and not isinstance(contents, (str, dict)) and not _is_messages(contents)
+    prompts = [as_prompt(content) for content in (contents if several else [contents])]  # type: ignore
+    return [replace(p, index=i) if p.index is None else p for i, p in enumerate(prompts)], several
+
+
+def in_order(results: list[Result], prompts: list[Prompt]) -> list[Result]:
+    """The results of these prompts, in the prompts' order."""
+    place = {id(prompt): i for i, prompt in enumerate(prompts)}
+    return sorted(results, key=lambda result: place[id(result.submission.prompt)])
 
 
 def _is_messages(content: object) -> bool:
@@ -73,9 +80,9 @@ def settings_hash(content: str | Messages, settings: Generation, prompting: Prom
     A setting that is younger than version 0.1.0 is left out at the value that means what was so before it existed, and
     one that only other modes have is left out always.
     """
-    method = told_apart(names_of(Method), settings)
-    sampling = told_apart(names_of(Sampling), settings)
-    own = told_apart(names_of(Generation), settings) | {"method": method, "sampling": sampling}
+    method = for_digest(names_of(Method), settings)
+    sampling = for_digest(names_of(Sampling), settings)
+    own = for_digest(names_of(Generation), settings) | {"method": method, "sampling": sampling}
     asked = {name: value for name, value in asdict(prompting).items() if not is_as_before(name, value)}
     parts = [content, own, asked, {str(role): models[role] for role in roles_of(settings.mode)}]
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -228,3 +228,17 @@ def test_leading_alone_costs_what_leader_only_says() -> None:
     counted = count_flops(sequence, SHAPES)
     assert sequence.finish_reason is FinishReason.LENGTH
     assert counted.total == counted.leader_only
+
+
+@pytest.mark.parametrize("call", [2, 3])
+def test_what_was_evaluated_before_an_interrupt_is_charged(call: int) -> None:
+    """Guards a resumed response that is too cheap: the tokens of the earlier calls stay in the cache."""
+    pair = FakePair(n_slots=1, n_batch=4, truncation="remove")
+    pair.models[LEADER].raise_at[call] = KeyboardInterrupt()
+    scheduler, sequence = pair.scheduler(), new_sequence(0, mode="leader", prompt=[2] * 15)
+    scheduler.add(sequence)
+    with pytest.raises(KeyboardInterrupt):
+        scheduler.step()
+    assert pair.models[LEADER].cached(0) == 4 * (call - 1)
+    assert sequence.cost[LEADER].tokens == scheduler.cost[LEADER].tokens == 4 * (call - 1)
+    assert sequence.cost[LEADER].flops == SHAPES[LEADER].flops(4 * (call - 1), 0)

@@ -172,7 +172,7 @@ class Scheduler:
         finally:
             self._retire_finished()
         touched, self._touched = self._touched, {}
-        return self._events(touched)
+        return self._updates(touched)
 
     # ---------------------------------------------------------------- a step's parts
     def _take_turn(self) -> bool:
@@ -210,6 +210,7 @@ class Scheduler:
             self._jobs.append(job)
             for role, state in waiting.states.items():
                 self._restore(job, role, state)
+            self._touched[sequence] = None
             if job.request.asks(job) is not None:
                 job.advance()  # resumed inside a sentence: what needs no evaluation is answered at once, as ever
             self._plan_reading(job, waiting)
@@ -277,7 +278,10 @@ class Scheduler:
         return role, waiting[role]
 
     def _answer_without_role(self, job: Job) -> None:
-        """In mode cue no row is built between cues, so that only this notices a context that is full."""
+        """Answer requests that need no evaluation, such as a random gate's.
+
+        In mode cue no row is built between cues, so that only this notices a full context.
+        """
         self._touched[job.sequence] = None
         if all(len(view.ids) > self._n_ctx[role] for role, view in job.sequence.views.items()):
             job.sequence.finish(FinishReason.CONTEXT)
@@ -304,7 +308,7 @@ class Scheduler:
                     model.release(job.slot)
             self.slots.give_back(job.slot, job.sequence)
 
-    def _events(self, touched: Iterable[Sequence]) -> list[Update]:
+    def _updates(self, touched: Iterable[Sequence]) -> list[Update]:
         reading = {job.sequence: self._n_read(job) for job in self._jobs if job.n_to_read}
         events = []
         for sequence in touched:

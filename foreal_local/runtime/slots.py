@@ -14,7 +14,7 @@ from ..method.view import n_common
 from .model import Model, Snapshot
 
 Ids = dict[Role, list[int]]
-_MOST = 0.75
+_SAME_CONVERSATION = 0.75  # share of a slot's last prompt that another must begin with
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Slot:
         """Whether these ids are of the same conversation: they begin with most of its last prompt. A chat template's
         first tokens alone are in all conversations."""
         n_prompt = sum(n for role, n in self.n_prompt.items() if role in ids)
-        return 0 < _MOST * n_prompt <= self.n_common(ids)
+        return 0 < _SAME_CONVERSATION * n_prompt <= self.n_common(ids)
 
 
 class Slots:
@@ -67,6 +67,10 @@ class Slots:
                 self._cut(model, slot.id, min(n_common(held, ids[role]), len(ids[role]) - 1) if reuse else 0)
         return slot.id
 
+    def n_reusable(self, ids: Ids) -> int:
+        """How many tokens of these ids the free slot that they continue holds."""
+        return max((slot.n_common(ids) for slot in self.free if slot.is_continued_by(ids)), default=0)
+
     @staticmethod
     def _cut(model: Model, slot: int, n_tokens: int) -> None:
         if n_tokens == 0 and model.cached(slot):
@@ -93,6 +97,10 @@ class Slots:
                 model.release(slot.id)
 
     # ---------------------------------------------------------------- prefixes that are kept elsewhere
+    def n_held(self, ids: Ids) -> int:
+        """How many tokens of these ids a free slot holds at most."""
+        return max((slot.n_common(ids) for slot in self.free), default=0)
+
     def save(self, ids: Ids) -> dict[Role, Snapshot]:
         """States of the free slot that has most in common with these ids, cut to that."""
         if not self.free:

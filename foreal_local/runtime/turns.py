@@ -44,6 +44,7 @@ class Turns:
                 self._receive(turns[output.row], role, output)
             self.accounts.charge(role, turns, model.n_calls - n_calls, model.seconds - seconds)
         except BaseException:
+            self._charge_what_is_cached(role, turns, model.n_calls - n_calls, model.seconds - seconds)
             for turn in turns:
                 turn.job.forget_proposals()
             raise
@@ -77,6 +78,16 @@ class Turns:
         self.accounts.charge(role, [Turn(job, row, before)], model.n_calls - n_calls, model.seconds - seconds)
         return not failures
 
+    def _charge_what_is_cached(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
+        """After an evaluation that was broken off: its earlier calls count, since their tokens stay."""
+        done = []
+        for job, row, before in turns:
+            n_tokens = self._models[role].cached(job.slot) - before
+            if n_tokens > 0:
+                done.append(Turn(job, row._replace(tokens=row.tokens[:n_tokens]), before))
+        if done:
+            self.accounts.charge(role, done, n_calls, seconds)
+
     def _receive(self, turn: Turn, role: Role, output: Output) -> None:
         """Hand the job's request an opinion; after the last one its flow goes on."""
         job, row, before = turn
@@ -93,7 +104,7 @@ class Turns:
         try:
             job.request.take(job, opinion)
             if is_last:
-                if job.request.leaves_mark:
+                if job.request.leaves_mark(opinion):
                     self._models[role].mark(job.slot)
                 job.advance(opinion)
         except SequenceError as error:
@@ -101,6 +112,6 @@ class Turns:
 
     def trim(self, job: Job) -> None:
         """Take back what the job's caches hold that is not part of its stream."""
-        for role, n_tokens in job.take_surplus().items():
+        for role, n_tokens in job.take_limits().items():
             if self._models[role].cached(job.slot) > n_tokens:
                 self._models[role].truncate(job.slot, n_tokens)
