@@ -50,4 +50,5 @@ PROOFREAD = Mode("proofread", "the draft, proofread by the leader", BOTH, proofr
 def install(patch: pytest.MonkeyPatch) -> None:
     """Put both into the tables, for as long as the patch lasts."""
     patch.setitem(GATES, "entropy-test", lambda method: EntropyGate(method.p))
+    patch.setitem(GATES, "leader-test", lambda method: EntropyGate(method.p, Role.LEADER))
     patch.setitem(MODES, "proofread", PROOFREAD)

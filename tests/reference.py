@@ -138,7 +138,8 @@ class Reference:
 
     def _gate(self) -> bool:
         always = {"leader": 1.0, "speculative": 1.0, "draft": 0.0}
-        p = always.get(self.settings.mode, self.settings.method.p)
+        chosen = {"always": 1.0, "never": 0.0}.get(self.settings.method.gate, self.settings.method.p)
+        p = always.get(self.settings.mode, chosen)
         return p == 1.0 or (p > 0.0 and bool(self.gate_rng.random() < p))
 
     def _next(self, role: Role) -> int:

@@ -25,6 +25,10 @@ SETTINGS: list[dict[str, Any]] = [
     {"mode": "leader", "temp": 0.6},
     {"mode": "draft"},
     {"mode": "cue", "p": 0.5, "temp": 0.6},
+    {"n": 2, "k": 1, "gate": "always"},
+    {"n": 2, "k": 1, "gate": "never", "temp": 0.6},
+    {"n": 2, "k": 1, "gate": "always"},
+    {"n": 2, "k": 1, "gate": "never", "temp": 0.6},
 ]
 """Settings for the laws: every option, greedy and sampled."""
 SPECULATIVE: dict[str, Any] = {"mode": "speculative", "proposals": 4, "temp": 0.6}

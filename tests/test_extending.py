@@ -225,6 +225,7 @@ def test_gen_takes_them_as_options_and_for_single_prompts(call: Any, tmp_path: P
     assert traced[0]["gate"] == "always"
     (line,) = [entry for entry in traced if entry["type"] == "prompt" and entry["id"] == "1"]
     assert line["gate"] == "entropy-test"
+    assert (line["hits_from"], line["boundaries"], line["compare"]) == ("lead", "robust", "top1")
     rewritten = [entry for entry in traced if entry["type"] == "taken_back"]
     assert rewritten
     for entry in rewritten:
@@ -233,6 +234,13 @@ def test_gen_takes_them_as_options_and_for_single_prompts(call: Any, tmp_path: P
         assert (entry["authors"], tokens[entry["i"]]["author"]) == (["draft"], "leader")
     done = call(gen, "--prompt", "So", "--mode", "proofread", "-n", "3", "--temp", 0, "--max-tokens", 20)
     assert done.exit_code == 0, done.output
+
+
+def test_a_gate_may_only_ask_a_role_that_takes_part(call: Any) -> None:
+    """Guards a KeyError in the midst of a run."""
+    done = call(gen, "--prompt", "So", "--mode", "cue", "--gate", "leader-test", "--max-tokens", 5)
+    assert done.exit_code == 1
+    assert "gate leader-test asks the leader, which has no part in mode cue" in done.output
 
 
 def test_a_wrong_name_is_refused_with_all_that_there_are(call: Any) -> None:

@@ -321,3 +321,14 @@ def test_text_is_shown_once_its_sentence_has_ended() -> None:
     assert sequence.take_ready() == []
     sequence.finish(FinishReason.CANCELLED)
     assert [token.text for token in sequence.take_ready()] == [" x"]
+
+
+def test_half_a_character_becomes_whole_when_a_full_context_was_not_the_end() -> None:
+    """Guards a U+FFFD that stays before the character whose half it stood for."""
+    sequence = started()
+    write(sequence, LEADER, "So", b"\xc3")
+    sequence.finish(FinishReason.CONTEXT)
+    assert sequence.text == "So\ufffd"
+    sequence.reopen()
+    write(sequence, LEADER, b"\xa9")
+    assert sequence.text == "So\xe9"

@@ -42,6 +42,10 @@ class Job:
     judged: a judging role's top-1 after so many of its view's ids
     frontier: how many ids each role has evaluated last, and its top-1 there
     proposals: what the draft proposes behind the stream
+
+    Private: how many reads are done and what the flow waits for after them; an opinion that outlived its evaluation;
+    answers that are recorded with the next lasting one; whether the request has opened another sentence, and whether
+    the stream has become shorter; how many ids each cache may keep.
     """
 
     sequence: Sequence
@@ -63,9 +67,9 @@ class Job:
     _after_reads: Request | None = None
     _kept: Opinion | None = None
     _unrecorded: list[Answer] = field(default_factory=list)
-    _crossed: bool = False
+    _opened_another: bool = False
     _rewound: bool = False
-    _surplus: dict[Role, int] = field(default_factory=dict)
+    _limits: dict[Role, int] = field(default_factory=dict)
 
     def note_time(self) -> None:
         """Add the time in the slot so far to the sequence's."""
@@ -113,9 +117,9 @@ class Job:
             return
         if not self.request.lasting:
             self._unrecorded.append(answer)
-        elif self._crossed:
+        elif self._opened_another:
             self._unrecorded.clear()
-            self._crossed = False
+            self._opened_another = False
         else:
             for earlier in self._unrecorded:
                 self.sequence.record(earlier)
@@ -128,7 +132,7 @@ class Job:
         led = self.gate.opens(SentenceStart(self.sequence.gate_rng))
         self.sequence.open_sentence(led)
         self.sequence.record(led)
-        self._crossed = True
+        self._opened_another = True
 
     # ---------------------------------------------------------------- tokens
     def opinion_at_end(self, role: Role, opinion: Opinion | None) -> Opinion | None:
@@ -189,7 +193,7 @@ class Job:
         for role, view in self.sequence.views.items():
             n_ids = self.proposals.n_in_stream(role, view.ids)
             if n_ids is not None:
-                self._surplus[role] = min(n_ids, self._surplus.get(role, n_ids))
+                self._limits[role] = min(n_ids, self._limits.get(role, n_ids))
         self.proposals.forget()
 
     def forget_ahead(self) -> None:
@@ -197,15 +201,15 @@ class Job:
         self._kept, self._rewound = None, True
         self.judged.clear()
         for role, view in self.sequence.views.items():
-            self._surplus[role] = min(len(view.ids), self._surplus.get(role, len(view.ids)))
+            self._limits[role] = min(len(view.ids), self._limits.get(role, len(view.ids)))
             if self.frontier.get(role, (0, 0))[0] > len(view.ids):
                 del self.frontier[role]
 
-    def take_surplus(self) -> dict[Role, int]:
+    def take_limits(self) -> dict[Role, int]:
         """How many ids each role's cache may hold at most, where it may hold what is not part of the stream."""
-        if not self._surplus:
-            return self._surplus
-        surplus, self._surplus = self._surplus, {}
+        if not self._limits:
+            return self._limits
+        surplus, self._limits = self._limits, {}
         return surplus
 
 

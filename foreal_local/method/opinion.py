@@ -11,7 +11,7 @@ from .vocabulary import Logits
 
 
 class Opinion:
-    """One role's view of the place after the first `at` ids of its view.
+    """What one role thinks of the place after the first `at` ids of its view.
 
     role: whose it is
     at: how many ids of its view, proposals behind them included, it has evaluated

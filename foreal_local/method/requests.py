@@ -51,12 +51,10 @@ class Request:
 
     decodes: a row of one token counts as decoding, else as prefill
     lasting: its answer is recorded at once; else with the next lasting one
-    leaves_mark: a memory that cannot take its end back notes the place when all is evaluated
     """
 
     decodes: ClassVar[bool] = True
     lasting: ClassVar[bool] = True
-    leaves_mark: ClassVar[bool] = False
 
     def asks(self, job: Job) -> Role | None:
         """The role that must evaluate something before there is an answer; None: nobody need."""
@@ -72,6 +70,10 @@ class Request:
 
     def take(self, job: Job, opinion: Opinion) -> None:
         """Look at one of the opinions that were wanted, in the view's order; the last comes with `answer`, too."""
+
+    def leaves_mark(self, opinion: Opinion) -> bool:
+        """Whether a memory that cannot take its end back should note the place after this opinion."""
+        return False
 
     def known(self, job: Job) -> tuple[int, int] | None:
         """Where one of the wanted outputs is known already: the number of ids before it, and the top-1 there."""
@@ -215,7 +217,6 @@ class Read(RoleRequest):
     n_tokens: int
     most: int
     decodes: ClassVar[bool] = False
-    leaves_mark: ClassVar[bool] = True
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
         done = opinion is not None and opinion.role is self.role and opinion.at >= self.n_tokens
@@ -223,3 +224,6 @@ class Read(RoleRequest):
 
     def wanted(self, job: Job) -> Wanted:
         return Wanted(job.sequence.views[self.role].ids[: self.n_tokens], 1, self.most)
+
+    def leaves_mark(self, opinion: Opinion) -> bool:
+        return opinion.at >= self.n_tokens

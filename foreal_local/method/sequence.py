@@ -1,4 +1,4 @@
-"""One response in the making: its tokens, finish reasons, and `Sequence`, which owns all that lasts.
+"""One response in the making: `Sequence` owns all that lasts of it.
 
 Knows tokens, authors, text and counters. Knows no model, slot or cache: those can be lost at any time
 and be made again from what is here.
@@ -275,6 +275,10 @@ class Sequence:
         """Go on with a response that a full context ended: there may be a larger one now."""
         if self.finish_reason is FinishReason.CONTEXT:
             self.finish_reason = None
+            if self.tokens and self.tokens[-1].half:  # it was shown as U+FFFD, and may become a character now
+                shown = self.tokens[-1].half.decode("utf-8", "replace")
+                self.tokens[-1].text = self.tokens[-1].text.removesuffix(shown)
+                self.resume_at_end(self.opening, self.verdict)
 
     def show_again(self) -> None:
         """Its tokens are shown from the first one on."""
