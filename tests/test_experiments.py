@@ -222,7 +222,11 @@ def test_a_recommendation_is_toml_whatever_was_asked() -> None:
     sampling = {"temp": 0.0, "top_k": 0, "top_p": 0.95, "min_p": 0.0, "repeat_penalty": 1.0, "repeat_last_n": 64}
     for one in responses:
         one.record.update(method | sampling | {"max_tokens": None, "stop": ["a\n"]})
-    asked = dict.fromkeys(("pair", "leader", "draft", "ctx_size")) | {"system": 'Say "ja" 😀', "template_arg": ("a=b",)}
+    asked = dict.fromkeys(("pair", "leader", "draft", "ctx_size")) | {
+        "system": 'Say "ja" 😀',
+        "template_arg": ("a=b",),
+        "raw": False,
+    }
     found = tomllib.loads(_config_of(advice(responses), responses, asked))
     assert found["system"] == asked["system"]
     assert (found["template-arg"], found["stop"], found["boundaries"]) == (["a=b"], ["a\n"], "simple")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..config import Generation, describe
+from ..config import MODES, Generation, describe
 from ..method.ledger import Cost
 from ..method.roles import Role
 from ..method.tokens import FinishReason
@@ -62,7 +62,7 @@ class Totals:
             yield "proposed", f"{self.n_proposed}, {self.n_accepted} accepted ({self.n_accepted / self.n_proposed:.0%})"
         if self.n_sentences:
             led = f", {self.n_led} led ({self.n_led / self.n_sentences:.0%}), {_count(self.n_handoffs, 'handoff')}"
-            yield "sentences", f"{self.n_sentences}{led if settings.mode == 'foreal' else ''}"
+            yield "sentences", f"{self.n_sentences}{led if MODES[settings.mode].hands_over else ''}"
         flops = self.flops
         if flops["leader_only"]:
             yield "FLOPs, generation only", _ratio(flops["generation"], flops["leader_only_generation"])

@@ -89,10 +89,10 @@ def help_lines() -> list[str]:
 
 
 # ---------------------------------------------------------------- settings
-OF_A_RESPONSE = [SETTINGS[name] for name in GENERATION_NAMES]
+OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES]
 OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
 OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime)]
-_ALL = [*OF_A_RESPONSE, *OF_THE_PROMPT, *OF_THE_MODELS]
+_ALL = [*OF_ANSWERS, *OF_THE_PROMPT, *OF_THE_MODELS]
 NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thinking")
 
 

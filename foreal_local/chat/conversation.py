@@ -8,6 +8,7 @@ Knows an engine, which may answer others at the same time; nothing of screens.
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -92,7 +93,7 @@ class Conversation:
         """Answer the last question again, with this seed or a new one."""
         if not self.messages or self.messages[-1].role != "assistant":
             raise UsageError("there is no answer to write again")
-        return self._answer(self.messages[:-1], seed)
+        return self._answer(self.messages[:-1], secrets.randbits(31) if seed is None else seed)
 
     def undo_answer(self) -> bool:
         """Remove the last message if it is an answer; whether it was."""
@@ -195,7 +196,7 @@ class Conversation:
         now = self.engine.loaded.encode(_as_dicts(messages), self.prompting).ids
         after = self.engine.loaded.encode(_as_dicts(probe), self.prompting).ids
         roles = MODES[self.settings.mode].roles
-        return {role: min(n_common(now[role], after[role]), len(now[role]) - 1) for role in roles}
+        return {role: min(n_common(now[role], after[role]), len(now[role]) - 1) for role in roles if role in now}
 
     def _note_answer(self, ticket: Ticket, messages: list[Message]) -> None:
         """Make messages of the question and its answer, whole or stopped."""

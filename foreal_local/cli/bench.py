@@ -186,7 +186,7 @@ def _write(path: str, text: str) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
 
 
-_OPTIONS_KEPT = ("pair", "leader", "draft", "ctx_size", "system", "template_arg")
+_OPTIONS_KEPT = ("pair", "leader", "draft", "ctx_size", "system", "raw", "template_arg")
 
 
 def _config_of(recommendation: Recommendation, responses: list[Response], values: dict[str, Any]) -> str:
@@ -194,7 +194,7 @@ def _config_of(recommendation: Recommendation, responses: list[Response], values
     record = next(r.record for r in responses if r.setting == recommendation.setting and r.measured)
     measured = [*names_of(Method), *names_of(Sampling), "max_tokens", "stop"]
     settings = {name: record[name] for name in measured if record.get(name) not in (None, [])}
-    settings |= {name: values[name] for name in _OPTIONS_KEPT if values[name] not in (None, [], ())}
+    settings |= {name: values[name] for name in _OPTIONS_KEPT if values[name] not in (None, [], (), False)}
     # Numbers, texts and lists in JSON are TOML too, but not JSON's surrogate pairs.
     lines = [f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
     return "".join(f"{line}\n" for line in [f"# {recommendation.reason}", *lines])
