@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .loading import load
     from .results import Chunk, Prompt, PromptProgress, Result
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = [
     "Chunk",
     "Conversation",

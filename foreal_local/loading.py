@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .by_name import OF_A_RESPONSE, checked
+from .by_name import checked
 from .config import (
+    OF_A_RESPONSE,
     FilePath,
     Generation,
     ModelSettings,
@@ -57,7 +58,8 @@ def load(
     """An engine that is ready to answer. Close it at the end, or use it in a `with`.
 
     leader, draft: the models, each a .gguf file or a name on the hub (owner/repo[:quant]). A leader alone may be a
-        pair's name ("qwen3-8b"), whose settings become the engine's. Any other model alone writes everything itself.
+        pair's name ("qwen3-8b"), whose settings become the engine's. Any other model alone writes everything itself,
+        whatever the default mode; mode= says otherwise.
         None of them: the bundled pair
     ctx_size: tokens of each prompt with its response; None: what both models were trained for, at most 8192
     threads: CPU threads; None: one for each core
@@ -75,7 +77,8 @@ def load(
 
     entry, alone = _named(leader, draft)
     given = checked({"ctx_size": ctx_size, "threads": threads} | by_name, _SETTINGS, "load", _ARGUMENTS)
-    has_mode = settings is not None or "mode" in given or "mode" in entry.settings
+    chosen = settings is not None and (alone is None or settings.mode != Generation().mode)
+    has_mode = chosen or "mode" in given or "mode" in entry.settings
     settings = generation_of(given, settings or generation_of(entry.settings))
     prompting = prompting_of(given, prompting or prompting_of(entry.settings))
     wanted = _roles(roles, alone, settings.mode if has_mode else None)
