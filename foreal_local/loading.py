@@ -57,10 +57,9 @@ def load(
 ) -> Engine:
     """An engine that is ready to answer. Close it at the end, or use it in a `with`.
 
-    leader, draft: the models, each a .gguf file or a name on the hub (owner/repo[:quant]). A leader alone may be a
-        pair's name ("qwen3-8b"), whose settings become the engine's. Any other model alone writes everything itself,
-        whatever the default mode; mode= says otherwise.
-        None of them: the bundled pair
+    leader, draft: the models, each a .gguf file or a name on the hub (owner/repo[:quant]); None of both: the bundled
+        pair. A leader alone may be a pair's name ("qwen3-8b"), whose settings become the engine's. Any other model
+        alone writes everything itself, whatever the default mode; mode= says otherwise
     ctx_size: tokens of each prompt with its response; None: what both models were trained for, at most 8192
     threads: CPU threads; None: one for each core
     parallel: prompts that are answered at a time
@@ -83,10 +82,9 @@ def load(
     prompting = prompting_of(given, prompting or prompting_of(entry.settings))
     wanted = _roles(roles, alone, settings.mode if has_mode else None)
     settings = settings if has_mode or len(wanted) > 1 else replace(settings, mode=str(wanted[0]))
-    layers = (leader_gpu_layers, draft_gpu_layers)
+    layers, runtime = (leader_gpu_layers, draft_gpu_layers), runtime_of(given)
     pair = resolve_pair(entry.leader, entry.draft, offline=offline, gpu_layers=layers, name=entry.name)
-    options: dict[str, Any] = {"runtime": runtime_of(given), "n_slots": parallel, "roles": wanted}
-    return Engine(pair, settings=settings, prompting=prompting, **options)
+    return Engine(pair, settings=settings, prompting=prompting, runtime=runtime, n_slots=parallel, roles=wanted)
 
 
 def resolve_pair(

@@ -41,7 +41,7 @@ class SlashCommand:
 
 COMMANDS = (
     SlashCommand("help", "", "these commands"),
-    SlashCommand("set", "NAME VALUE", "change a setting; their names stand below"),
+    SlashCommand("set", "NAME VALUE", "change a setting; /help lists their names"),
     SlashCommand("show", "", "models and settings"),
     SlashCommand("mode", "NAME", f"who writes: {', '.join(MODES)}"),
     SlashCommand("system", "[TEXT]", "set the system message; without a text, remove it"),
