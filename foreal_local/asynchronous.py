@@ -16,13 +16,12 @@ from functools import partial
 
 from .config import Generation, Prompting
 from .errors import UsageError
-from .lane import Lane, Ticket
+from .lane import BITE, Lane, Ticket
 from .results import Event, Prompt, Result
 from .runtime.lanes import join
 from .runtime.loaded import LoadedPair
 
 MakeTicket = Callable[[Prompt, Generation, Prompting, Callable[[Event], None]], Ticket]
-_BITE = 256  # tokens of a long prompt in one evaluation: neighbours go on between two
 
 
 class Caller:
@@ -281,9 +280,9 @@ class _Worker:
             return
         self._running[ticket] = caller
         lengths = {role: len(view.ids) for role, view in ticket.sequence.views.items()}
-        is_long = max(lengths.values()) > _BITE
+        is_long = max(lengths.values()) > BITE
         reads = {role: n - 1 for role, n in lengths.items()} if is_long else {}
-        self._lane.submit(ticket, reuse=True, reads=reads, bite=_BITE)
+        self._lane.submit(ticket, reuse=True, reads=reads, bite=BITE)
 
     def _deliver(self, caller: Caller, event: Event) -> None:
         caller.deliver(event)

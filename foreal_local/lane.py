@@ -19,6 +19,9 @@ from .runtime.llama import Abort
 from .runtime.loaded import LoadedPair
 from .runtime.scheduler import Scheduler, States, Update
 
+BITE = 256
+"""Tokens of a long prompt in one evaluation, where others go on, or a user looks on, between two."""
+
 
 @dataclass(eq=False)
 class Ticket:

@@ -43,7 +43,7 @@ def proofread(method: Method) -> Flow:
                 ended = yield from write(Role.LEADER)
 
 
-PROOFREAD = Mode("proofread", "the draft, proofread by the leader", BOTH, proofread, gate="never", settings=("n",),
+PROOFREAD = Mode("proofread", BOTH, proofread, gate="never", settings=("n",),
                  axes=("n",), rewrites=True)  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..config import MODES, Generation, Prompting, from_older
 from ..engine import Engine
 from ..errors import ContextFullError, SequenceError, SessionError, UsageError
-from ..lane import Ticket
+from ..lane import BITE, Ticket
 from ..method.ledger import Cost
 from ..method.reasoning import END_THINK, THINK
 from ..method.roles import Role
@@ -32,7 +32,6 @@ from .loops import LoopGuard, ThinkingMeter
 KIND = "conversation"
 OPENING, CLOSING = f"{THINK}\n", f"\n{END_THINK}\n\n"
 _ROOM = 16  # tokens that must be left for an answer
-_BITE = 256  # tokens of a prompt that are evaluated between two looks at the clock
 
 
 @dataclass
@@ -159,7 +158,7 @@ class Conversation:
                 self.prompting,
                 deliver=events.append,
                 reads=self._reads(messages),
-                bite=_BITE,
+                bite=BITE,
             )
             try:
                 yield from self._events(ticket, events)
@@ -177,7 +176,7 @@ class Conversation:
                 self.engine.step()
             while events:
                 event = events.popleft()
-                if isinstance(event, PromptProgress) and event.n_all > _BITE:
+                if isinstance(event, PromptProgress) and event.n_all > BITE:
                     yield event
                 if not isinstance(event, Chunk):
                     continue

@@ -26,7 +26,6 @@ class Mode:
     """One row.
 
     name: as users write it
-    about: what it does, in a few words
     roles: the models that it needs
     flow: makes the flow of one response from the method's settings
     gate: the gate that it always has, by name; None: the one that the settings name
@@ -36,7 +35,6 @@ class Mode:
     """
 
     name: str
-    about: str
     roles: tuple[Role, ...]
     flow: Callable[[Method], Flow]
     gate: str | None = None
@@ -58,27 +56,24 @@ class Mode:
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
-        Mode(
+        Mode(  # both, by FoReaL-Decoding
             "foreal",
-            "both, by FoReaL-Decoding",
             BOTH,
             flows.foreal,
             settings=("n", "p", "k", "gate", "hits_from", "compare"),
             axes=("n", "p", "k"),
         ),
-        Mode("leader", "the leader alone", (Role.LEADER,), lambda method: flows.alone(Role.LEADER), gate="always"),
-        Mode("draft", "the draft alone", (Role.DRAFT,), lambda method: flows.alone(Role.DRAFT), gate="never"),
-        Mode(
+        Mode("leader", (Role.LEADER,), lambda method: flows.alone(Role.LEADER), gate="always"),
+        Mode("draft", (Role.DRAFT,), lambda method: flows.alone(Role.DRAFT), gate="never"),
+        Mode(  # the draft, its led sentences begun with a fixed cue
             "cue",
-            "the draft, its led sentences begun with a fixed cue",
             (Role.DRAFT,),
             lambda method: flows.cued(),
             settings=("cue", "p", "gate"),
             axes=("p",),
         ),
-        Mode(
+        Mode(  # the leader's own tokens, proposed by the draft
             "speculative",
-            "the leader's own tokens, proposed by the draft",
             BOTH,
             lambda method: flows.speculative(method.proposals),
             gate="always",
