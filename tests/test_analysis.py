@@ -40,7 +40,7 @@ def test_an_analysis_needs_no_command_line(capfd: pytest.CaptureFixture[str]) ->
     assert [len(r.tokens) for r in findings.responses] == [j.aligned.size for j in findings.judgements["small"]]
     assert findings.figures["small"].n_responses == len(QUESTIONS)
     assert findings.n_failed == 0
-    assert list(findings.seconds) == ["vocabularies", "answers", "leader", "small", "figures"]
+    assert list(findings.seconds) == ["vocabularies", "answers", "small", "leader", "figures"]
     record = record_of(findings, {"limit": 2})
     assert record["settings"]["limit"] == 2
     assert record["settings"]["source"] == "two questions"
@@ -64,8 +64,8 @@ def test_an_analysis_tells_what_it_does() -> None:
     n_tokens = findings.figures["small"].n_tokens
     assert steps == [
         ["the leader answers", 2, 2],
-        ["the leader reads", n_tokens, n_tokens],
         ["small reads", n_tokens, n_tokens],
+        ["the leader reads", n_tokens, n_tokens],
     ]
     assert notes == ["2 of 2 responses did not come to their end: raise --max-tokens"]
 

@@ -87,6 +87,17 @@ def test_the_tables_say_what_the_file_says(fresh: tuple[dict[str, Any], Done]) -
     assert f"{100 * draft['overall']['value']:.1f} (" in done.stdout
     rows = [line.split() for line in done.stdout.splitlines() if re.match(r"  (15|25) +[135] ", line)]
     assert [row[2] for row in rows[:6]] == [f"{100 * h['handed']['value']:.1f}" for h in draft["grid"][6:]]
+    table = done.stdout.partition("tiny-draft.gguf: what --review ratio would rewrite")[2]
+    rows = [line.split() for line in table.splitlines() if re.match(r"  (0\.\d+|1) ", line)][: len(draft["rewrites"])]
+    shown = [[float(word) for word in row if not word.startswith("(")] for row in rows]
+    assert shown == [
+        [
+            r["tau"],
+            *(round(100 * r[name]["value"], 1) for name in ("refused", "sentences")),
+            round(r["calls"]["value"], 3),
+        ]
+        for r in draft["rewrites"]
+    ]
 
 
 def test_the_figures_follow_from_the_flags(fresh: tuple[dict[str, Any], Done]) -> None:
@@ -114,6 +125,29 @@ def test_the_figures_follow_from_the_flags(fresh: tuple[dict[str, Any], Done]) -
         assert sum(promise["counts"]) == len(ends)
         saved = sum(len(s) for s in sentences if pattern.match(s[:-1])) - sum(ends)
         assert promise["written"]["value"] == pytest.approx(saved / draft["n_tokens"], abs=1e-6)
+
+
+def test_the_rewrites_follow_from_the_probabilities(fresh: tuple[dict[str, Any], Done]) -> None:
+    """Guards a forecast that nobody can check, and one draft's tokens that the other is charged for."""
+    found, _ = fresh
+    lengths = [one["sentences"] for one in found["responses"]]
+    for draft in found["drafts"]:
+        sentences: list[list[float]] = []
+        for relative, flags, sizes in zip(draft["relative"], draft["flags"], lengths, strict=True):
+            assert [value == 1 for value in relative] == [flag == "1" for flag in flags]
+            rest = relative
+            for size in sizes:
+                sentences.append(rest[:size])
+                rest = rest[size:]
+        for foretold in draft["rewrites"]:
+            refused = [sum(value < foretold["tau"] for value in sentence) for sentence in sentences]
+            assert foretold["refused"]["value"] == pytest.approx(sum(refused) / draft["n_tokens"], abs=1e-6)
+            assert foretold["sentences"]["value"] == pytest.approx(1 - refused.count(0) / len(refused), abs=1e-6)
+            calls = (len(refused) + sum(refused)) / draft["n_tokens"]
+            assert foretold["calls"]["value"] == pytest.approx(calls, abs=1e-6)
+    small, own = (draft["rewrites"] for draft in found["drafts"])
+    assert 0 < small[0]["refused"]["value"] <= small[-1]["refused"]["value"] == found["drafts"][0]["overall"]["value"]
+    assert [foretold["refused"]["value"] for foretold in own] == [0.0] * len(own)
 
 
 def test_the_leader_as_its_own_draft_agrees_everywhere(fresh: tuple[dict[str, Any], Done]) -> None:

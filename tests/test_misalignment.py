@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from foreal_local.evaluation.analysis.judging import (
     view_of,
 )
 from foreal_local.evaluation.analysis.misalignment import Meter, Misalignment, direction, sign_flip
+from foreal_local.evaluation.analysis.rewrites import TAUS
 from foreal_local.evaluation.analysis.words import misaligned_words, piece_word, word_at
 from foreal_local.evaluation.statistics import Estimate
 from foreal_local.method.flows import lead
@@ -42,15 +44,27 @@ def silent(_n: int) -> None:
     pass
 
 
-def predictions_of(model: FakeModel, prompts: list[list[int]], texts: list[list[int]], vocabulary: FakeVocabulary):
-    """A fake's predictions along responses in the leader's ids, and how it reads those."""
+def predictions_of(
+    model: FakeModel,
+    prompts: list[list[int]],
+    texts: list[list[int]],
+    vocabulary: FakeVocabulary,
+    drafts: list[Predictions] | None = None,
+):
+    """A fake's predictions along responses in the leader's ids, and how it reads those. `drafts`: it is asked about."""
 
     def translate(token: int) -> tuple[int, ...]:
         return vocabulary.translate(LEADER, token, model.role)
 
-    views = [view_of(prompt, text, translate) for prompt, text in zip(prompts, texts, strict=True)]
+    asked = [wanted(draft, vocabulary) for draft in drafts] if drafts else [None] * len(texts)
+    views = [view_of(prompt, text, translate, each) for prompt, text, each in zip(prompts, texts, asked, strict=True)]
     found = predict_along(model, views, silent, lambda token: vocabulary.piece(model.role, token))
     return list(found), translate, views
+
+
+def wanted(draft: Predictions, vocabulary: FakeVocabulary) -> list[list[int]]:
+    """At each position the first of the leader's ids for the draft's top-1."""
+    return [list(vocabulary.translate(DRAFT, token, LEADER))[:1] for token in draft.top1.tolist()]
 
 
 def judged(
@@ -59,8 +73,8 @@ def judged(
     """A fake leader's and a fake draft's judgement of responses to prompts of their own."""
     vocabulary = vocabulary or FakeVocabulary()
     prompts = [prompt_of(i) for i in range(len(texts))]
-    leader, _, _ = predictions_of(FakeModel(LEADER, n_slots=N_SLOTS), prompts, texts, vocabulary)
     drafts, translate, _ = predictions_of(draft, prompts, texts, vocabulary)
+    leader, _, _ = predictions_of(FakeModel(LEADER, n_slots=N_SLOTS), prompts, texts, vocabulary, drafts)
     judgements = []
     for i, (text, ours, theirs) in enumerate(zip(texts, leader, drafts, strict=True)):
         pieces = texts_of(vocabulary.piece(LEADER, token) or b"" for token in text)
@@ -82,18 +96,20 @@ def tokens_of(stream: Stream) -> list[int]:
 
 
 def made(flags: Sequence[Sequence[Sequence[bool]]], texts: Sequence[Sequence[str]] | None = None) -> list[Judgement]:
-    """Judgements from hand-made flags: responses of sentences of positions, True where misaligned."""
+    """Judgements from hand-made flags: responses of sentences of positions, True where misaligned.
+
+    The leader gives the draft's token a twentieth of its own token's probability there.
+    """
     judgements = []
     for i, response in enumerate(flags):
         missed = np.array([flag for sentence in response for flag in sentence], np.bool_)
         numbers = [number for number, sentence in enumerate(response) for _ in sentence]
         words = list(texts[i]) if texts else [" a"] * missed.size
-        ours = Predictions(np.ones(missed.size, np.int64), missed * 2.0, np.where(missed, 0.5, 0.9), words)
-        theirs = Predictions(
-            1 + missed.astype(np.int64), missed * 4.0, np.where(missed, 0.1, 0.8), [" b"] * missed.size
-        )
+        top1, relative, none = np.ones(missed.size, np.int64), np.where(missed, 0.05, 1.0), np.zeros((missed.size, 0))
+        ours = Predictions(top1, missed * 2.0, np.where(missed, 0.5, 0.9), words, relative[:, None])
+        theirs = Predictions(top1 + missed, missed * 4.0, np.where(missed, 0.1, 0.8), [" b"] * missed.size, none)
         reading = LeaderReading(str(i), [1] * missed.size, words, numbers, ours)
-        judgements.append(Judgement(reading, theirs, ~missed, ~missed))
+        judgements.append(Judgement(reading, theirs, ~missed, ~missed, relative))
     return judgements
 
 
@@ -213,8 +229,8 @@ def test_ids_that_differ_are_compared_as_the_draft_reads_them() -> None:
     leader.script(prompt, [SPECIAL, SPECIAL])
     draft.script(prompt, [ID[b"<"], ID[b"a>"], SPECIAL])
     text = [SPECIAL, SPECIAL]
-    ours, _, _ = predictions_of(leader, [prompt], [text], vocabulary)
     theirs, translate, _ = predictions_of(draft, [prompt], [text], vocabulary)
+    ours, _, _ = predictions_of(leader, [prompt], [text], vocabulary, theirs)
     one = Judgement.of(LeaderReading("0", text, ["<a>"] * 2, [0, 0], ours[0]), theirs[0], translate)
     assert one.aligned.tolist() == one.agrees.tolist() == [True, False]
     assert theirs[0].words == ["<", "<b>"]
@@ -251,8 +267,8 @@ def test_a_sentence_is_handed_over_where_the_flow_hands_it_over(
     hits: list[bool], n: int, k: int, hits_from: str
 ) -> None:
     """Guards a rule that is written twice, differently: held against flows.lead and against the definition."""
-    method = Method(n=n, k=k, hits_from=hits_from)  # type: ignore[arg-type]
-    flow = lead(method)
+    method = Method(n=n, k=k, hits_from=hits_from, proposals=0)  # type: ignore[arg-type]
+    flow = lead(method, n, k)
     wanted, n_written, request = None, 0, next(flow)
     try:
         while True:
@@ -282,9 +298,75 @@ def test_what_the_draft_would_write() -> None:
 def test_what_is_compared_decides_the_handoff() -> None:
     """Guards compare=sampled that is forgotten: then a hit is a draft that wants the token written."""
     (one,) = made([[[True] * 10]])
-    other = Judgement(one.reading, one.draft, one.aligned, ~one.agrees)
+    other = replace(one, agrees=~one.agrees)
     meters = {compare: Meter(Method(n=2, k=3, compare=compare), n_draws=50) for compare in COMPARE}
     assert {name: meter.measure([other]).handoffs.at for name, meter in meters.items()} == {"top1": [], "sampled": [5]}
+
+
+# ---------------------------------------------------------------- rewrites
+def relatives_of(relatives: Sequence[Sequence[Sequence[float]]]) -> list[Judgement]:
+    """Judgements from the leader's relative probabilities: responses of sentences of positions."""
+    judgements = made([[[value < 1 for value in sentence] for sentence in response] for response in relatives])
+    flat = [np.array([value for sentence in response for value in sentence]) for response in relatives]
+    return [replace(one, relative=values) for one, values in zip(judgements, flat, strict=True)]
+
+
+def test_rewrites_of_probabilities_that_are_known() -> None:
+    """Guards a token refused at its very tau, refused tokens counted for sentences, and a sentence's first review."""
+    judgements = relatives_of([[[1, 0.5, 0.02], [1, 1], [0.3, 0.3]], [[0.001], [1, 1, 1, 0.59]]])
+    found = {each.tau: each for each in Meter(Method(), n_draws=50).measure(judgements).rewrites}
+    assert list(found) == list(TAUS)
+    refused = {0.01: (1, 1), 0.03: (2, 2), 0.1: (2, 2), 0.3: (2, 2), 0.6: (6, 4), 1.0: (6, 4)}
+    for tau, (n_tokens, n_sentences) in refused.items():
+        assert found[tau].refused.value == pytest.approx(n_tokens / 12)
+        assert found[tau].sentences.value == pytest.approx(n_sentences / 5)
+        assert found[tau].calls.value == pytest.approx((5 + n_tokens) / 12)
+        for estimate in (found[tau].refused, found[tau].sentences, found[tau].calls):
+            assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_a_tau_of_ones_own_is_foretold_among_the_others() -> None:
+    """Guards --tau that is forgotten, or that stands twice; 0 refuses nothing, and certainty has an interval."""
+    judgements = relatives_of([[[0.2, 0.0]]])
+    found = Meter(Method(tau=0.2), n_draws=50).measure(judgements).rewrites
+    assert [each.tau for each in found] == [0.01, 0.03, 0.1, 0.2, 0.3, 0.6, 1.0]
+    assert [each.refused.value for each in found] == [0.5] * 4 + [1.0] * 3
+    assert found[-1].calls.value == 1.5, "one sentence, two tokens: more calls than the leader alone has"
+    assert (found[-1].refused.low < 1.0, found[-1].refused.high) == (True, 1.0)
+    (never, *_) = Meter(Method(tau=0), n_draws=50).measure(judgements).rewrites
+    assert (never.tau, never.refused.value, never.calls.value) == (0.0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize("different", [False, True], ids=["one vocabulary", "special tokens differ"])
+def test_the_leader_is_asked_about_the_drafts_token_at_its_own_position(different: bool) -> None:
+    """Guards a neighbour's probability, one of all tokens in place of the best one's, and the draft's id as it is."""
+    vocabulary = FakeVocabulary(different)
+    texts, leader, n_special = [tokens_of(stream) for stream in written(20, max_tokens=60)], FakeModel(LEADER), 0
+    draft = FakeModel(DRAFT, n_slots=N_SLOTS, agreement=0.5, pieces=DRAFT_PIECES if different else PIECES)
+    for i, one in enumerate(judged(texts, draft, vocabulary)):
+        for at, (token, relative) in enumerate(zip(one.draft.top1.tolist(), one.relative.tolist(), strict=True)):
+            logits = leader.logits([*prompt_of(i), *texts[i][:at]]).astype(np.float64)
+            asked = ID[b"<"] if different and token == SPECIAL else token
+            assert relative == pytest.approx(np.exp(logits[asked] - logits.max()), rel=1e-5)
+            n_special += token == SPECIAL
+    assert n_special > 5
+
+
+def test_what_is_foretold_of_an_exact_review_is_what_it_rewrites() -> None:
+    """Guards positions, comparisons or a rule other than review's: at tau 1 its text is the leader's own."""
+    n = 30
+    texts = [tokens_of(stream) for stream in written(n, max_tokens=80)]
+    settings = {"gate": "never", "review": "ratio", "tau": 1.0, "rewrite_k": 0, "max_tokens": 80}
+    streams = [new_sequence(i, **settings) for i in range(n)]  # type: ignore[arg-type]
+    run_all(FakePair(agreement=0.8, truncation="remove").scheduler(), streams)
+    n_refused = n_tokens = 0
+    for stream, text, one in zip(streams, texts, judged(texts, FakeModel(DRAFT, agreement=0.8)), strict=True):
+        tokens = [token for token in stream.tokens if token.id != END]
+        assert tokens_of(stream)[: len(text)] == text
+        assert [token.author is LEADER for token in tokens] == (one.relative < 1).tolist()
+        n_refused += int((one.relative < 1).sum())
+        n_tokens += len(tokens)
+    assert n_tokens / 10 < n_refused < n_tokens / 2
 
 
 # ---------------------------------------------------------------- curves
@@ -417,8 +499,8 @@ def test_misaligned_words_are_counted() -> None:
 def test_a_token_that_is_not_the_leaders_own_counts_as_the_leaders_word() -> None:
     """Guards the text's word where the leader wanted another: what is compared are both models' top-1."""
     (one,) = made([[[True, False]]], [[" x", " y"]])
-    leader = Predictions(np.array([7, 1]), one.reading.leader.entropy, one.reading.leader.chance, [" Hmm", " y"])
+    leader = replace(one.reading.leader, top1=np.array([7, 1]), words=[" Hmm", " y"])
     changed = LeaderReading("0", [1, 1], [" x", " y"], [0, 0], leader)
     assert changed.is_top1.tolist() == [False, True]
-    (word,) = misaligned_words([Judgement(changed, one.draft, one.aligned, one.agrees)])
+    (word,) = misaligned_words([replace(one, reading=changed)])
     assert (word.word, word.drafts) == ("Hmm", [("b", 1)])

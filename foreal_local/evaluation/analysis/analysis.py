@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -16,9 +16,9 @@ from ...config import Generation, Method, ModelSettings, Prompting, Runtime
 from ...errors import ForealError
 from ...results import Prompt
 from .callbacks import Callbacks
-from .judging import Judgement, LeaderReading
+from .judging import Judgement, LeaderReading, Predictions
 from .misalignment import Meter, Misalignment
-from .models import AnalysisModels, LeaderResponse
+from .models import AnalysisModels, Draft, LeaderResponse
 from .sources import ResponseSource, Trace
 
 Outcome = TypeVar("Outcome")
@@ -103,10 +103,11 @@ class Analysis:
         if prompts:
             responses, n_failed = self._timed("answers", partial(models.answers, prompts, request.settings))
         responses = self._not_empty(responses)
-        readings = self._timed("leader", partial(models.readings, responses, request.method.boundaries))
-        judgements = {
-            draft.name: self._timed(draft.name, partial(models.judge, draft, responses, readings)) for draft in drafts
-        }
+        # The drafts read first: then the leader, at each position, can be asked about the tokens that they want there.
+        predictions = [self._timed(draft.name, partial(models.predictions, draft, responses)) for draft in drafts]
+        wanted = _wanted(drafts, predictions)
+        readings = self._timed("leader", partial(models.readings, responses, wanted, request.method.boundaries))
+        judgements = _judgements(drafts, predictions, readings)
         meter = Meter(request.method, request.bin_width, seed=request.seed)
         figures = {name: self._timed("figures", partial(meter.measure, each)) for name, each in judgements.items()}
         return Findings(request, responses, readings, judgements, figures, n_failed, self._seconds)
@@ -131,3 +132,26 @@ class Analysis:
             return step()
         finally:
             self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+# ---------------------------------------------------------------- drafts and leader
+def _wanted(drafts: Sequence[Draft], predictions: Sequence[Sequence[Predictions]]) -> list[list[tuple[int, ...]]]:
+    """Of each response, at each position, the top-1 of each draft in the leader's ids. `predictions`: by draft."""
+    by_response = zip(*predictions, strict=True)
+    return [
+        list(zip(*(draft.wanted(own) for draft, own in zip(drafts, each, strict=True)), strict=True))
+        for each in by_response
+    ]
+
+
+def _judgements(
+    drafts: Sequence[Draft], predictions: Sequence[Sequence[Predictions]], readings: Sequence[LeaderReading]
+) -> dict[str, list[Judgement]]:
+    """Each draft along each response, compared with the leader."""
+    return {
+        draft.name: [
+            Judgement.of(reading, own, draft.translate, column)
+            for reading, own in zip(readings, predictions[column], strict=True)
+        ]
+        for column, draft in enumerate(drafts)
+    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def handoff(hits: Sequence[bool], method: Method) -> int | None:
     Runs the decoder's own flow for a led sentence, and answers its requests with what is recorded: each token is
     written, the last one ends the sentence, and a check of the last tokens gets their flags.
     """
-    flow, n_written = lead(method), 0
+    flow, n_written = lead(replace(method, proposals=0), method.n, method.k), 0
     answer: Answer | None = None
     try:
         while True:

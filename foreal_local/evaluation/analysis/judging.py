@@ -9,13 +9,14 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...method.sampling import top1
+from ...method.opinion import Opinion
+from ...method.roles import Role
 from ...method.sentences import Boundaries, SentenceDetector, Verdict
 from ...method.view import View
 from ...method.vocabulary import Logits
@@ -38,11 +39,13 @@ class Prediction(NamedTuple):
     top1: its most likely token, in its own ids
     entropy: of its distribution, in nats
     chance: the probability it gives to the token that is written there
+    relative: the probability of each token that it was asked about, divided by that of top1
     """
 
     top1: int
     entropy: float
     chance: float
+    relative: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,34 +53,57 @@ class Predictions:
     """What a model predicts at all positions of a response, (n_positions,) each.
 
     words: the text of top1
+    relative: (n_positions, n_asked), a column for each token of a position that it was asked about
     """
 
     top1: NDArray[np.int64]
     entropy: NDArray[np.float64]
     chance: NDArray[np.float64]
     words: list[str]
+    relative: NDArray[np.float64]
 
     @classmethod
     def of(cls, predictions: Sequence[Prediction], piece: PieceOf) -> Predictions:
-        columns = [np.array(column) for column in zip(*predictions, strict=True)] or [np.zeros(0)] * 3
+        nothing = [*[np.zeros(0)] * 3, np.zeros((0, 0))]
+        columns = [np.array(column) for column in zip(*predictions, strict=True)] or nothing
         words = {token: readable(piece(token)) for token in {prediction.top1 for prediction in predictions}}
         top1, entropy, chance = columns[0].astype(np.int64), columns[1], columns[2]
-        return cls(top1, entropy, chance, [words[token] for token in top1.tolist()])
+        return cls(top1, entropy, chance, [words[token] for token in top1.tolist()], columns[3])
 
 
-def predict(logits: Logits, token: int) -> Prediction:
-    """What is kept of logits (n_vocab,), which the model soon overwrites; `token` is the one that is written there."""
-    best = top1(logits)
+def predict(logits: Logits, token: int, asked: Iterable[int] = ()) -> Prediction:
+    """What is kept of logits (n_vocab,), which the model soon overwrites.
+
+    token: the one that is written there, in the model's own ids, as are those of `asked`
+    """
+    opinion = Opinion(Role.LEADER, 0, logits)  # whose, and after how many ids, is told by who keeps the prediction
+    best = opinion.top1
     shifted = np.maximum(logits - logits[best], _FLAT)
     weights = np.exp(shifted)
     total = float(weights.sum(dtype=np.float64))
     entropy = math.log(total) - float(np.dot(weights, shifted)) / total
-    return Prediction(best, max(0.0, entropy), float(weights[token]) / total)
+    relative = tuple(opinion.relative(other) for other in asked)
+    return Prediction(best, max(0.0, entropy), float(weights[token]) / total, relative)
 
 
-def view_of(prompt: Sequence[int], tokens: Sequence[int], translate: Translate) -> View:
+@dataclass(slots=True)
+class WrittenView(View):
+    """A response that is written, as one model reads it.
+
+    asked: the tokens, in its own ids, that it is asked about at each position; as many at all of them
+    """
+
+    asked: Sequence[Sequence[int]] = field(default_factory=list)
+
+
+def view_of(
+    prompt: Sequence[int],
+    tokens: Sequence[int],
+    translate: Translate,
+    asked: Sequence[Sequence[int]] | None = None,
+) -> WrittenView:
     """The response as one model's ids: its own prompt, then what it reads for each token of the leader."""
-    view = View(list(prompt), len(prompt))
+    view = WrittenView(list(prompt), len(prompt), asked=[()] * len(tokens) if asked is None else asked)
     for token in tokens:
         view.starts.append(len(view.ids))
         view.ids.extend(translate(token))
@@ -85,7 +111,7 @@ def view_of(prompt: Sequence[int], tokens: Sequence[int], translate: Translate) 
 
 
 def predict_along(
-    model: Model, views: Sequence[View], advance: Callable[[int], None], piece: PieceOf
+    model: Model, views: Sequence[WrittenView], advance: Callable[[int], None], piece: PieceOf
 ) -> Iterator[Predictions]:
     """The model's predictions at every token of each view, as many views at a time as it has slots.
 
@@ -97,7 +123,7 @@ def predict_along(
             yield Predictions.of(predictions, piece)
 
 
-def _read(model: Model, views: Sequence[View], advance: Callable[[int], None]) -> list[list[Prediction]]:
+def _read(model: Model, views: Sequence[WrittenView], advance: Callable[[int], None]) -> list[list[Prediction]]:
     """Each of these views in a slot of its own."""
     by_view: list[list[Prediction]] = [[] for _ in views]
     filled = [slot for slot, view in enumerate(views) if view.starts]
@@ -111,9 +137,10 @@ def _read(model: Model, views: Sequence[View], advance: Callable[[int], None]) -
                 assert output.failure is not None
                 raise output.failure
             slot = filled[output.row]
-            ids, starts, predictions = views[slot].ids, views[slot].starts, by_view[slot]
-            if output.index == starts[len(predictions)] - 1:  # else inside a leader's token that is several here
-                predictions.append(predict(output.logits, ids[output.index + 1]))
+            view, predictions = views[slot], by_view[slot]
+            at = len(predictions)
+            if output.index == view.starts[at] - 1:  # else inside a leader's token that is several here
+                predictions.append(predict(output.logits, view.ids[output.index + 1], view.asked[at]))
                 advance(1)
     finally:
         for slot in filled:
@@ -186,19 +213,25 @@ class Judgement:
 
     aligned: both models have the same top-1
     agrees: the draft's top-1 is the token that is written
+    relative: the leader's probability of the draft's top-1, divided by that of its own
     """
 
     reading: LeaderReading
     draft: Predictions
     aligned: Bools
     agrees: Bools
+    relative: NDArray[np.float64]
 
     @classmethod
-    def of(cls, reading: LeaderReading, draft: Predictions, translate: Translate) -> Judgement:
-        """Ids are compared as the decoder's check does: the first that the draft reads for the leader's token."""
+    def of(cls, reading: LeaderReading, draft: Predictions, translate: Translate, column: int = 0) -> Judgement:
+        """Ids are compared as the decoder's check does: the first that the draft reads for the leader's token.
+
+        column: of the leader's relative probabilities, the draft's own
+        """
 
         def same(tokens: Iterable[int]) -> Bools:
             pairs = zip(tokens, draft.top1.tolist(), strict=True)
             return np.array([translate(token)[:1] == (best,) for token, best in pairs], np.bool_)
 
-        return cls(reading, draft, same(reading.leader.top1.tolist()), same(reading.tokens))
+        relative = reading.leader.relative[:, column]
+        return cls(reading, draft, same(reading.leader.top1.tolist()), same(reading.tokens), relative)

@@ -1,8 +1,8 @@
-"""The figures of misalignment: along the response, along the sentence, by word, by entropy, and the handoffs to expect.
+"""The figures of misalignment: along the response and the sentence, by word, by entropy, and what to expect of a pair.
 
-Knows flags, predictions and sentence numbers (judging.py), and where sentences are handed over (handoffs.py). Knows no
-models, no files and no screen. Intervals come from resampling whole responses, because positions of one response are
-not independent.
+Knows flags, predictions and sentence numbers (judging.py), where sentences are handed over (handoffs.py) and what is
+rewritten (rewrites.py). Knows no models, no files and no screen. Intervals come from resampling whole responses,
+because positions of one response are not independent.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ...config import Method
 from ..statistics import Estimate, Floats, Trend, paired_bootstrap, trend, wilson
 from .handoffs import GRID, Handoffs, foresee
 from .judging import Bools, Judgement
+from .rewrites import TAUS, Rewrites, foretell
 from .words import Word, misaligned_words
 
 Direction = Literal["grows", "stays", "falls", "unknown"]
@@ -85,6 +86,7 @@ class Misalignment:
     aligned, misaligned: the models' uncertainty where they agree, and where they do not
     handoffs: to expect with the settings that were asked for
     grid: to expect with other n and k
+    rewrites: to expect of review with rule ratio, by tau, the one that was asked for among them
     """
 
     n_responses: int
@@ -100,6 +102,7 @@ class Misalignment:
     misaligned: Uncertainty
     handoffs: Handoffs
     grid: list[Handoffs]
+    rewrites: list[Rewrites]
 
     @property
     def rebounds(self) -> bool | None:
@@ -125,7 +128,7 @@ def plain(value: Any) -> Any:
 class Meter:
     """Measures judgements.
 
-    method: whose handoffs are foreseen
+    method: whose handoffs and tau are foreseen
     width: tokens of a bin along the response
     n_draws: resamples for each interval, drawn from `seed`
     """
@@ -153,6 +156,7 @@ class Meter:
             misaligned=self._uncertainty(judgements, aligned=False),
             handoffs=foresee(judgements, self._method, self.share),
             grid=[foresee(judgements, replace(self._method, n=n, k=k), self.share) for n, k in GRID],
+            rewrites=[foretell(judgements, tau, self.share, self._ratio) for tau in sorted({*TAUS, self._method.tau})],
         )
 
     def share(self, counts: Sequence[int] | Floats, totals: Sequence[int] | Floats | NDArray[np.int64]) -> Estimate:

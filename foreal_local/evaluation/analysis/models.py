@@ -17,14 +17,13 @@ from ...errors import ForealError, UsageError, VocabularyError
 from ...method.roles import Role
 from ...method.sentences import Boundaries
 from ...method.tokens import FinishReason
-from ...method.view import View
 from ...results import Prompt, Result
 from ...runtime import llama
 from ...runtime.gguf_file import n_ctx_train
 from ...runtime.interrupt import watching_interrupts
 from ...runtime.text import Messages, PairTokens, RoleVocabulary, encode_prompt
 from .callbacks import Callbacks
-from .judging import Judgement, LeaderReading, Predictions, Translate, sentences_of, texts_of, view_of
+from .judging import LeaderReading, Predictions, Translate, WrittenView, sentences_of, texts_of, view_of
 from .readers import read
 from .sources import RecordedResponse, ResponseSource, Trace, TracedResponse
 
@@ -65,6 +64,10 @@ class Draft:
     def translate(self) -> Translate:
         """The draft's ids for a token of the leader."""
         return partial(self.tokens.translate, LEADER, reader=DRAFT)
+
+    def wanted(self, predictions: Predictions) -> list[int]:
+        """Its top-1 at each position as the leader reads it in review: the first of the leader's ids for it."""
+        return [self.tokens.translate(DRAFT, token, LEADER)[0] for token in predictions.top1.tolist()]
 
 
 @dataclass
@@ -197,9 +200,20 @@ class AnalysisModels:
         return responses, len(results) - len(responses)
 
     # ---------------------------------------------------------------- readers
-    def readings(self, responses: Sequence[LeaderResponse], rule: Boundaries) -> list[LeaderReading]:
-        """The leader along each response."""
-        views = [view_of(response.prompt, response.tokens, lambda token: (token,)) for response in responses]
+    def predictions(self, draft: Draft, responses: Sequence[LeaderResponse]) -> list[Predictions]:
+        """A draft's along each response."""
+        views = [view_of(draft.prompts[response.place], response.tokens, draft.translate) for response in responses]
+        with self._reader(draft.settings, DRAFT, views, draft.name) as (_, predictions):
+            return predictions
+
+    def readings(
+        self, responses: Sequence[LeaderResponse], wanted: Sequence[Sequence[Sequence[int]]], rule: Boundaries
+    ) -> list[LeaderReading]:
+        """The leader along each response. `wanted`: of each response, at each position, each draft's top-1."""
+        views = [
+            view_of(response.prompt, response.tokens, lambda token: (token,), asked)
+            for response, asked in zip(responses, wanted, strict=True)
+        ]
         with self._reader(self.leader, LEADER, views) as (vocabulary, predictions):
             readings = []
             for response, leader in zip(responses, predictions, strict=True):
@@ -208,19 +222,9 @@ class AnalysisModels:
                 readings.append(LeaderReading(response.id, response.tokens, texts, sentences, leader))
             return readings
 
-    def judge(
-        self, draft: Draft, responses: Sequence[LeaderResponse], readings: Sequence[LeaderReading]
-    ) -> list[Judgement]:
-        """A draft along each response, compared with the leader."""
-        views = [view_of(draft.prompts[response.place], response.tokens, draft.translate) for response in responses]
-        with self._reader(draft.settings, DRAFT, views, draft.name) as (_, predictions):
-            return [
-                Judgement.of(reading, own, draft.translate) for reading, own in zip(readings, predictions, strict=True)
-            ]
-
     @contextmanager
     def _reader(
-        self, settings: ModelSettings, role: Role, views: list[View], name: str = "the leader"
+        self, settings: ModelSettings, role: Role, views: list[WrittenView], name: str = "the leader"
     ) -> Iterator[tuple[llama.Vocabulary, list[Predictions]]]:
         """A model's predictions along all views; its vocabulary is there for as long as this is open."""
         abort, longest = llama.Abort(), max(len(view.ids) for view in views)

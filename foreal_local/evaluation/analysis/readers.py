@@ -9,16 +9,15 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 
 from ...config import Runtime
-from ...method.view import View
 from ...runtime import llama
 from ...runtime.hardware import plan_slots, usable_cores
 from ...runtime.lanes import side_by_side
-from .judging import Predictions, predict_along
+from .judging import Predictions, WrittenView, predict_along
 
 
 def read(
     weights: llama.Weights,
-    views: list[View],
+    views: list[WrittenView],
     n_slots: int,
     runtime: Runtime,
     abort: llama.Abort,

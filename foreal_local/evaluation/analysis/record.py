@@ -1,4 +1,4 @@
-"""What foreal analyze --output writes: the figures, and the flags they follow from, as one JSON object."""
+"""What foreal analyze --output writes: the figures, and what of each position they follow from, as one JSON object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANALYSIS_VERSION = 1
 
 
 def record_of(findings: Findings, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything, for plots and for other programs; the flags are in the responses' order.
+    """Everything, for plots and for other programs; flags and relative probabilities are in the responses' order.
 
     options: settings that stand in the record as they were given, beside those of method and prompting
     """
@@ -29,6 +29,7 @@ def record_of(findings: Findings, options: Mapping[str, Any]) -> dict[str, Any]:
         {"name": name, "fingerprint": fingerprint(request.drafts[name].path)}
         | figures.as_dict()
         | {"flags": [_flags(judgement.aligned.tolist()) for judgement in findings.judgements[name]]}
+        | {"relative": plain([judgement.relative.tolist() for judgement in findings.judgements[name]])}
         for name, figures in findings.figures.items()
     ]
     responses = [

@@ -31,7 +31,7 @@ _ALONG_SENTENCE: dict[Direction, str] = {
 
 
 def tables_of(findings: Findings) -> Iterator[Table]:
-    """All tables: one of all drafts, then six of each."""
+    """All tables: one of all drafts, then seven of each."""
     yield _summary(findings)
     for name, figures in findings.figures.items():
         yield _curve(f"{name}: misaligned, by position in the response", "tokens from", figures.along_response)
@@ -42,6 +42,7 @@ def tables_of(findings: Findings) -> Iterator[Table]:
         yield _uncertainty(name, figures)
         yield _handoffs(name, figures.handoffs)
         yield _grid(name, figures)
+        yield _rewrites(name, figures)
 
 
 def _summary(findings: Findings) -> Table:
@@ -134,6 +135,17 @@ def _grid(name: str, figures: Misalignment) -> Table:
         for h in figures.grid
     ]
     return Table(f"{name}: the gain to expect, by n and k", columns, rows)
+
+
+def _rewrites(name: str, figures: Misalignment) -> Table:
+    columns = ["tau", "tokens refused %", "sentences with one %", "leader's calls a token"]
+    rows = [[f"{r.tau:g}", _share(r.refused), _share(r.sentences), _number(r.calls, ".3f")] for r in figures.rewrites]
+    notes = [
+        "Refused: the leader's p(draft's top-1) < tau * max p, along the leader's own text.",
+        "Calls: 1 review of each sentence, and 1 more for each token refused (--rewrite-hits 0).",
+        "The leader alone takes 1 call for each token.",
+    ]
+    return Table(f"{name}: what --review ratio would rewrite, by tau", columns, rows, notes)
 
 
 # ---------------------------------------------------------------- numbers and lines
