@@ -19,10 +19,13 @@ from foreal_local.chat.commands import (
     describe_chat,
     help_lines,
     parse,
+    preset_lines,
     thinking_of,
 )
-from foreal_local.config import Generation, Method, Sampling
+from foreal_local.config import MODES, Generation, Method, Sampling, generation_of
 from foreal_local.errors import UsageError
+from foreal_local.presets import PRESETS
+from foreal_local.settings import either
 
 USUAL = Generation()
 
@@ -46,6 +49,19 @@ def test_every_setting_is_in_the_help() -> None:
     """Guards a setting that nobody can find, and a name that cannot be copied."""
     words = {word.strip(",") for line in help_lines() for word in line.split()}
     assert set(NAMES_TO_SET) <= words
+
+
+def test_every_preset_is_told_with_all_that_it_sets() -> None:
+    """Guards a preset that nobody can find, and one that says less than it does."""
+    (line,) = [line for line in help_lines() if line.startswith("presets ")]
+    assert all(name in line for name in PRESETS)
+    for (name, settings), line in zip(PRESETS.items(), preset_lines(), strict=True):
+        assert line.split()[0] == name
+        found = USUAL
+        for part in line.removeprefix(name).split(","):
+            setting, value = part.split()
+            found = changed(found, setting, value)
+        assert found == generation_of(settings)
 
 
 def test_the_help_fits_a_terminal() -> None:
@@ -163,7 +179,7 @@ def test_a_seed_and_a_limit_can_be_removed(text: str) -> None:
         ("max-tokens", "0", "1 or more"),
         ("temp", "inf", "0 or more"),
         ("temp", "none", "a number"),
-        ("mode", "both", "foreal, leader, draft, cue or speculative"),
+        ("mode", "both", either(MODES)),
         ("tmp", "1", "did you mean temp"),
         ("topp", "1", "did you mean top-p"),
         ("max_token", "1", "did you mean max-tokens"),

@@ -21,8 +21,10 @@ from foreal_local.chat.conversation import Message
 from foreal_local.chat.loop import Chat
 from foreal_local.chat.past import show_loaded
 from foreal_local.chat.screen import Screen, figures, gauge, totals
-from foreal_local.config import Generation
+from foreal_local.chat.tally import Tally
+from foreal_local.config import MODES, Generation, Method
 from foreal_local.method.ledger import Cost
+from foreal_local.method.plan import UNMEASURED_PLAN, Plan, Speed
 from foreal_local.method.roles import Role
 from foreal_local.method.tokens import FinishReason, Token
 from foreal_local.results import Chunk, Prompt, Result, Submission
@@ -32,23 +34,27 @@ LINES = 400
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal; `rows` and `cells` are what an emulator of this width shows of it."""
+    """A stream that says it is a terminal; `rows` and `cells` are what an emulator of this size shows of it."""
 
-    def __init__(self, columns: int) -> None:
+    def __init__(self, columns: int, lines: int) -> None:
         super().__init__()
-        self.columns = columns
+        self.columns, self.lines = columns, lines
+        self._screen = pyte.HistoryScreen(columns, lines, history=LINES)
+        self._stream, self._n_shown = pyte.Stream(self._screen), 0
 
     def isatty(self) -> bool:
         return True
 
-    def show(self) -> pyte.Screen:
-        screen = pyte.Screen(self.columns, LINES)
-        pyte.Stream(screen).feed(self.getvalue().replace("\n", "\r\n"))
-        return screen
+    def show(self) -> pyte.HistoryScreen:
+        new, self._n_shown = self.getvalue()[self._n_shown :], len(self.getvalue())
+        self._stream.feed(new.replace("\n", "\r\n"))
+        return self._screen
 
     @property
     def rows(self) -> list[str]:
-        rows = [row.rstrip() for row in self.show().display]
+        screen = self.show()
+        gone = ["".join(row[x].data for x in range(self.columns)) for row in screen.history.top]
+        rows = [row.rstrip() for row in [*gone, *screen.display]]
         while rows and not rows[-1]:
             rows.pop()
         return rows
@@ -63,13 +69,13 @@ Opened = tuple[Screen, Terminal]
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Opened]:
-    """A screen on a terminal of this many columns."""
+    """A screen on a terminal of this many columns and lines."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
 
-    def open_screen(columns: int = 80, **options: Any) -> Opened:
-        monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, LINES)))
-        out = Terminal(columns)
+    def open_screen(columns: int = 80, lines: int = LINES, **options: Any) -> Opened:
+        monkeypatch.setattr(shutil, "get_terminal_size", lambda *_: os.terminal_size((columns, lines)))
+        out = Terminal(columns, lines)
         return Screen(out=out, **options), out
 
     return open_screen
@@ -319,6 +325,131 @@ def test_reasoning_and_answer_stand_apart(
         assert out.rows == rows
 
 
+# ---------------------------------------------------------------- what may still be taken back
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sketch is drawn, however soon after the last."""
+    monkeypatch.setattr("foreal_local.chat.screen._SKETCH_EVERY", 0.0)
+
+
+def drafts(rng: random.Random) -> list[tuple[str, str]]:
+    """Steps of an answer: the text that is settled, and what is written behind it, which is taken back at times."""
+    ends = [" "] * 8 + ["\n", "\n\n", " 数 ", " 😀 "]
+    text = "".join("x" * rng.choice([1, 2, 3, 4, 6, 9]) + rng.choice(ends) for _ in range(60)).rstrip()
+    at, steps = 0, []
+    while at < len(text):
+        n = rng.randrange(1, 60)
+        steps += [(text[:at], text[at:end]) for end in range(at, at + n, 7)]
+        if rng.random() < 0.4:
+            steps += [(text[:at], f"{text[at : at + 5]}other words\nand 数 more "), (text[:at], "")]
+        at += n
+    return [*steps, (text, "")]
+
+
+def rows_of(text: str, opened: Callable[..., Opened], columns: int) -> list[str]:
+    """The rows of a text that is all settled."""
+    screen, out = opened(columns, color=False)
+    write(screen, text)
+    return [row.rstrip() for row in re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).rstrip().split("\n")]
+
+
+@pytest.mark.parametrize("lines", [6, 50])
+@pytest.mark.parametrize("columns", [14, 40, 80])
+def test_a_sketch_stands_where_its_text_will_stand(
+    columns: int, lines: int, opened: Callable[..., Opened], at_once: None
+) -> None:
+    """Guards a draft over settled text, rests of one that was taken back, a line that jumps when it is settled, and a
+    last line of the screen that scrolls the cursor away."""
+    n_whole = 0
+    for seed in range(4):
+        rng, shown = random.Random(seed), ""
+        screen, out = opened(columns, lines, color=True)
+        view = screen.answer()
+        for settled, draft in drafts(rng):
+            wanted = rows_of(settled + draft, opened, columns)
+            kept = rows_of(settled, opened, columns)
+            opened(columns, lines)
+            view.feed(tokens(cut(settled[len(shown) :], rng), False))
+            shown = settled
+            view.sketch(tokens(cut(draft, rng), False, DRAFT))
+            if draft and screen._column < columns and len(wanted) - len(kept) < lines - 2:
+                n_whole += 1
+                assert (out.rows or [""]) == wanted
+            else:
+                assert "\n".join(out.rows).startswith("\n".join(kept[:-1]).rstrip())
+        view.end()
+        screen.line("after")
+        assert out.rows == [*wanted, "after"]
+        assert not any(cell.italics for y in range(lines) for cell in out.cells(y))
+    assert n_whole > 100
+
+
+def test_a_draft_is_dim_and_in_italics_until_it_is_settled(opened: Callable[..., Opened], at_once: None) -> None:
+    """Guards text that looks as if it stood, and text that stands and looks as if it did not."""
+    screen, out = opened(color=True)
+    view = screen.answer()
+    for text in ("so we", " add", " it"):
+        chunk = tokens([text], False, LEADER)
+        view.sketch(chunk)
+        assert "\x1b[2;3m" in out.getvalue()
+        assert sum(cell.italics for cell in out.cells()) == len(text.replace(" ", ""))
+        view.feed(chunk)
+    view.end()
+    assert out.rows == ["so we add it"]
+    assert not any(cell.italics for cell in out.cells())
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_without_colour_a_draft_is_not_shown(
+    terminal: bool, opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch, at_once: None
+) -> None:
+    """Guards a file or a plain terminal that gets words which are taken back."""
+    screen, out = opened(color=False)
+    if not terminal:
+        monkeypatch.setattr(out, "isatty", lambda: False)
+        screen = Screen(True, out=out)
+    view = screen.answer()
+    view.feed(tokens(["so "], False))
+    before = out.getvalue()
+    view.sketch(tokens(["we", " add"], False))
+    view.sketch(tokens([], False))
+    assert out.getvalue() == before
+
+
+def test_hidden_reasoning_stays_hidden_while_it_is_drafted(opened: Callable[..., Opened], at_once: None) -> None:
+    """Guards a draft that shows what /think hide hides, and a count that stands still while it is written."""
+    screen, out = opened(color=True, show_thinking=False)
+    view = screen.answer()
+    view.sketch(tokens(["Okay", ", so"], True))
+    assert out.rows == ["thinking: 2 tokens"]
+    view.sketch(tokens(["Okay", ".", "</think>", "\n\n", "It is"], True))
+    assert out.rows == ["It is"]
+    view.sketch(tokens([], True))
+    assert out.rows == []
+    view.feed(tokens(["Okay", ".", "</think>", "It is 5."], True))
+    view.end()
+    assert out.rows == ["It is 5."]
+
+
+def test_a_sketch_that_was_interrupted_is_erased(
+    opened: Callable[..., Opened], monkeypatch: pytest.MonkeyPatch, at_once: None
+) -> None:
+    """Guards words that are no part of the answer, in front of what a stopped answer has cost."""
+    screen, out = opened(20, color=True)
+    view = screen.answer()
+    view.feed(tokens(["so we "], False))
+
+    def interrupted() -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(out, "flush", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        view.sketch(tokens(["add", " them", " and", " more"], False))
+    view.end()
+    assert out.rows == ["so we"]
+
+
 def test_a_status_fits_its_line(opened: Callable[..., Opened]) -> None:
     """Guards a status that wraps: the next one would not erase all of it."""
     screen, out = opened(12)
@@ -443,7 +574,10 @@ def test_stats_of_a_loaded_conversation_agree_with_each_other(opened: Callable[.
     screen, out = opened()
     messages = [Message("user", "How many?"), Message("assistant", "5")]
     cost = {LEADER: Cost(decode_tokens=3, seconds=0.25, flops=2e9), DRAFT: Cost()}
-    conversation: Any = SimpleNamespace(notes=[], messages=messages, cost=cost)
+    engine = SimpleNamespace(plan=UNMEASURED_PLAN)
+    conversation: Any = SimpleNamespace(
+        notes=[], messages=messages, cost=cost, tally=Tally(), settings=Generation(), engine=engine
+    )
     Chat(conversation, screen, lambda *_: conversation, None, []).actions.do_stats("")
     assert out.rows[0] == "1 answer"
 
@@ -466,6 +600,31 @@ def test_totals_leave_out_who_did_nothing() -> None:
     for words in ("leader", "3 tokens decoded", "4 prefilled", "5 calls", "0.25 s", "2 GFLOPs"):
         assert words in lines[1]
     assert list(totals({LEADER: Cost(), DRAFT: Cost()}, 0)) == ["0 answers"]
+
+
+def test_stats_tell_what_the_draft_has_saved() -> None:
+    """Guards /stats that tells a plan nobody follows or measured, and counts that are mixed up."""
+    plan = Plan({LEADER: Speed({1: 1.0, 16: 1.5}), DRAFT: Speed({1: 0.1, 16: 0.2})})
+    sequence = new_sequence(1, gate="never", review="exact", temp=0.6, proposals=3)
+    run_all(FakePair(truncation="remove").scheduler(), [sequence])
+    tally = Tally()
+    for _ in range(2):
+        tally.add(sequence)
+    assert 0 < sequence.n_rewritten < sequence.n_dropped < sequence.n_reviewed
+    calls = sequence.cost[LEADER].calls / len(sequence.tokens)
+    share = sequence.n_accepted / sequence.n_proposed
+    told = [
+        f"proposed: {2 * sequence.n_proposed} tokens, {2 * sequence.n_accepted} accepted ({share:.0%})",
+        f"reviewed: {2 * sequence.n_reviewed} tokens, {2 * sequence.n_rewritten} rewritten, "
+        f"{2 * sequence.n_dropped} dropped",
+        f"leader calls: {calls:.2f} for each token",
+    ]
+    for mode in MODES:
+        follows = mode in ("foreal", "auto", "speculative")
+        assert list(tally.lines(Generation(mode), plan)) == [f"proposals: {plan.describe()}"] * follows + told
+    assert list(tally.lines(Generation(), UNMEASURED_PLAN)) == told
+    assert list(tally.lines(Generation(method=Method(proposals=2)), plan)) == told
+    assert list(Tally().lines(Generation(), UNMEASURED_PLAN)) == []
 
 
 def test_the_gauge_shows_what_the_next_prompt_takes(opened: Callable[..., Opened]) -> None:

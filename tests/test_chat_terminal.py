@@ -23,6 +23,7 @@ from real.models import TinyModels
 from terminal import ALT_ENTER, CTRL_C, ENTER, TAB, UP, Terminal, terminal_environment
 
 from foreal_local.cli.chat import main
+from foreal_local.presets import PRESETS
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such terminals there")
 
@@ -165,8 +166,8 @@ def test_wrong_values_change_nothing(chat: Terminal) -> None:
         ("/set tmp 1", "did you mean temp?"),
         ("/set think-budget 0", "must be 1 or more, or off"),
         ("/set thinking maybe", "must be on or off"),
-        ("/set mode both", "draft, cue or speculative"),
-        ("/mode both", "draft, cue or speculative"),
+        ("/set mode both", "draft, cue, speculative or auto"),
+        ("/mode both", "draft, cue, speculative or auto"),
         ("/think loudly", "must be show, hide or last"),
         ("/colors maybe", "must be on or off"),
         ("/load /no/such/file", "cannot read /no/such/file: No such file or directory"),
@@ -632,8 +633,69 @@ def test_a_dumb_terminal_gets_plain_text(start: Callable[..., Terminal]) -> None
     assert "40 tokens" in shown
     assert "3 answers" not in chat.say("/stats")
     assert b"\x1b" not in chat.raw[begin:]
-    assert "reading" not in chat.text
+    assert not re.search(r"reading \d+ of", chat.text)
     assert chat.leave() == 0
+
+
+# ---------------------------------------------------------------- what may still be taken back
+UNREAD = b"\x1b[2;3m"
+"""How text begins that the leader has not read."""
+REVIEWED = (*WHOLE, "--preset", "faithful", "--think-budget", "60")
+
+
+@pytest.mark.parametrize("columns", [30, 100])
+def test_drafts_leave_no_trace(columns: int, start: Callable[..., Terminal]) -> None:
+    """Guards words that were taken back and still stand, words that they have covered, and an answer that looks like
+    a draft when it has ended; and drafts where they cannot be told from what stands."""
+    chat = start(*REVIEWED, columns=columns, lines=12)
+    shown = [chat.say(APPLES), chat.say(PENS)]
+    assert UNREAD in chat.raw
+    assert not any(cell.italics for row in chat.cells for cell in row)
+    plain = start(*REVIEWED, "--color", "never", columns=columns, lines=12)
+    for question, answer in zip((APPLES, PENS), shown, strict=True):
+        without_figures = answer[: answer.rindex(" tokens · leader")].rpartition("\n")[0]
+        assert without_figures
+        assert plain.say(question).startswith(without_figures)
+    assert UNREAD not in plain.raw
+
+
+def test_a_stopped_answer_is_all_on_the_screen(
+    endless: tuple[str, ...], start: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """Guards a stopped answer that ends on the screen before it ends in the conversation."""
+    chat = start(*endless, "--gate", "never", "--review", "ratio", "--tau", "0", lines=12)
+    for _ in range(3):
+        chat.ask("wait now so")
+        chat.wait_for_bytes(3000)
+        chat.send(CTRL_C)
+        chat.wait(chat.at_prompt)
+        shown = chat.answer()
+        shown = shown[: shown.rindex(" tokens")].rpartition("\n")[0]
+        written = exported(chat, tmp_path).partition("\n\nwait now so\n\n")[2].removesuffix("\n\n*(stopped)*\n\n")
+        assert shown.split() == written.split()
+        assert len(shown.split()) > 20
+        chat.say("/clear")
+    assert UNREAD in chat.raw
+
+
+def test_a_preset_is_set_and_counted(start: Callable[..., Terminal]) -> None:
+    """Guards presets that cannot be found or set half, and /stats that is silent on what they save, counts one answer
+    alone, or forgets it with the process."""
+    chat = start(*SHORT, "--session", "kept")
+    for name, line in zip(PRESETS, chat.say("/set preset").splitlines(), strict=True):
+        assert line.startswith(f"{name} ")
+    assert "must be one of paper, fast" in unwrapped(chat.say("/set preset none"))
+    assert "gate=never review=ratio tau=0.3" in chat.say("/set preset faithful")
+    reviewed = []
+    for _ in range(2):
+        chat.say(APPLES)
+        shown = " ".join(chat.say("/stats").split())
+        reviewed += re.findall(r" reviewed: (\d+) tokens, \d+ rewritten, \d+ dropped leader calls: 0\.\d\d for", shown)
+        assert " proposals: " in shown
+    assert 0 < int(reviewed[0]) < int(reviewed[1])
+    assert "review" not in chat.say("/set preset paper")
+    assert chat.leave() == 0
+    assert f"reviewed: {reviewed[1]} tokens" in start("--session", "kept").say("/stats")
 
 
 # ---------------------------------------------------------------- the editor
@@ -787,6 +849,13 @@ def test_a_pipe_gets_an_answer_for_each_line(piped: Callable[..., Done], tmp_pat
     assert re.fullmatch(rf"({BOXED}\n){{3}}", done.stdout)
     assert "\x1b" not in done.stderr
     assert (tmp_path / "one.md").read_text("utf-8").endswith(f"{done.stdout.splitlines()[0]}\n\n")
+
+
+def test_a_pipe_gets_what_is_settled(piped: Callable[..., Done]) -> None:
+    """Guards drafts that are taken back and stay in a file."""
+    done = piped(f"{APPLES}\n/set preset faithful\n/clear\n{APPLES}\n", *WHOLE, "--color", "always")
+    assert re.fullmatch(rf"({BOXED}\n){{2}}", done.stdout)
+    assert "\x1b" not in done.stderr
 
 
 @pytest.mark.parametrize("wrong", ["/read /no/such/file", "x " * 3000])

@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..config import prompting_of
+from ..config import generation_of, prompting_of
 from ..errors import SessionError, UsageError
 from ..method.reasoning import split_reasoning
+from ..presets import preset
 from ..settings import Setting
 from ..storage.files import replace_file
-from .commands import OF_THE_MODELS, OF_THE_PROMPT, budget_of, changed, help_lines, setting_named, thinking_of
+from .commands import (
+    OF_THE_MODELS,
+    OF_THE_PROMPT,
+    budget_of,
+    changed,
+    help_lines,
+    preset_lines,
+    setting_named,
+    thinking_of,
+)
 from .past import markdown, short, show_loaded
 from .screen import gauge, totals
 
@@ -44,6 +54,10 @@ class Actions:
 
     def do_set(self, argument: str) -> None:
         name, _, value = argument.partition(" ")
+        if argument == "preset":
+            for line in preset_lines():
+                self._screen.paragraph(line)
+            return
         if not value.strip():
             raise UsageError(f"/set {name} needs a value, such as /set temp 0.6")
         name, text = name.replace("_", "-"), value.strip()
@@ -51,6 +65,8 @@ class Actions:
             self._conversation.think_budget = budget_of(text)
         elif name == "thinking":
             self._conversation.set_thinking(thinking_of(text))
+        elif name == "preset":
+            self._conversation.settings = generation_of(preset(text), self._conversation.settings)
         else:
             self._set(setting_named(name), text)
         self._screen.note(self._chat.settings_line())
@@ -145,8 +161,11 @@ class Actions:
         self._screen.note(f"colors are {argument}")
 
     def do_stats(self, _: str) -> None:
-        for line in totals(self._conversation.cost, sum(m.role == "assistant" for m in self._conversation.messages)):
+        conversation = self._conversation
+        for line in totals(conversation.cost, sum(m.role == "assistant" for m in conversation.messages)):
             self._screen.line(line)
+        for line in conversation.tally.lines(conversation.settings, conversation.engine.plan):
+            self._screen.paragraph(line)
 
     def do_save(self, argument: str) -> None:
         path = Path(argument).expanduser() if argument else self._chat.session

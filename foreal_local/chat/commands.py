@@ -22,6 +22,7 @@ from ..config import (
     names_of,
 )
 from ..errors import UsageError
+from ..presets import PRESETS
 from ..settings import Setting
 
 
@@ -83,6 +84,7 @@ def help_lines() -> list[str]:
     names = textwrap.wrap(", ".join(NAMES_TO_SET), 79 - width - 2, break_on_hyphens=False)
     return [f"{left:<{width}}  {help}" for left, help in rows] + [
         *(f"{'' if i else 'settings':<{width}}  {line}" for i, line in enumerate(names)),
+        f"{'presets':<{width}}  {', '.join(PRESETS)}; /set preset shows them",
         f"{'Alt-Enter':<{width}}  a line more; several lines also between two " + '"""',
         f"{'Ctrl-C':<{width}}  stop the answer, or clear the line",
     ]
@@ -93,7 +95,7 @@ OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES]
 OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
 OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime)]
 _ALL = [*OF_ANSWERS, *OF_THE_PROMPT, *OF_THE_MODELS]
-NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thinking")
+NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thinking", "preset")
 
 
 def setting_named(name: str) -> Setting:
@@ -104,6 +106,16 @@ def setting_named(name: str) -> Setting:
     near = difflib.get_close_matches(name, NAMES_TO_SET, 1)
     hint = f": did you mean {near[0]}?" if near else f": {', '.join(NAMES_TO_SET)}"
     raise UsageError(f"no setting {name!r}" + hint)
+
+
+def preset_lines() -> list[str]:
+    """Each preset with the settings that it sets."""
+    width = max(map(len, PRESETS))
+    lines = []
+    for name, settings in PRESETS.items():
+        shown = (f"{SETTINGS[each].shown_name} {value}" for each, value in settings.items())
+        lines.append(f"{name:<{width}}  {', '.join(shown)}")
+    return lines
 
 
 def changed(settings: Generation, name: str, text: str) -> Generation:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from ..runtime.text import Messages
 from ..storage.saved_sequence import settings_as_dict, settings_from_dict
 from ..storage.session import read_stored, write_stored
 from .loops import LoopGuard, ThinkingMeter
+from .tally import Tally
 
 KIND = "conversation"
 OPENING, CLOSING = f"{THINK}\n", f"\n{END_THINK}\n\n"
@@ -60,6 +61,9 @@ class Conversation:
     result: of the last answer, whole or stopped
     notes: lines for the user, until somebody shows and clears them
     cost: the work of all answers
+    tally: other sums over them
+    on_draft: hears what of an answer is written behind its last Chunk and may still be taken back, after each step that
+        tells nothing else; only in modes that take tokens back
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class Conversation:
         self.settings, self.prompting = settings or engine.settings, prompting or engine.prompting
         self.messages: list[Message] = []
         self.cost = {role: Cost() for role in Role}
+        self.tally = Tally()
+        self.on_draft: Callable[[Chunk], None] | None = None
         self.notes: list[str] = []
         self.result: Result | None = None
 
@@ -174,6 +180,8 @@ class Conversation:
         while not ticket.finished or events:
             if not events:
                 self.engine.step()
+                if not events:
+                    self._tell_draft(ticket)
             while events:
                 event = events.popleft()
                 if isinstance(event, PromptProgress) and event.n_all > BITE:
@@ -189,6 +197,12 @@ class Conversation:
                     self.engine.insert(ticket, CLOSING)
                     thinking.n_tokens = 0
 
+    def _tell_draft(self, ticket: Ticket) -> None:
+        sequence = ticket.sequence
+        if self.on_draft is not None and sequence.rewrites:
+            tokens = sequence.tokens[sequence.n_shown :] if sequence.n_settled < len(sequence.tokens) else []
+            self.on_draft(Chunk(sequence.index, sequence.id, tokens, ticket.submission.starts_thinking))
+
     def _reads(self, messages: list[Message]) -> dict[Role, int]:
         """How many of the prompt's tokens each role reads first: those that the next turn's prompt begins with, too."""
         probe = [*messages, Message("assistant", "."), Message("user", ".")]
@@ -203,6 +217,7 @@ class Conversation:
         sequence.finish(FinishReason.CANCELLED)
         for role in Role:
             self.cost[role].add(sequence.cost[role])
+        self.tally.add(sequence)
         spans: list[tuple[str, int]] = []
         for token in sequence.tokens:
             author, n = str(token.author), len(token.text)
@@ -228,6 +243,7 @@ class Conversation:
             "think_budget": self.think_budget,
             "held": {str(role): coming[role][: state.n_tokens] for role, state in states.items()},
             "cost": {str(role): asdict(cost) for role, cost in self.cost.items()},
+            "tally": asdict(self.tally),
         }
         write_stored(path, KIND, content, states, self.engine.loaded.identity)
 
@@ -243,10 +259,11 @@ class Conversation:
             settings = settings_from_dict(content["settings"])
             prompting = Prompting(**from_older(content["prompting"], Prompting))
             cost = {Role(role): Cost(**cost) for role, cost in content["cost"].items()}
+            tally = Tally(**content.get("tally", {}))  # version 0.1.0 has none
             think_budget, held = content["think_budget"], {Role(r): list(ids) for r, ids in content["held"].items()}
         except Exception as error:  # the digest was right: another program wrote this
             raise SessionError(f"{path} holds no conversation of this version ({error!r})") from None
-        self.messages, self.cost = messages, cost
+        self.messages, self.cost, self.tally = messages, cost, tally
         self.settings, self.prompting, self.think_budget = settings, prompting, think_budget
         self.notes = stored.notes
         for role, state in stored.states.items():

@@ -120,7 +120,9 @@ class Chat:
     def show(self, answer: Iterator[Event]) -> None:
         """Show an answer as it is written, until it ends or is stopped; then save the session."""
         view, started, first_after = self.screen.answer(), time.perf_counter(), None
-        stopped = False
+        stopped, earlier = False, self.conversation.result
+        self.conversation.on_draft = view.sketch if self.screen.colored else None
+        whole = self.conversation.engine.loaded.abort.held if self.screen.is_terminal else contextlib.nullcontext
         with without_echo(), stopped_by_hang_up() as hang_ups:
             try:
                 with stopping_on_ctrl_c(), contextlib.closing(answer) as events:  # type: ignore[type-var]
@@ -130,12 +132,15 @@ class Chat:
                         elif isinstance(event, Chunk):
                             if first_after is None:
                                 first_after = time.perf_counter() - started
-                            view.feed(event)
+                            with whole():  # no word twice or in half: Ctrl-C waits for this
+                                view.feed(event)
             except KeyboardInterrupt:
                 stopped = True
             if hang_ups:
                 self.save_session()
                 raise SystemExit(128 + hang_ups[0])
+            if (result := self.conversation.result) is not None and result is not earlier:  # what a stop has settled
+                view.feed(Chunk(result.index, result.id, result.tokens[view.n_tokens :], result.starts_thinking))
             view.end()
             self._finish_answer(time.perf_counter() - started, first_after, stopped)
             if hang_ups:  # came after the answer
@@ -205,7 +210,7 @@ class Chat:
         old = self.conversation
         new = self._reopen(changes)
         new.messages, new.settings, new.prompting, new.cost = old.messages, old.settings, old.prompting, old.cost
-        new.think_budget = old.think_budget
+        new.think_budget, new.tally = old.think_budget, old.tally
         self.conversation = new
 
     def save_session(self) -> None:

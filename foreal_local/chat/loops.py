@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from ..method.reasoning import ReasoningSplitter
+from ..method.sentences import SentenceDetector, Verdict
 from ..method.tokens import Token
 
 # A loop of sentences: a round of 1 to 6 sentences that comes 4 times in a row (a single sentence: 5 times).
@@ -18,22 +19,27 @@ _TAIL, _LONGEST_PERIOD, _N_PERIODS = 480, 96, 5
 class LoopGuard:
     """Says when a response repeats itself: the same few sentences, or the same few words, over and over.
 
+    Code is one sentence here whatever the rule of the response: lines such as "return False" may come often.
+
     repeated: the sentence or the words that come again and again; "" before the response is a loop
     """
 
     def __init__(self) -> None:
         self._sentences: deque[str] = deque(maxlen=_LONGEST_ROUND * _N_ROUNDS)
-        self._open, self._number = "", 0
+        self._open = ""
+        self._detector, self._verdict = SentenceDetector("whole-blocks"), Verdict.NO
         self._tail = ""
         self.repeated = ""
 
     def feed(self, tokens: list[Token]) -> bool:
         """Take tokens as they are written; True once they are a loop."""
         for token in tokens:
-            if token.sentence != self._number:
+            maybe = self._verdict is Verdict.MAYBE and self._detector.confirms(token.text)
+            if maybe or self._verdict is Verdict.END:
                 if self._end_sentence():
                     return True
-                self._number = token.sentence
+                self._detector.start()
+            self._verdict = self._detector.feed(token.text)
             self._open += token.text
             self._tail = (self._tail + token.text)[-_TAIL:]
         return bool(tokens) and self._is_periodic()

@@ -21,11 +21,13 @@ from .options import (
     mode_option,
     model_options,
     option,
+    preset_option,
     prompting_options,
     sampling_options,
     settings_in,
     typed_models,
     typed_settings,
+    with_preset,
     with_settings_of,
 )
 
@@ -53,6 +55,7 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="The leader's words in colour.")
 @option("--quiet", "-q", is_flag=True, help="No progress while loading, and no opening lines.")
 @model_options
+@preset_option
 @mode_option
 @method_options
 @sampling_options
@@ -75,6 +78,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     entry = named_pair(values)
     if entry:
         values = with_settings_of(entry, values, context)
+    values = with_preset(values, context)
     sys.exit(_chat(context, values, entry))
 
 
@@ -160,7 +164,7 @@ class _Opener:
         from ..method.roles import Role
 
         with loading_bar(self._values["quiet"]) as on_progress:
-            self._engine = Engine(self._pair, runtime=self._runtime, on_progress=on_progress)
+            self._engine = Engine(self._pair, runtime=self._runtime, settings=self._settings, on_progress=on_progress)
         self.models[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
         budget = self._values["think_budget"]
         return Conversation(
