@@ -1,8 +1,9 @@
-"""Every setting, checked when it is built; its default, range and option are written here alone.
+"""Every setting, checked when it is built; its default, range and option are written once, here or, for the method's
+own, in method/settings.py.
 
-To add a setting, add a field here and read it where it matters: options, environment variables, /set, overrides of
-single prompts, pairs and config files, records, traces and hashes follow (settings.py). Say with `was` which value
-means what was so before it existed.
+To add a setting, add a field and read it where it matters: options, environment variables, /set, overrides of single
+prompts, pairs and config files, records, traces and hashes follow (settings.py). Say with `was` which value means what
+was so before it existed.
 """
 
 from __future__ import annotations
@@ -11,68 +12,18 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from .errors import UsageError
-from .method.gates import GATES
 from .method.modes import MODES as MODES
-from .method.sentences import BOUNDARIES, Boundaries
+from .method.settings import COMPARE as COMPARE
+from .method.settings import HITS_FROM as HITS_FROM
+from .method.settings import Method as Method
 from .settings import Setting, check_all, setting, settings_of
 
 FilePath = str | os.PathLike[str]
-HitsFrom = Literal["lead", "sentence"]
-Compare = Literal["top1", "sampled"]
-HITS_FROM: tuple[HitsFrom, ...] = ("lead", "sentence")
-COMPARE: tuple[Compare, ...] = ("top1", "sampled")
 FLASH_ATTENTION = ("auto", "on", "off")
 KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
-
-
-@dataclass(frozen=True)
-class Method:
-    """The settings of FoReaL-Decoding (arXiv 2506.06998); n, p and k default to the paper's.
-
-    n: the leader writes more than n tokens of a sentence that it leads
-    p: the chance that it leads one
-    k: hits in a row before the draft takes over
-    hits_from: hits are counted after the first n tokens ("lead") or from the sentence's start
-    boundaries: what ends a sentence
-    compare: what is held against the draft's top-1, the leader's top-1 or the token that it wrote ("sampled")
-    cue: what begins a led sentence in mode cue
-    proposals: tokens that the draft proposes at a time in mode speculative
-    gate: what decides who leads a sentence (method/gates.py)
-    """
-
-    n: int = setting(
-        15, "The leader's first tokens of a sentence.", "--lead-tokens", kind=int, short="-n", low=0,
-        label="n (lead tokens)",
-    )  # fmt: skip
-    p: float = setting(
-        0.6, "Chance that the leader leads a sentence.", "--lead-prob", kind=float, short="-p", low=0, high=1,
-        label="p (lead probability)",
-    )  # fmt: skip
-    k: int = setting(
-        5, "Hits in a row before the draft takes over.", "--hits", kind=int, short="-k", low=0, label="k (hits)"
-    )
-    hits_from: HitsFrom = setting(
-        "lead", "Count hits after n tokens (lead) or from the start.", "--hits-from", choices=lambda: HITS_FROM
-    )
-    boundaries: Boundaries = setting("robust", "What ends a sentence.", "--boundaries", choices=lambda: BOUNDARIES)
-    compare: Compare = setting(
-        "top1", "What of the leader's is held against the draft's top-1.", "--compare", choices=lambda: COMPARE
-    )
-    cue: str = setting("Wait,", "Begins the led sentences of --mode cue.", "--cue", metavar="TEXT", of_modes=True)
-    proposals: int = setting(
-        5, "Proposed at a time, --mode speculative.", "--proposals", kind=int, metavar="N", low=1, high=64,
-        of_modes=True,
-    )  # fmt: skip
-    gate: str = setting(
-        "random", "Whether the leader leads: by chance (-p), always, never.", "--gate", choices=GATES.keys,
-        was="random", of_modes=True,
-    )  # fmt: skip
-
-    def __post_init__(self) -> None:
-        check_all(self)
 
 
 @dataclass(frozen=True)
@@ -102,6 +53,11 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         return self.temp == 0.0
+
+    @property
+    def takes_top1(self) -> bool:
+        """Whether each token is the most likely one."""
+        return self.temp == 0.0 and self.repeat_penalty == 1.0
 
 
 @dataclass(frozen=True)
@@ -303,18 +259,24 @@ def flat(settings: Generation) -> dict[str, Any]:
 
 
 def in_force(settings: Generation) -> dict[str, Any]:
-    """As `flat`, without the settings that only other modes have."""
-    own = MODES[settings.mode].settings
-    return {name: value for name, value in flat(settings).items() if name in own or not SETTINGS[name].of_modes}
+    """As `flat`, without the settings that only other modes have, or that another setting makes idle."""
+    own, values = MODES[settings.mode].settings, flat(settings)
+    return {
+        name: value
+        for name, value in values.items()
+        if (name in own or not SETTINGS[name].of_modes) and not SETTINGS[name].is_idle(values)
+    }
 
 
 def for_digest(names: Iterable[str], settings: Generation) -> dict[str, Any]:
     """Those of these settings that are in force, without newer ones at the value that means what was so before them.
 
-    Hashes and traces name these, so that a new setting does not void old files.
+    Hashes and traces name these, so that a new setting does not void old files; nor does one that changes speed alone.
     """
-    values = in_force(settings)
-    return {name: values[name] for name in names if name in values and not is_as_before(name, values[name])}
+    values, of_speed = in_force(settings), MODES[settings.mode].of_speed
+    values |= {name: value for name, value in of_speed.items() if name in values}
+    wanted = [name for name in names if name in values and not (name in of_speed and values[name] is None)]
+    return {name: values[name] for name in wanted if not is_as_before(name, values[name])}
 
 
 def is_as_before(name: str, value: Any) -> bool:
@@ -329,14 +291,15 @@ def from_older(values: dict[str, Any], group: type) -> dict[str, Any]:
 
 def describe(settings: Generation) -> str:
     """Mode, its own settings and sampling, in a few words."""
-    mode, method = MODES[settings.mode], settings.method
+    mode = MODES[settings.mode]
     words = [mode.name]
-    for name in mode.settings:
-        made, value = SETTINGS[name], getattr(method, name)
+    values = in_force(settings)
+    for name in [name for name in mode.settings if name in values]:
+        made, value = SETTINGS[name], values[name]
         if made.kind is str and made.choices is None:
             words.append(repr(value))
         elif name in mode.axes:
-            words.append(f"{name}={value:g}")
+            words.append(f"{name}={'auto' if value is None else format(value, 'g')}")
         elif value != made.default:
             words.append(f"{name.replace('_', '-')}={value}")
     sampling = settings.sampling

@@ -35,7 +35,8 @@ class Engine:
     roles: which of the models are loaded
     shared_prefix: what the first prompts of a run all begin with (a system message, examples) is evaluated once and
         copied into the slots; a run then reads up to 16 prompts ahead
-    settings, prompting: what prompts are answered with unless they or their run say otherwise
+    settings, prompting: what prompts are answered with unless they or their run say otherwise. Where they leave open
+        how many tokens are proposed at a time, both models' speed is measured now
     on_progress: hears of the loading, as a fraction for each role
 
     `submit`, `step` and `cancel` are what everything else is made of: prompts may come and go at any time. The methods
@@ -61,8 +62,9 @@ class Engine:
             pair, runtime=runtime, n_slots=n_slots, roles=roles, prefix_slot=shared_prefix, on_progress=on_progress
         )
         loaded = self.loaded
+        self.plan = loaded.plan_for(self.settings)
         self.lanes = [
-            Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes), loaded.shapes, loaded.abort)
+            Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes, plan=self.plan), loaded.shapes, loaded.abort)
             for models in loaded.lanes
         ]
         self._driver = Driver(loaded, self.lanes, self.ticket, self._require_unused)

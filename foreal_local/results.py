@@ -127,9 +127,9 @@ class Flops:
     """FLOPs of one response, both ways of counting.
 
     total: everything both models evaluated; generation: each written token charged to its author, plus the
-    alignment checks (speculative: all that was evaluated after the prompts). leader_only is what the leader alone
-    would need for the same tokens, prompt included (to hold against total), leader_only_generation without the
-    prompt (against generation).
+    alignment checks, and what was reviewed and dropped (speculative: all that was evaluated after the prompts).
+    leader_only is what the leader alone would need for the same tokens, prompt included (to hold against total),
+    leader_only_generation without the prompt (against generation).
     """
 
     total: float
@@ -147,7 +147,9 @@ def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
             generation += shapes[token.author].flops(1, sequence.views[token.author].starts[i] - 1)
         if token.hit is not None and checker is not None:
             generation += shapes[Role.DRAFT].flops(1, checker.starts[i] - 1)
-    if MODES[sequence.settings.mode].speculates:
+    generation += _flops_of_review(sequence, shapes)
+    mode = MODES[sequence.settings.mode]
+    if mode.speculates and not mode.hands_over:
         generation = total - sum(cost.flops_prompt for cost in sequence.cost.values())
     leader, n_tokens = shapes[Role.LEADER], len(sequence.tokens)
     view = sequence.views.get(Role.LEADER) or sequence.views.get(Role.DRAFT)
@@ -158,6 +160,21 @@ def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
         leader_only=leader.flops(n_prompt + n_tokens - 1, 0) if n_tokens else 0.0,
         leader_only_generation=leader.flops(n_tokens, n_prompt - 1) if n_tokens else 0.0,
     )
+
+
+def _flops_of_review(sequence: Sequence, shapes: dict[Role, Shape]) -> float:
+    """The leader reads each of the draft's tokens, and those that it takes back were written, too."""
+    reader, flops = sequence.views.get(Role.LEADER), 0.0
+    if not sequence.rewrites or reader is None:
+        return flops
+    for token, start in zip(sequence.tokens, reader.starts, strict=True):
+        if token.author is Role.DRAFT:
+            flops += shapes[Role.LEADER].flops(1, start - 1)
+    for dropped in sequence.taken_back:
+        at = reader.starts[dropped.at] if dropped.at < len(reader.starts) else len(reader.ids)
+        for i, token in enumerate(dropped.tokens):
+            flops += shapes[Role.LEADER].flops(1, at + i - 1) + shapes[token.author].flops(1, at + i - 1)
+    return flops
 
 
 @dataclass(frozen=True)
@@ -237,7 +254,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """The record, its keys in the order of design.md."""
-        sequence, settings = self.sequence, self.sequence.settings
+        sequence = self.sequence
         n_tokens = len(sequence.tokens)
         prompt_view = sequence.views.get(Role.LEADER) or sequence.views.get(Role.DRAFT)
         return {
@@ -264,11 +281,7 @@ class Result:
                 "led": sequence.n_led,
                 "handoffs": sequence.n_handoffs,
             },
-            **(
-                {"speculation": {"proposed": sequence.n_proposed, "accepted": sequence.n_accepted}}
-                if MODES[settings.mode].speculates
-                else {}
-            ),
+            **self._ahead_and_back(),
             "cost": {
                 **{str(role): sequence.cost[role].as_dict() for role in Role},
                 "flops_total": self.flops.total,
@@ -279,6 +292,19 @@ class Result:
             "seconds": round(self.seconds, 6),
             "tokens_per_second": round(n_tokens / self.seconds, 3) if self.seconds else 0.0,
         }
+
+    def _ahead_and_back(self) -> dict[str, Any]:
+        """What was proposed, and what was reviewed, in modes and with settings that do so."""
+        sequence, found = self.sequence, {}
+        if MODES[sequence.settings.mode].speculates:
+            found["speculation"] = {"proposed": sequence.n_proposed, "accepted": sequence.n_accepted}
+        if sequence.rewrites:
+            found["reviews"] = {
+                "reviewed": sequence.n_reviewed,
+                "rewritten": sequence.n_rewritten,
+                "dropped": sequence.n_dropped,
+            }
+        return found
 
     def _settings(self) -> dict[str, Any]:
         """Every setting in force, under its field's name."""

@@ -36,6 +36,7 @@ class Setting:
     optional: None is a value, too
     was: the value that means what was so before this setting existed, for those that version 0.1.0 does not have
     of_modes: only responses of modes that have it (Mode.settings) carry it in records and hashes
+    needs: another setting, and the values of it with which this one means anything
     name: the field's name
     default: the field's default
     """
@@ -54,6 +55,7 @@ class Setting:
     optional: bool = False
     was: Any = SINCE_0_1_0
     of_modes: bool = False
+    needs: tuple[str, tuple[str, ...]] | None = None
     name: str = ""
     default: Any = None
 
@@ -71,6 +73,10 @@ class Setting:
     def before_it_existed(self) -> Any:
         """What a file that does not name it means."""
         return self.default if self.was is SINCE_0_1_0 else self.was
+
+    def is_idle(self, values: dict[str, Any]) -> bool:
+        """Whether it means nothing beside these other settings' values."""
+        return self.needs is not None and values[self.needs[0]] not in self.needs[1]
 
     # ---------------------------------------------------------------- values
     def check(self, value: Any) -> None:

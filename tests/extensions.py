@@ -44,7 +44,7 @@ def proofread(method: Method) -> Flow:
 
 
 PROOFREAD = Mode("proofread", BOTH, proofread, gate="never", settings=("n",),
-                 axes=("n",), rewrites=True)  # fmt: skip
+                 axes=("n",), rewrites=lambda method: True)  # fmt: skip
 
 
 def install(patch: pytest.MonkeyPatch) -> None:

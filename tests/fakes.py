@@ -96,7 +96,8 @@ class FakeModel:
         self.role, self.agreement, self.truncation, self.pieces = role, agreement, truncation, pieces
         self._n_slots, self._n_ctx, self._n_batch = n_slots, n_ctx, n_batch
         self._n_calls = 0
-        self.has_prefix_slot, self.needs_marks = True, False
+        self.row_calls: list[int] = []
+        self.has_prefix_slot, self.needs_marks, self.runs_beside = True, False, False
         self._tokens: list[list[int]] = [[] for _ in range(n_slots + 1)]
         self._hashes: list[list[int]] = [[] for _ in range(n_slots + 1)]
         self._buffer = np.empty(N_VOCAB, np.float32)
@@ -169,8 +170,11 @@ class FakeModel:
             assert self.cached(row.slot) + len(row.tokens) <= self.n_ctx, "more than the context holds"
             assert all(0 < token < N_VOCAB for token in row.tokens), "a token the vocabulary does not have"
         failed: set[int] = set()
+        self.row_calls = [0] * len(rows)
         for parts in self._chunks(rows):
             self._n_calls += 1
+            for index, _, _ in parts:
+                self.row_calls[index] += 1
             FakeModel.clock += 1.0
             if error := self.raise_at.pop(self._n_calls, None):
                 for index, _, _ in parts:

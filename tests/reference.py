@@ -8,6 +8,8 @@ generators, the two streams of random numbers.
 from __future__ import annotations
 
 import codecs
+import copy
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -79,6 +81,20 @@ class Response:
         return self.data.decode("utf-8", "replace")
 
 
+@dataclass
+class Place:
+    """All that is needed to write on from there."""
+
+    n_steps: int
+    data: bytes
+    ids: dict[Role, list[int]]
+    n_sentences: int
+    n_led: int
+    detector: SentenceDetector
+    token_rng: np.random.Generator
+    verdict: Verdict
+
+
 class Reference:
     """Decodes what `sequence` asks for; the sequence itself is only read."""
 
@@ -90,6 +106,7 @@ class Reference:
         self.out = Response()
         self.detector = SentenceDetector(self.settings.method.boundaries)
         self.peeked: tuple[Role, int] | None = None
+        self.number, self.led, self.verdict = 0, False, Verdict.END
 
     def run(self) -> Response:
         while not self.out.finish_reason:
@@ -100,29 +117,108 @@ class Reference:
         method, out = self.settings.method, self.out
         led = self._gate()
         self.detector.start()
-        n_before = out.n_sentences
-        cued = self.settings.mode == "cue"
-        writer = LEADER if led and not cued else DRAFT
-        written = hits = 0  # lambda and h
-        verdict = self._cue() if led and cued else Verdict.NO
-        while verdict is not Verdict.END and not out.finish_reason:
-            if len(self.ids[writer]) > self.pair.n_ctx:
-                out.finish_reason = "context"
-                return
-            token = self._next(writer)
-            if verdict is Verdict.MAYBE and self._confirms(writer, token):
-                self.peeked = (writer, token)
-                return
-            step = Step(token, writer, n_before, led)
-            checked = led and writer is LEADER and self.settings.mode == "foreal"
-            if checked and (written >= method.n or method.hits_from == "sentence"):
-                step.hit = self._is_hit(token)
+        self.number, self.led = out.n_sentences, led
+        if self.settings.mode == "cue":
+            verdict = self._cue() if led else Verdict.NO
+            self._write_on(DRAFT, verdict)
+        elif self.settings.mode == "foreal":
+            verdict = self._lead(method.n, method.k) if led else Verdict.NO
+            while verdict is not Verdict.END and not out.finish_reason:
+                verdict = self._draft(verdict)
+        else:
+            self._write_on(LEADER if led else DRAFT, Verdict.NO)
+
+    def _write_on(self, writer: Role, verdict: Verdict) -> None:
+        while verdict is not Verdict.END and not self.out.finish_reason:
+            verdict = self._write(Step(0, writer, self.number, self.led), verdict)
+
+    def _lead(self, n: int, k: int, verdict: Verdict = Verdict.NO, written: int = 0) -> Verdict:
+        """The leader writes until m > n and its last k tokens were hits, each judged before it is written."""
+        hits = 0
+        while verdict is not Verdict.END and not self.out.finish_reason and not (written > n and hits >= k):
+            step = Step(0, LEADER, self.number, self.led)
+            judged = written >= n or self.settings.method.hits_from == "sentence"
+            verdict = self._write(step, verdict, judged and k > 0)
+            if step.hit is not None:
                 hits = hits + 1 if step.hit else 0
             step.hits = hits
-            verdict = self._commit(step)
-            written += writer is LEADER
-            if checked and written > method.n and hits >= method.k:
-                writer = DRAFT
+            written += 1
+        return verdict
+
+    def _draft(self, verdict: Verdict) -> Verdict:
+        """The draft writes on, as long as it is certain; the leader reads that, where it is to be reviewed."""
+        method, places = self.settings.method, [self._place()]
+        called_back = False
+        while verdict is not Verdict.END and not self.out.finish_reason:
+            if method.review != "off" and len(places) > method.review_every:
+                break
+            held = self.peeked is not None and self.peeked[0] is DRAFT
+            if method.call_back is not None and not held and self._entropy() > method.call_back:
+                called_back = True
+                break
+            verdict = self._write(Step(0, DRAFT, self.number, self.led), verdict)
+            if len(self.out.steps) > places[-1].n_steps:
+                places.append(self._place())
+        fallen = self._first_fallen(places) if method.review != "off" else None
+        if fallen is not None:
+            self._go_back(places[fallen])
+            verdict = self._write(Step(0, LEADER, self.number, self.led), places[fallen].verdict)
+            if verdict is not Verdict.END and not self.out.finish_reason:
+                verdict = self._lead(method.rewrite_n, method.rewrite_k, verdict, written=1)
+        elif called_back:
+            verdict = self._lead(0, method.k, verdict)
+        return verdict
+
+    def _entropy(self) -> float:
+        """Of the draft's 20 most likely tokens, made to add up to one."""
+        scores = sorted(map(float, self.pair.models[DRAFT].logits(self.ids[DRAFT])))[-20:]
+        weights = np.exp(np.array(scores) - scores[-1])
+        weights /= weights.sum()
+        return float(-(weights * np.log(weights)).sum())
+
+    # ---------------------------------------------------------------- review
+    def _place(self) -> Place:
+        """Where the response stands now, to come back to; a token that is held back has used this place's number."""
+        rng = copy.deepcopy(self.token_rng)
+        if self.peeked and self.settings.sampling.temp:
+            rng.bit_generator.advance(2**128 - 1)  # type: ignore[attr-defined]
+        return Place(
+            len(self.out.steps), self.out.data, {role: list(ids) for role, ids in self.ids.items()},
+            self.out.n_sentences, self.out.n_led, copy.deepcopy(self.detector), rng, self.verdict,
+        )  # fmt: skip
+
+    def _go_back(self, place: Place) -> None:
+        out = self.out
+        del out.steps[place.n_steps :]
+        out.data, out.n_sentences, out.n_led, out.finish_reason = place.data, place.n_sentences, place.n_led, ""
+        self.ids, self.detector, self.peeked = place.ids, place.detector, None
+        self.token_rng, self.verdict = place.token_rng, place.verdict
+
+    def _first_fallen(self, places: list[Place]) -> int | None:
+        """The first token of the draft's that the leader's rule refuses."""
+        method, judged = self.settings.method, []
+        for place, step in zip(places, self.out.steps[places[0].n_steps :], strict=False):
+            logits = self.pair.models[LEADER].logits(place.ids[LEADER])
+            own = slow_choice(logits, self.settings.sampling, place.ids[LEADER], copy.deepcopy(place.token_rng))
+            written = self.pair.vocabulary.translate(DRAFT, step.id, LEADER)[0]
+            judged.append((own == written, self._accepts(logits, written)))
+        for i, (is_own, accepted) in enumerate(judged):
+            window = judged[i + 1 : i + 1 + method.fly_window] if method.review == "fly" else []
+            whole = method.review != "fly" or (len(window) == method.fly_window and all(own for own, _ in window))
+            if not is_own and not (accepted and whole):
+                return i
+        return None
+
+    def _accepts(self, logits: npt.NDArray[np.float32], token: int) -> bool:
+        method = self.settings.method
+        p = np.exp(logits.astype(np.float64) - float(logits.max()))
+        p /= p.sum()
+        if method.review == "ratio":
+            return bool(p[token] >= method.tau * p.max() * (1 - 1e-9))
+        if method.review == "typical":
+            return bool(p[token] > min(method.typical_eps, method.typical_delta * np.exp((p * np.log(p)).sum())))
+        top = np.sort(p)[-3:]
+        return method.review == "fly" and bool(-(top * np.log(top)).sum() >= method.fly_theta)
 
     def _cue(self) -> Verdict:
         """Give the cue, a space before it where none is; what the draft wanted to write there is of no more use."""
@@ -138,15 +234,45 @@ class Reference:
 
     def _gate(self) -> bool:
         always = {"leader": 1.0, "speculative": 1.0, "draft": 0.0}
+        if self.settings.mode == "foreal" and self.settings.method.gate == "entropy":
+            return self._entropy() >= self._threshold()
         chosen = {"always": 1.0, "never": 0.0}.get(self.settings.method.gate, self.settings.method.p)
         p = always.get(self.settings.mode, chosen)
         return p == 1.0 or (p > 0.0 and bool(self.gate_rng.random() < p))
+
+    def _write(self, step: Step, verdict: Verdict, judged: bool = False) -> Verdict:
+        """The author's next token; END without one where that shows that the sentence has ended before it."""
+        if len(self.ids[step.author]) > self.pair.n_ctx:
+            self.out.finish_reason = "context"
+            return verdict
+        token = self._next(step.author)
+        if verdict is Verdict.MAYBE and self._confirms(step.author, token):
+            self.peeked = (step.author, token)
+            self.verdict = Verdict.END
+            return Verdict.END
+        step.id = token
+        if judged:
+            step.hit = self._is_hit(token)
+        self.verdict = self._commit(step)
+        return self.verdict
+
+    def _threshold(self) -> float:
+        """Moved up by each sentence that was led, down by the others, less and less, to lead the wanted share."""
+        method, threshold = self.settings.method, self.settings.method.gate_entropy
+        if method.lead_share is not None:
+            sentences = itertools.groupby(self.out.steps, lambda step: step.sentence)
+            led = [next(steps).led for _, steps in sentences]
+            for i, each in enumerate(led, 1):
+                threshold *= np.exp(2.0 * (each - method.lead_share) / i**0.5)
+        return float(threshold)
 
     def _next(self, role: Role) -> int:
         """The role's next token; a token it showed to end the last sentence is still its next one."""
         peeked, self.peeked = self.peeked, None
         if peeked and peeked[0] is role:
             return peeked[1]
+        if peeked and self.settings.method.review != "off" and self.settings.sampling.temp:
+            self.token_rng.bit_generator.advance(2**128 - 1)  # type: ignore[attr-defined]  # its place's number again
         logits = self.pair.models[role].logits(self.ids[role])
         return slow_choice(logits, self.settings.sampling, self.ids[role], self.token_rng)
 

@@ -32,7 +32,26 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 """Settings for the laws: every option, greedy and sampled."""
 SPECULATIVE: dict[str, Any] = {"mode": "speculative", "proposals": 4, "temp": 0.6}
-"""Not among SETTINGS: here tokens are taken back, and sentences end inside a step."""
+AHEAD: list[dict[str, Any]] = [
+    SPECULATIVE,
+    {"n": 3, "p": 0.8, "k": 2, "proposals": 4},
+    {"n": 2, "p": 0.9, "k": 2, "proposals": 6, "hits_from": "sentence", "temp": 0.8},
+    {"gate": "never", "review": "exact", "proposals": 3},
+    {"gate": "never", "review": "ratio", "tau": 0.3, "proposals": 5, "temp": 0.6, "review_every": 6},
+    {"n": 2, "p": 0.4, "k": 1, "review": "ratio", "call_back": 1.8, "proposals": 2, "stop": ("sum of", "x?")},
+    {
+        "gate": "entropy",
+        "review": "fly",
+        "fly_theta": 0.4,
+        "fly_window": 2,
+        "rewrite_n": 1,
+        "temp": 0.8,
+        "proposals": 0,
+    },
+    {"gate": "entropy", "lead_share": 0.4, "review": "typical", "typical_eps": 0.3, "boundaries": "simple"},
+    {"p": 0.4, "call_back": 1.6, "n": 1, "k": 1, "proposals": 4, "stop": ("So", "we get")},
+]
+"""Not among SETTINGS: here tokens are taken back, and places behind the stream are evaluated."""
 
 
 def new_sequence(
@@ -49,7 +68,7 @@ def new_sequence(
     **method: Any,
 ) -> Sequence:
     """A sequence with a prompt of its own; `method` as in Method, by default short sentences' n, p and k."""
-    method = {"n": 4, "p": 0.6, "k": 2, **method}
+    method = {"n": 4, "p": 0.6, "k": 2, "proposals": 0, **method}
     settings = Generation(mode, Method(**method), sampling or Sampling(temp), seed, max_tokens, stop)
     ids = prompt if prompt is not None else prompt_of(index)
     draft_ids = draft_prompt if draft_prompt is not None else ids

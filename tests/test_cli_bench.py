@@ -29,12 +29,15 @@ def bench(*arguments: str | Path, env: dict[str, str]) -> Done:
     return run(*arguments, env=env, command=BENCH)
 
 
+GRID = ("--grid", "p=0.6,1;proposals=0,3")
+
+
 @pytest.fixture(scope="module")
 def ran(bundled: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the output, trace, figures and table of all modes on N problems, greedy."""
     folder = tmp_path_factory.mktemp("bench")
     written = ["-o", folder / "out.jsonl", "--trace", folder / "trace.jsonl", "--json", folder / "figures.json"]
-    done = bench("--limit", str(N), "--temp", "0", "--modes", MODES, "--grid", "p=0.6,1", *written, env=bundled)
+    done = bench("--limit", str(N), "--temp", "0", "--modes", MODES, *GRID, *written, env=bundled)
     assert done.returncode == 0, done.stderr
     (folder / "table.txt").write_text(done.stdout, encoding="utf-8")
     return folder
@@ -49,18 +52,27 @@ def test_the_figures_come_out_of_the_trace_again(ran: Path) -> None:
         counted.setdefault(id.split("|")[1], []).append(count)
     figures = json.loads((ran / "figures.json").read_text("utf-8"))["settings"]
     assert [one["setting"] for one in figures][:2] == ["leader", "draft"]
-    assert len(figures) == len(counted) == 7
+    assert len(figures) == len(counted) == 10
     for one in figures:
         found, means = counted[one["setting"]], one["means"]
         assert one["n"] == len(found) == N
         assert means["length"] == pytest.approx(sum(c.length for c in found) / N)
         assert means["leader_share"] == pytest.approx(sum(c.leader_share for c in found) / N)
-        if one["setting"].startswith("speculative"):  # what was proposed and refused is not in a trace
-            assert means["flops_generation"] > sum(c.flops_generation(models) for c in found) / N
+        generation, total = (
+            sum(c.flops_generation(models) for c in found) / N,
+            sum(c.flops_total(models) for c in found) / N,
+        )
+        if one["setting"] == "speculative proposals=3":  # what was proposed and refused is not in a trace
+            assert means["flops_generation"] > generation
             continue
-        assert means["flops_generation"] == pytest.approx(sum(c.flops_generation(models) for c in found) / N)
+        assert means["flops_generation"] == pytest.approx(
+            generation, rel=5e-3 if "speculative" in one["setting"] else 1e-6
+        )
+        if "proposals=3" in one["setting"]:
+            assert means["flops_total"] > total
+            continue
         # A token that showed the end of a sentence and was dropped was evaluated for, and is not in the trace.
-        assert means["flops_total"] == pytest.approx(sum(c.flops_total(models) for c in found) / N, rel=5e-3)
+        assert means["flops_total"] == pytest.approx(total, rel=5e-3)
 
 
 def test_ratios_are_those_of_the_records(ran: Path) -> None:
@@ -96,15 +108,15 @@ def test_speculation_writes_what_the_leader_writes(ran: Path) -> None:
 
 def test_the_table_has_a_line_for_each_setting(ran: Path) -> None:
     lines = (ran / "table.txt").read_text("utf-8").splitlines()
-    settings = ["leader", "draft", "cue p=0.6", "cue p=1", "speculative proposals=5"]
-    settings += ["foreal n=15 p=0.6 k=5", "foreal n=15 p=1 k=5"]
-    answers, work, against = lines[1:8], lines[10:17], lines[19:25]
+    settings = ["leader", "draft", "cue p=0.6", "cue p=1", "speculative proposals=0", "speculative proposals=3"]
+    settings += [f"foreal n=15 p={p} k=5 proposals={m}" for p in ("0.6", "1") for m in (0, 3)]
+    answers, work, against = lines[1:11], lines[13:23], lines[25:34]
     for setting in settings:
         assert sum(line.startswith(f"{setting} ") for line in answers) == 1, setting
         assert sum(line.startswith(f"{setting} ") for line in work) == 1, setting
         assert sum(line.startswith(f"{setting} ") for line in against) == (setting != "leader"), setting
     assert not any(re.search(r"(?<!\d)-0\.0(?!\d)", line) for line in lines)
-    assert max(map(len, lines)) <= 104
+    assert max(map(len, lines)) <= 82 + max(map(len, settings))
 
 
 # ---------------------------------------------------------------- resuming
@@ -113,7 +125,7 @@ def test_a_run_is_resumed_from_its_output(ran: Path, bundled: dict[str, str], tm
     output = tmp_path / "out.jsonl"
     output.write_bytes((ran / "out.jsonl").read_bytes())
     kept = records(output.read_text("utf-8"))
-    done = bench("--limit", str(N), "--temp", "0", "--modes", "leader,draft,foreal", "-o", output, env=bundled)
+    done = bench("--limit", str(N), "--temp", "0", "--modes", "leader,draft,foreal", *GRID, "-o", output, env=bundled)
     assert done.returncode == 0, done.stderr
     assert records(output.read_text("utf-8")) == kept
     table = (ran / "table.txt").read_text("utf-8").splitlines()
@@ -174,12 +186,12 @@ def test_responses_are_graded_without_a_model(env: dict[str, str], tmp_path: Pat
         (["--modes", "leader,both"], "both"),
         (["--modes", ""], "--modes"),
         (["--grid", "n=x"], "--grid"),
-        (["--modes", "leader,foreal", "--grid", "proposals=3"], "proposals"),
+        (["--modes", "leader,draft", "--grid", "proposals=3"], "proposals"),
         (["--samples", "0"], "--samples"),
         (["--limit", "0"], "limit"),
         (["--problems", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--mode", "leader"], "--mode"),
-        (["--proposals", "0"], "proposals"),
+        (["--proposals", "65"], "proposals"),
         (["--cue", " "], "cue"),
         (["--responses", "nowhere.jsonl"], "nowhere.jsonl"),
     ],
@@ -198,12 +210,12 @@ def test_speculation_at_a_high_temperature_loses_nothing(bundled: dict[str, str]
     assert bench(*words, "-o", output, env=bundled).returncode == 0
     texts = {record["id"]: record["text"] for record in records(output.read_text("utf-8"))}
     for i in range(3):
-        assert texts[f"heldout-{i}|leader|0"] == texts[f"heldout-{i}|speculative proposals=5|0"]
+        assert texts[f"heldout-{i}|leader|0"] == texts[f"heldout-{i}|speculative proposals=auto|0"]
 
 
 def test_a_settings_figures_do_not_depend_on_the_others(bundled: dict[str, str], ran: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
-    assert bench("--limit", "2", "--temp", "0", "--modes", "foreal", "-o", output, env=bundled).returncode == 0
+    assert bench("--limit", "2", "--temp", "0", "--modes", "foreal", *GRID, "-o", output, env=bundled).returncode == 0
     texts = {record["id"]: record["text"] for record in records((ran / "out.jsonl").read_text("utf-8"))}
     for record in records(output.read_text("utf-8")):
         assert record["text"] == texts[record["id"]]

@@ -40,7 +40,7 @@ def test_the_defaults_are_the_papers() -> None:
         (Method, {"compare": "text"}, "compare"),
         (Method, {"cue": ""}, "cue"),
         (Method, {"cue": " \n"}, "cue"),
-        (Method, {"proposals": 0}, "proposals"),
+        (Method, {"proposals": -1}, "proposals"),
         (Method, {"proposals": 65}, "proposals"),
         (Sampling, {"temp": -0.1}, "temp"),
         (Sampling, {"temp": NAN}, "temp"),
@@ -126,7 +126,7 @@ def test_a_mode_may_be_given_by_its_name() -> None:
 
 
 def test_modes_read_as_on_the_command_line() -> None:
-    assert [str(mode) for mode in MODES] == ["foreal", "leader", "draft", "cue", "speculative"]
+    assert [str(mode) for mode in MODES] == ["foreal", "leader", "draft", "cue", "speculative", "auto"]
     assert f"{'leader'}" == "leader"
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import pytest
 
 from foreal_local.config import Generation, Method
-from foreal_local.method.flows import Flow, alone, cued, foreal, speculative
+from foreal_local.method.flows import Flow, alone, cued, foreal, lead, speculative
 from foreal_local.method.modes import flow_of
-from foreal_local.method.requests import Judge, OpenSentence, Write, WriteCue, Written
+from foreal_local.method.requests import NOT_CERTAIN, Judge, OpenSentence, Request, Write, WriteCue, Written
+from foreal_local.method.review import Review
 from foreal_local.method.roles import Role
-from foreal_local.method.speculation import Propose, Verify
+from foreal_local.method.speculation import Propose
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 Hit = Callable[[int], bool]
@@ -57,6 +58,9 @@ class Player:
             self.log.append(("judge", request.n_tokens))
             first = self.n_written - request.n_tokens + 1
             self.request = self.flow.send(tuple(self.hit(i) for i in range(first, self.n_written + 1)))
+            return 0
+        if isinstance(request, Propose):  # the leader's next token is known, or none pays
+            self.request = self.flow.send(False)
             return 0
         self.n_written += 1
         self.log.append("cue" if isinstance(request, WriteCue) else "L" if request.role is LEADER else "D")
@@ -167,7 +171,7 @@ def test_a_sentence_that_is_not_led_is_the_drafts() -> None:
 @pytest.mark.parametrize("n_before", [0, 1, 2, 3, 5])
 def test_an_end_seen_at_the_next_token_opens_a_sentence_and_counts_nothing(n_before: int) -> None:
     """Guards the peek (added = False): the flow opens a sentence, and starts counting from nothing."""
-    flow = foreal(Method(n=2, k=1))
+    flow = foreal(Method(n=2, k=1, proposals=0))
     player = Player(flow)
     while player.n_written < n_before:
         player._answer()
@@ -221,33 +225,121 @@ def test_an_end_seen_at_the_token_after_the_cue_opens_a_sentence() -> None:
 
 
 # ---------------------------------------------------------------- proposals
-@pytest.mark.parametrize("n_proposals", [1, 2, 7])
-def test_the_draft_proposes_so_many_tokens_and_then_the_leader_verifies(n_proposals: int) -> None:
-    """Guards a proposal too many or too few, also in the second round, and a gate that is asked for each sentence."""
-    flow = speculative(n_proposals)
+@pytest.mark.parametrize("n_proposals", [0, 1, 7])
+def test_the_draft_proposes_until_it_is_told_to_stop_and_then_the_leader_writes(n_proposals: int) -> None:
+    """Guards a proposal too many or too few, also before the second token, and after a sentence's end."""
+    flow = speculative(Method())
     assert isinstance(next(flow), OpenSentence)
     request = flow.send(True)
-    for _ in range(3):
+    for ends_sentence in (False, True, False):
         for _ in range(n_proposals):
             assert request == Propose(DRAFT)
             request = flow.send(True)
-        assert request == Verify(LEADER)
-        request = flow.send(Written(ends_sentence=False))
-
-
-@pytest.mark.parametrize("n_before", [0, 1, 3])
-def test_a_draft_that_may_propose_no_more_is_not_asked_again_before_the_leader(n_before: int) -> None:
-    """Guards proposals after an end or beyond a full context, and a draft that is never asked again."""
-    flow = speculative(5)
-    next(flow)
-    request = flow.send(True)
-    for _ in range(2):
-        for _ in range(n_before):
-            assert request == Propose(DRAFT)
+        assert request == Propose(DRAFT)
+        assert flow.send(False) == Write(LEADER)
+        request = flow.send(Written(ends_sentence))
+        if ends_sentence:
+            assert isinstance(request, OpenSentence)
             request = flow.send(True)
-        assert flow.send(False) == Verify(LEADER)
+
+
+def test_without_proposals_none_are_asked_for() -> None:
+    """Guards requests that only cost time."""
+    for flow in (speculative(Method(proposals=0)), foreal(Method(proposals=0))):
+        next(flow)
+        request = flow.send(True)
+        for _ in range(10):
+            assert isinstance(request, Write)
+            request = flow.send(Written(ends_sentence=False))
+
+
+def test_the_leaders_part_asks_for_the_hits_that_it_will_judge_with_the_proposals() -> None:
+    """Guards hits that cost an evaluation of their own, and opinions at places that nobody judges."""
+    flow = lead(Method(), 2, 2)
+    request, asked = next(flow), []
+    for _ in range(4):
+        assert isinstance(request, Propose)
+        asked.append(request.n_unjudged)
+        assert isinstance(flow.send(False), Write)
         request = flow.send(Written(ends_sentence=False))
-    assert request == Propose(DRAFT)
+    assert asked == [0, 0, 0, 1]
+    assert request == Judge(DRAFT, 2, 0)
+    assert flow.send((False, True)) == Propose(DRAFT)
+    flow.send(False)
+    assert flow.send(Written(ends_sentence=False)) == Judge(DRAFT, 1, 1)
+
+
+# ---------------------------------------------------------------- review
+def written(flow: Flow, n: int, ends: bool = False) -> Request:
+    """The flow's next request after n tokens of the draft's, the last of which may end the sentence."""
+    for i in range(n - 1):
+        assert flow.send(Written(ends_sentence=False)) == Write(DRAFT), i
+    return flow.send(Written(ends_sentence=ends))
+
+
+def test_a_drafted_sentence_is_reviewed_at_its_end() -> None:
+    """Guards a sentence that nobody reads, one that is read twice, and a gate that is drawn before it stands."""
+    flow = foreal(Method(review="ratio", proposals=0))
+    next(flow)
+    for n in (1, 5, 64):
+        assert flow.send(False) == Write(DRAFT)
+        assert written(flow, n, ends=True) == Review(LEADER, n)
+        assert isinstance(flow.send(True), OpenSentence)
+
+
+def test_a_long_sentence_is_reviewed_after_so_many_tokens() -> None:
+    """Guards a sentence of hundreds of tokens that is read when it is too late."""
+    flow = foreal(Method(review="ratio", review_every=3, proposals=0))
+    next(flow)
+    assert flow.send(False) == Write(DRAFT)
+    for _ in range(3):
+        assert written(flow, 3) == Review(LEADER, 3)
+        assert flow.send(True) == Write(DRAFT)
+    assert written(flow, 2, ends=True) == Review(LEADER, 2)
+    assert isinstance(flow.send(True), OpenSentence)
+
+
+@pytest.mark.parametrize(("n", "k"), [(0, 0), (0, 2), (1, 1), (3, 0)])
+def test_the_leader_rewrites_and_leads_until_its_own_hits(n: int, k: int) -> None:
+    """Guards the gate's n and k taken for those after a rewritten token, which is the first of n and no hit."""
+    flow = foreal(Method(review="ratio", rewrite_n=n, rewrite_k=k, proposals=0))
+    next(flow)
+    flow.send(False)
+    assert written(flow, 4, ends=True) == Review(LEADER, 4)
+    request = flow.send(False)
+    n_led = 0
+    while request == Write(LEADER) or (isinstance(request, Write) and request.begins_part):
+        n_led += 1
+        request = flow.send(Written(ends_sentence=False))
+    assert n_led == max(n + 1, max(n, 1) + k)
+    if k:
+        assert request == Judge(DRAFT, k, 0)
+        request = flow.send((True,) * k)
+    assert request == Write(DRAFT)
+
+
+def test_a_rewritten_token_may_end_the_sentence() -> None:
+    """Guards a leader that goes on in a sentence that has ended."""
+    flow = foreal(Method(review="exact"))
+    next(flow)
+    flow.send(False)
+    written(flow, 2, ends=True)
+    assert flow.send(False) == Write(LEADER)
+    assert isinstance(flow.send(Written(ends_sentence=True)), OpenSentence)
+
+
+def test_the_draft_calls_the_leader_back() -> None:
+    """Guards a call-back that is taken for a sentence's end, what stands before it unread, and a lead without hits."""
+    flow = foreal(Method(call_back=2.0, review="ratio", k=1, proposals=0))
+    next(flow)
+    uncertain = Write(DRAFT, most_entropy=2.0)
+    assert flow.send(False) == uncertain
+    assert flow.send(Written(ends_sentence=False)) == uncertain
+    assert flow.send(NOT_CERTAIN) == Review(LEADER, 1)
+    assert flow.send(True) == Write(LEADER, begins_part=True)
+    assert flow.send(Written(ends_sentence=False)) == Judge(DRAFT, 1, 0)
+    assert flow.send((True,)) == uncertain
+    assert flow.send(NOT_CERTAIN) == Write(LEADER, begins_part=True)
 
 
 def test_the_mode_names_the_flow() -> None:
@@ -259,4 +351,5 @@ def test_the_mode_names_the_flow() -> None:
     assert Player(flow_of(Generation(mode="cue"))).play(3) == ["open", "cue", "D", "D"]
     flow = flow_of(Generation(mode="speculative", method=Method(proposals=2)))
     next(flow)
-    assert [flow.send(True) for _ in range(3)] == [Propose(DRAFT), Propose(DRAFT), Verify(LEADER)]
+    assert [flow.send(True) for _ in range(2)] == [Propose(DRAFT), Propose(DRAFT)]
+    assert flow.send(False) == Write(LEADER)

@@ -28,20 +28,19 @@ def test_each_mode_varies_what_it_has() -> None:
         "cue p=1",
         "speculative proposals=3",
         "speculative proposals=8",
-        "foreal n=5 p=0.2 k=3",
-        "foreal n=5 p=1 k=3",
-        "foreal n=15 p=0.2 k=3",
-        "foreal n=15 p=1 k=3",
+        "auto proposals=3",
+        "auto proposals=8",
+        *(f"foreal n={n} p={p} k=3 proposals={m}" for n in (5, 15) for p in ("0.2", "1") for m in (3, 8)),
     ]
     methods = {setting.name: setting.generation.method for setting in found}
-    assert methods["foreal n=15 p=0.2 k=3"] == Method(n=15, p=0.2, k=3)
+    assert methods["foreal n=15 p=0.2 k=3 proposals=8"] == Method(n=15, p=0.2, k=3, proposals=8)
     assert methods["speculative proposals=8"] == Method(n=9, p=0.5, k=3, proposals=8)
     assert {setting.generation.mode for setting in found} == set(MODES)
 
 
 def test_without_a_grid_each_mode_is_tried_once_with_the_options() -> None:
     names = [setting.name for setting in settings_for(BASE, ["speculative", "foreal", "leader"])]  # type: ignore[list-item]
-    assert names == ["leader", "speculative proposals=5", "foreal n=9 p=0.5 k=3"]
+    assert names == ["leader", "speculative proposals=auto", "foreal n=9 p=0.5 k=3"]
     assert [s.name for s in settings_for(BASE, ["foreal", "foreal"], "k=2,2")] == ["foreal n=9 p=0.5 k=2"]
 
 
@@ -54,7 +53,7 @@ def test_without_a_grid_each_mode_is_tried_once_with_the_options() -> None:
         (["foreal"], "n=a", "'a'"),
         (["foreal"], "n=1.5", "'1.5'"),
         (["foreal"], "p=1.5", "1.5"),
-        (["foreal"], "proposals=3", "proposals"),
+        (["leader"], "proposals=3", "proposals"),
         (["leader", "speculative"], "k=3", "varies k"),
     ],
 )
@@ -93,7 +92,7 @@ def test_ids_that_were_not_made_here_have_no_parts() -> None:
 def response(
     setting: str, problem: int, right: bool, *, tokens: int = 10, seconds: float = 1.0, cost: Any = None
 ) -> Response:
-    work = {"decode_tokens": tokens, "prefill_tokens": 4, "seconds": seconds}
+    work = {"decode_tokens": tokens, "prefill_tokens": 4, "calls": 9, "seconds": seconds}
     record = {
         "usage": {"completion_tokens": tokens, "leader_tokens": tokens // 2, "draft_tokens": tokens - tokens // 2},
         "cost": {"leader": cost or work, "draft": work, "flops_generation": 2.0 * tokens, "flops_total": 3.0 * tokens},
@@ -160,7 +159,7 @@ def test_where_it_does_not_pay_the_reason_is_given() -> None:
 def test_the_price_of_a_read_token_comes_out_of_the_times() -> None:
     """Guards a price that counts the prompt as written, and one that a few responses decide."""
     costs = [
-        {"decode_tokens": n, "prefill_tokens": m, "seconds": 0.002 * n + 0.0005 * m}
+        {"decode_tokens": n, "prefill_tokens": m, "calls": n, "seconds": 0.002 * n + 0.0005 * m}
         for n, m in [(300, 50), (310, 40), (290, 60), (100, 200), (120, 190), (90, 230)] * 5
     ]
     tried = [response("leader", i, True, seconds=2.0, cost=costs[i]) for i in range(15)]

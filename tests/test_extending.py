@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fakes import DRAFT, LEADER, FakePair
 from real.models import Files
-from runs import new_sequence, outcome, run_all
+from runs import AHEAD, new_sequence, outcome, run_all
 
 from foreal_local.cli.bench import main as bench
 from foreal_local.cli.chat import main as chat
@@ -152,7 +152,9 @@ def test_a_rewritten_place_draws_the_same_random_number() -> None:
     assert n_rewritten > 10
 
 
-@pytest.mark.parametrize("settings", [REWRITING, {**REWRITING, "temp": 0.8, "stop": ("sum of", "x?")}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [REWRITING, {**REWRITING, "temp": 0.8, "stop": ("sum of", "x?")}, *AHEAD[3:8]], ids=str
+)
 def test_what_is_shown_is_never_taken_back(settings: dict[str, Any]) -> None:
     """Guards a stream that shows text before it is settled."""
     for i in range(8):
@@ -245,7 +247,7 @@ def test_a_gate_may_only_ask_a_role_that_takes_part(call: Any) -> None:
 
 def test_a_wrong_name_is_refused_with_all_that_there_are(call: Any) -> None:
     """Guards a message that knows only the names that the package came with."""
-    done = call(gen, "--prompt", "So", "--gate", "entropy")
+    done = call(gen, "--prompt", "So", "--gate", "entropy-tests")
     assert done.exit_code == 2
     assert "entropy-test" in done.output
 

@@ -31,14 +31,27 @@ ALLOWED = {
     "asynchronous": _CORE | {"results", "lane"},
     "engine": _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "storage"},
     "hub": {"errors"},
+    "presets": _SETTINGS,
     "pairs": _SETTINGS | {"hub"},
     "loading": _ENGINE | {"hub", "pairs"},
-    "chat": _ENGINE,
+    "chat": _ENGINE | {"presets"},
     "batch": _ENGINE,
-    "evaluation": _ENGINE | {"batch", "hub"},
+    "evaluation": _ENGINE | {"batch", "hub", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}
-BELOW_THE_SETTINGS = {"modes", "gates", "flows", "requests", "speculation", "reasoning", "roles", "sentences", "view"}
+BELOW_THE_SETTINGS = {
+    "modes",
+    "gates",
+    "flows",
+    "requests",
+    "review",
+    "speculation",
+    "reasoning",
+    "roles",
+    "sentences",
+    "view",
+    "tokens",
+}
 """Modules of the method that know no settings: the tables of names that these check against, and what they name."""
 
 
@@ -110,9 +123,11 @@ def test_the_tables_of_names_know_no_settings() -> None:
     """Guards a circle: a setting is checked against the names of modes and gates."""
     for name in BELOW_THE_SETTINGS:
         assert GRAPH[f"method.{name}"] <= {f"method.{other}" for other in BELOW_THE_SETTINGS}
-    assert {other for other in GRAPH["config"] if other.startswith("method.")} <= {
-        f"method.{name}" for name in BELOW_THE_SETTINGS
-    }
+    settings = {"config", "method.settings"}  # the method's own settings stand on the tables as well
+    for module in settings:
+        assert {other for other in GRAPH[module] if other.startswith("method.")} - settings <= {
+            f"method.{name}" for name in BELOW_THE_SETTINGS
+        }
 
 
 def test_no_circles() -> None:
@@ -132,7 +147,7 @@ def test_no_circles() -> None:
 
 def test_the_flow_knows_no_model_and_no_numbers() -> None:
     """Guards the method's file: settings and roles are all it may see."""
-    assert GRAPH["method.flows"] == {"method.requests", "method.roles", "method.speculation"}
+    assert GRAPH["method.flows"] == {"method.requests", "method.review", "method.roles", "method.speculation"}
     assert "numpy" not in (PACKAGE / "method" / "flows.py").read_text(encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, LEADER, FakePair
-from runs import SETTINGS, SPECULATIVE, new_sequence, outcome, run_all
+from runs import AHEAD, SETTINGS, new_sequence, outcome, run_all
 
 from foreal_local.method.roles import Role
 from foreal_local.method.sentences import Verdict
@@ -29,7 +29,7 @@ def batch(settings: dict[str, Any], n: int = 9) -> list[Sequence]:
 
 # ---------------------------------------------------------------- first law
 @pytest.mark.parametrize("different", [False, True])
-@pytest.mark.parametrize("settings", [*SETTINGS, SPECULATIVE], ids=str)
+@pytest.mark.parametrize("settings", [*SETTINGS, *AHEAD], ids=str)
 def test_batched_equals_alone(settings: dict[str, Any], different: bool) -> None:
     """Guards a neighbour's logits, position, random numbers or judgements taken for one's own."""
     outcomes = []
@@ -45,7 +45,7 @@ def test_batched_equals_alone(settings: dict[str, Any], different: bool) -> None
 
 def test_neighbours_with_other_settings_change_nothing() -> None:
     """Guards state shared between sequences: all settings side by side, in an order of their own."""
-    every = [*SETTINGS, SPECULATIVE]
+    every = [*SETTINGS, *AHEAD]
     mixed = [new_sequence(i, seed=5, **every[i % len(every)]) for i in range(30)]
     shuffled = copy.deepcopy(mixed)
     random.Random(2).shuffle(shuffled)
@@ -95,7 +95,7 @@ def test_restarted_at_a_sentence_end_equals_uninterrupted(settings: dict[str, An
 
 
 @pytest.mark.parametrize("truncation", ["remove", "clear"])
-@pytest.mark.parametrize("settings", [*SETTINGS, SPECULATIVE], ids=str)
+@pytest.mark.parametrize("settings", [*SETTINGS, *AHEAD], ids=str)
 def test_stopped_anywhere_and_restored_equals_uninterrupted(settings: dict[str, Any], truncation: str) -> None:
     """Guards a flow that does not find its place inside a sentence, and saved states of another moment."""
     rng, n_inside = random.Random(str(settings)), 0

@@ -88,7 +88,7 @@ def assert_self_contained(text: str) -> Reader:
 # ---------------------------------------------------------------- responses and tokens, made up
 def response(problem: int, setting: str, right: bool, seconds: float = 1.0, **method: Any) -> Response:
     mode = setting.split()[0]
-    cost = {"decode_tokens": 90, "prefill_tokens": 30, "seconds": seconds}
+    cost = {"decode_tokens": 90, "prefill_tokens": 30, "calls": 95, "seconds": seconds}
     record = {
         "mode": mode,
         **{"n": 15, "p": 0.6, "k": 5} | method,
@@ -339,4 +339,6 @@ def test_analyze_writes_a_report(bundled: dict[str, str], tmp_path: Path) -> Non
     assert [figure["id"] for figure in reader.all("figure")] == names
     for told in ("the gain to expect", "most frequent misaligned words", "tiny-draft.gguf, fingerprint "):
         assert told in reader.text
+    for name in ("tiny-draft.gguf", "tiny-leader.gguf"):
+        assert f"{name}: what --review ratio would rewrite, by tau" in reader.text
     assert "####" not in reader.text

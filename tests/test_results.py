@@ -19,7 +19,7 @@ KEYS = [
     "id", "index", "prompt", "text", "reasoning", "answer", "finish_reason", "error", "seed", "mode", "n", "p", "k",
     "usage", "sentences", "cost", "seconds", "tokens_per_second",
 ]  # fmt: skip
-OWN = {"cue": ("Wait,", None), "speculative": (None, 5)}  # the keys `cue` and `proposals`
+OWN = {"cue": ("Wait,", None), **dict.fromkeys(("foreal", "speculative", "auto"), (None, 0))}  # `cue` and `proposals`
 COST_KEYS = ["leader", "draft", "flops_total", "flops_generation", "flops_leader_only"]
 
 

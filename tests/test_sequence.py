@@ -91,9 +91,9 @@ def test_the_hit_counter_runs_through_the_checks_of_a_sentence() -> None:
     """Guards a counter that starts again with each batch of checks, or goes on after a miss."""
     sequence = started()
     write(sequence, LEADER, "So", " we", " get")
-    sequence.judge((False, True))
+    sequence.judge((False, True), 0)
     write(sequence, LEADER, " x", " is")
-    sequence.judge((True, True))
+    sequence.judge((True, True), 1)
     write(sequence, DRAFT, " two")
     assert [t.hit for t in sequence.tokens] == [None, False, True, True, True, None]
     assert [t.hits for t in sequence.tokens] == [0, 0, 1, 2, 3, 3]
@@ -102,12 +102,12 @@ def test_the_hit_counter_runs_through_the_checks_of_a_sentence() -> None:
 def test_the_hit_counter_starts_at_nothing_in_each_sentence() -> None:
     sequence = started()
     write(sequence, LEADER, "So")
-    sequence.judge((True,))
+    sequence.judge((True,), 0)
     write(sequence, DRAFT, "\n")
     sequence.open_sentence(True)
     write(sequence, LEADER, "So", " we")
     assert [t.hits for t in sequence.tokens] == [1, 1, 0, 0]
-    sequence.judge((True,))
+    sequence.judge((True,), 0)
     assert [t.hits for t in sequence.tokens] == [1, 1, 0, 1]
 
 
@@ -315,8 +315,9 @@ def test_text_is_shown_once_its_sentence_has_ended() -> None:
         write(each, DRAFT, "So", " we")
     assert [len(each.take_ready()) for each in (sequence, plain)] == [0, 2]
     write(sequence, DRAFT, "\n")
-    assert len(sequence.take_ready()) == 3
+    assert sequence.take_ready() == []
     sequence.open_sentence(False)
+    assert len(sequence.take_ready()) == 3
     write(sequence, DRAFT, " x")
     assert sequence.take_ready() == []
     sequence.finish(FinishReason.CANCELLED)

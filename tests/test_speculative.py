@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, SPECIAL, FakePair, ids_of
-from runs import new_sequence, run_all
+from runs import new_sequence, outcome, run_all
 from test_turns import flops_of
 
 from foreal_local.config import Sampling
@@ -202,7 +202,7 @@ def test_taken_out_and_put_back_at_any_step_it_writes_the_same(with_states: bool
                 scheduler.step()
         if sequences[0].finished:
             break
-        n_proposing += any(job.proposals.ids[DRAFT] for job in scheduler._jobs if job.sequence is sequences[0])
+        n_proposing += any(job.ahead.ids[DRAFT] for job in scheduler._jobs if job.sequence is sequences[0])
         states = scheduler.save(sequences[0])
         scheduler.check()
         for role, state in states.items():
@@ -436,3 +436,78 @@ def test_flops_of_generation_where_a_full_context_leaves_no_room_to_propose(full
     assert pair.models[DRAFT].n_calls == 0
     counted = count_flops(sequence, SHAPES)
     assert counted.generation == flops_of(LEADER, len(prompts[LEADER]) - 1, len(sequence.tokens))
+
+
+# ---------------------------------------------------------------- in mode foreal
+LED: list[dict[str, Any]] = [
+    {"n": 15, "p": 0.6, "k": 5},
+    {"n": 3, "p": 1.0, "k": 2},
+    {"n": 4, "p": 0.9, "k": 3, "hits_from": "sentence"},
+    {"n": 0, "p": 0.8, "k": 1, "boundaries": "simple", "compare": "sampled"},
+    {"n": 1, "p": 0.5, "k": 0, "stop": ("sum of", "x?")},
+    {"n": 2, "p": 0.4, "k": 1, "review": "ratio", "call_back": 1.8},
+    {"gate": "entropy", "review": "fly", "fly_window": 1},
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("settings", LED, ids=str)
+def test_in_led_parts_proposals_change_nothing_that_is_written(settings: dict[str, Any], sampling: str) -> None:
+    """Guards tokens, authors, hits, gates, handoffs and random numbers against what is evaluated ahead of them."""
+    n_saved = 0
+    for agreement, options in itertools.product((0.4, 0.95), PAIRS):
+        runs = []
+        for proposals in (0, 1, 4, 9):
+            pair = FakePair(agreement=agreement, **options)
+            common: dict[str, Any] = {"sampling": SAMPLINGS[sampling], "proposals": proposals, "max_tokens": 60}
+            sequences = [new_sequence(i, seed=i // 2, **common, **settings) for i in range(3)]
+            run_all(pair.scheduler(), sequences)
+            runs.append(([{**outcome(s), **written(s)} for s in sequences], pair.models[LEADER].n_calls))
+        plain, *ahead = runs
+        for found, n_calls in ahead:
+            assert found == plain[0]
+            n_saved += n_calls < plain[1]
+    assert n_saved > 4 or sampling != "greedy" or settings.get("k") == 0
+
+
+def test_the_drafts_proposals_stand_as_its_own_after_a_handoff() -> None:
+    """Guards proposals that are evaluated once more where the draft would write them anyway."""
+    text = ids_of("So we get the sum of x and two is 4 then")
+    pair = FakePair(n_slots=1, truncation="remove")
+    for model in pair.models.values():
+        model.script([2], [*text, END])
+    sequence = new_sequence(prompt=[2], n=2, k=1, p=1.0, proposals=6)
+    run_all(pair.scheduler(), [sequence])
+    assert [t.author for t in sequence.tokens] == [LEADER] * 3 + [DRAFT] * (len(text) - 2)
+    n_evaluated = sum(len(row.tokens) for rows in pair.models[DRAFT].records for row in rows)
+    assert n_evaluated == len(sequence.views[DRAFT].ids)
+
+
+def test_review_exact_is_the_leader_alone() -> None:
+    """Guards a draft's token that stands although the leader would have drawn another; also sampled, and with stops."""
+    for sampling, (proposals, every) in itertools.product(SAMPLINGS.values(), ((0, 64), (3, 5))):
+        settings: dict[str, Any] = {"sampling": sampling, "max_tokens": 50, "seed": 3, "stop": ("sum of the", "x?")}
+        expected = alone(range(6), **settings)
+        for options in PAIRS:
+            reviewed = [
+                new_sequence(i, gate="never", review="exact", proposals=proposals, review_every=every, **settings)
+                for i in range(6)
+            ]
+            run_all(FakePair(agreement=0.7, **options).scheduler(), reviewed)
+            for one, other in zip(reviewed, expected, strict=True):
+                assert [t.id for t in one.tokens] == [t.id for t in other.tokens]
+                assert (one.text, one.finish_reason) == (other.text, other.finish_reason)
+                assert one.token_rng.bit_generator.state == other.token_rng.bit_generator.state
+
+
+def test_review_that_accepts_all_is_none() -> None:
+    """Guards a review that changes what it lets stand."""
+    for temp in (0.0, 0.7):
+        plain = [new_sequence(i, n=2, p=0.5, k=1, temp=temp) for i in range(6)]
+        lenient = [new_sequence(i, n=2, p=0.5, k=1, temp=temp, review="ratio", tau=0.0) for i in range(6)]
+        for sequences in (plain, lenient):
+            run_all(FakePair(truncation="remove").scheduler(), sequences)
+        for one, other in zip(lenient, plain, strict=True):
+            if temp == 0.0:
+                assert outcome(one) == outcome(other)
+            assert not one.taken_back

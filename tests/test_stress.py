@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import FakeModel, FakePair
-from runs import SETTINGS, SPECULATIVE, assert_empty_when_closed, new_sequence, outcome, run_all
+from runs import AHEAD, SETTINGS, assert_empty_when_closed, new_sequence, outcome, run_all
 
 from foreal_local.errors import EvaluationError
 from foreal_local.method.roles import Role
@@ -70,7 +70,7 @@ class Driver:
 
     def add(self) -> None:
         index = len(self.sequences)
-        settings = {**self.rng.choice([*SETTINGS, SPECULATIVE]), "max_tokens": self.rng.choice([3, 30, 90, None])}
+        settings = {**self.rng.choice([*SETTINGS, *AHEAD]), "max_tokens": self.rng.choice([3, 30, 90, None])}
         if self.rng.random() < 0.03:
             settings["prompt"] = [3] * self.rng.choice([0, self.n_ctx, self.n_ctx + 1])
         sequence = new_sequence(index, **settings)

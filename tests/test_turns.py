@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, FakePair, ids_of
-from runs import SETTINGS, SPECULATIVE, drawn_gates, new_sequence, run_all
+from runs import AHEAD, SETTINGS, drawn_gates, new_sequence, run_all
 
 from foreal_local.method.roles import Role
 from foreal_local.method.sequence import Sequence
@@ -53,7 +53,7 @@ def test_nor_in_a_mixed_load(skip_limit: int) -> None:
     assert waits(pair.scheduler(skip_limit=skip_limit), sequences) <= skip_limit
 
 
-@pytest.mark.parametrize("settings", [*SETTINGS, SPECULATIVE], ids=str)
+@pytest.mark.parametrize("settings", [*SETTINGS, *AHEAD], ids=str)
 def test_how_often_turns_are_reported_changes_none_of_them(settings: dict[str, Any]) -> None:
     """Guards batches, and so roundings, that hang on the clock; and a slot that stays empty until the report."""
     batches = []
@@ -159,7 +159,7 @@ def flops_of(role: Role, before: int, n_tokens: int) -> float:
     return sum(2 * shape.n_weights + 4 * shape.n_layers * shape.width * (before + i + 1) for i in range(n_tokens))
 
 
-@pytest.mark.parametrize("settings", [*SETTINGS, SPECULATIVE], ids=str)
+@pytest.mark.parametrize("settings", [*SETTINGS, *AHEAD], ids=str)
 def test_costs_are_what_the_models_were_asked_to_evaluate(settings: dict[str, Any]) -> None:
     """Guards work that is not counted, counted twice, or charged to the wrong role, sequence or kind."""
     pair = FakePair(n_slots=3, n_batch=16, truncation="remove")

@@ -101,9 +101,11 @@ def test_its_checkpoints_are_resumed(path: Path, engine: Engine, tmp_path: Path)
     assert saved.open_tokens(), "it was stopped inside a sentence"
     shutil.copy(path, tmp_path)
     notes: list[str] = []
-    prompt = Prompt((bundled_dir() / "demo.txt").read_text("utf-8").splitlines()[0], saved.id, saved.settings, 0)
+    assert saved.settings.method.boundaries == "whole-blocks", "what robust was then"
+    asked = replace(saved.settings, method=replace(saved.settings.method, boundaries="robust"))
+    prompt = Prompt((bundled_dir() / "demo.txt").read_text("utf-8").splitlines()[0], saved.id, asked, 0)
     checkpoints = Checkpoints(tmp_path, 1, notes.append)
-    *_, result = engine.run([prompt], saved.settings, None, checkpoints)
+    *_, result = engine.run([prompt], asked, None, checkpoints)
     assert isinstance(result, Result)
     assert [note for note in notes if "goes on after" in note or "resume" in note]
     assert result.error is None
@@ -161,7 +163,9 @@ def test_its_chats_are_resumed(engine: Engine) -> None:
     conversation = Conversation(engine)
     conversation.load(DATA / "chat.session")
     assert [message.role for message in conversation.messages] == ["user", "assistant"] * 2
-    assert conversation.settings == Generation(method=Method(n=4, k=2), sampling=Sampling(0.6), seed=5, max_tokens=60)
+    assert conversation.settings == Generation(
+        method=Method(n=4, k=2, proposals=5), sampling=Sampling(0.6), seed=5, max_tokens=60
+    )
     *_, result = conversation.ask("And how many are there together?")
     assert isinstance(result, Result)
     assert result.error is None

@@ -15,6 +15,7 @@ from ..config import Generation, Pair
 from ..engine import Engine
 from ..errors import UsageError
 from ..method.ledger import Cost
+from ..method.plan import Plan
 from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..results import Chunk, Prompt, Result, settings_hash, with_seed
@@ -91,7 +92,7 @@ class BatchRun:
             seconds, cost = time.perf_counter() - started, engine.cost
             if self._totals.n_results == len(todo):
                 self._finish_checkpoints()
-        self._summarise(cost, seconds)
+        self._summarise(cost, seconds, engine.plan)
         if interrupted:
             self._note(f"interrupted: {self._totals.n_results} of {len(todo)} prompts finished" + self._where_kept())
             return 130
@@ -144,6 +145,7 @@ class BatchRun:
                 n_slots=min(self._request.parallel, n_prompts),
                 roles=self._request.roles,
                 shared_prefix=n_prompts > 1,
+                settings=self._settings,
                 on_progress=on_progress,
             )
             stack.enter_context(engine)
@@ -296,10 +298,10 @@ class BatchRun:
     def _where_kept(self) -> str:
         return f", kept in {self._output.path}" if self._output else ""
 
-    def _summarise(self, cost: dict[Role, Cost], seconds: float) -> None:
+    def _summarise(self, cost: dict[Role, Cost], seconds: float, plan: Plan) -> None:
         if self._request.quiet or not self._request.summary:
             return
-        rows = list(self._totals.lines(self._settings, cost, seconds))
+        rows = list(self._totals.lines(self._settings, cost, seconds, plan))
         width = max(len(label) for label, _ in rows)
         click.echo("", err=True)
         for label, text in rows:

@@ -14,6 +14,7 @@ import click
 from .. import __version__
 from ..config import MODES, Method, Sampling, generation_of, names_of, prompting_of, runtime_of
 from ..errors import UsageError
+from ..presets import PRESETS
 from ..settings import either
 from ..storage.files import OutputError, check_writable, same_file
 from .options import (
@@ -52,7 +53,7 @@ Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 @option("--problems", default="heldout", metavar="SET", help="heldout, a JSONL file, MATH-500, AIME24, AMC23, ...")
 @option("--limit", type=int, metavar="N", help="The first N problems.  [default: all]")
 @option("--samples", type=int, default=1, metavar="N", help="Responses to each problem, with seeds of their own.")
-@option("--modes", default="leader,draft,foreal", metavar="LIST", help="What is compared; also cue and speculative.")
+@option("--modes", default="leader,draft,foreal", metavar="LIST", help="Modes and presets.")
 @option("--grid", metavar="TEXT", help="Each point of a grid: 'n=5,15;p=0.6,1.0;k=5;proposals=3,8'.", envvar=None)
 @option(
     "--responses", metavar="FILE", help="Grade and measure these JSON lines (id, text); no model runs.", envvar=None
@@ -126,8 +127,9 @@ def _request_of(values: dict[str, Any], problems: list[Problem]) -> BenchRequest
 
 def _modes(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names or any(name not in MODES for name in names):
-        raise UsageError(f"--modes is {text!r}, but must be of {either(MODES).removeprefix('one of ')}, with commas")
+    known = [*MODES, *PRESETS]
+    if not names or any(name not in known for name in names):
+        raise UsageError(f"--modes is {text!r}, but must be of {either(known).removeprefix('one of ')}, with commas")
     return names
 
 
@@ -159,7 +161,7 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
     measures = measure(responses)
     recommendation = recommend(measures, values["loss"] / 100, [r.record for r in responses if r.measured])
     lines = table_lines(measures)
-    if values["recommend"] or any(m.setting.startswith("foreal") for m in measures):
+    if values["recommend"] or any(m.setting.split()[0] not in ("leader", "draft", "cue") for m in measures):
         lines += ["", *textwrap.wrap(recommendation.reason, shutil.get_terminal_size((100, 0)).columns)]
     wanted = [f"--{name}" for name in ("json", "recommend", "report") if values[_WRITTEN.get(name, name)]]
     if not whole and wanted:
@@ -192,7 +194,7 @@ _OPTIONS_KEPT = ("pair", "leader", "draft", "ctx_size", "system", "raw", "templa
 def _config_of(recommendation: Recommendation, responses: list[Response], values: dict[str, Any]) -> str:
     """A file for --config: the recommended setting as it was measured, with its models and prompting."""
     record = next(r.record for r in responses if r.setting == recommendation.setting and r.measured)
-    measured = [*names_of(Method), *names_of(Sampling), "max_tokens", "stop"]
+    measured = ["mode", *names_of(Method), *names_of(Sampling), "max_tokens", "stop"]
     settings = {name: record[name] for name in measured if record.get(name) not in (None, [])}
     settings |= {name: values[name] for name in _OPTIONS_KEPT if values[name] not in (None, [], (), False)}
     # Numbers, texts and lists in JSON are TOML too, but not JSON's surrogate pairs.

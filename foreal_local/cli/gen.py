@@ -16,10 +16,12 @@ from .options import (
     mode_option,
     model_options,
     option,
+    preset_option,
     prompting_options,
     sampling_options,
     settings_in,
     typed_models,
+    with_preset,
     with_settings_of,
 )
 
@@ -61,6 +63,7 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 )
 @option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @model_options
+@preset_option
 @mode_option
 @method_options
 @sampling_options
@@ -80,6 +83,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     entry = named_pair(values)
     if entry:
         values = with_settings_of(entry, values, context)
+    values = with_preset(values, context)
     by_name = settings_in(values)
     settings, prompting = generation_of(by_name), prompting_of(by_name)
     on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()

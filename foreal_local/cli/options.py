@@ -16,6 +16,7 @@ import click
 
 from ..config import SETTINGS, Method, Prompting, Runtime, Sampling, names_of
 from ..errors import ForealError, UsageError
+from ..presets import PRESETS, preset
 from ..settings import Setting, arguments_of
 
 if TYPE_CHECKING:
@@ -169,6 +170,9 @@ model_options = model_options_with(
 )
 
 mode_option = setting_option("mode")
+preset_option = option(
+    "--preset", type=click.Choice(list(PRESETS)), help="Settings by name; single options go before them."
+)
 method_options = setting_options(*names_of(Method))
 sampling_options = setting_options(*names_of(Sampling), "seed", "max_tokens", "stop")
 prompting_options = setting_options(*names_of(Prompting))
@@ -195,11 +199,12 @@ def parameter_of(setting: Setting) -> str:
 def typed_settings(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """Those of `settings_in` that somebody gave: on the command line, by a variable or in a file."""
     default = click.core.ParameterSource.DEFAULT
-    return {
+    typed = {
         name: value
         for name, value in settings_in(values).items()
         if context.get_parameter_source(parameter_of(SETTINGS[name])) is not default
     }
+    return (preset(values["preset"]) if values.get("preset") else {}) | typed
 
 
 def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
@@ -210,6 +215,15 @@ def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, An
     if by_pair == by_role:
         return values
     return values | ({"leader": None, "draft": None} if by_pair else {"pair": None})
+
+
+def with_preset(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """The values, those that nobody has given replaced by the preset's, where one is named."""
+    if not values["preset"]:
+        return values
+    default = click.core.ParameterSource.DEFAULT
+    own = {parameter_of(SETTINGS[name]): value for name, value in preset(values["preset"]).items()}
+    return values | {name: value for name, value in own.items() if context.get_parameter_source(name) is default}
 
 
 def with_settings_of(entry: PairEntry, values: dict[str, Any], context: click.Context) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import MODES, Generation, find_setting
+from ..config import MODES, Generation, find_setting, generation_of
 from ..errors import UsageError
+from ..presets import PRESETS, preset
 from ..results import Prompt
 from .problems.datasets import Problem
 
@@ -29,10 +30,10 @@ class BenchSetting:
 def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None) -> list[BenchSetting]:
     """The modes' settings, the default mode last; with a grid ("n=5,15;p=0.6,1;k=5") each at all its own points of it.
 
-    A grid may vary whatever a mode has (Mode.settings); the mode's axes stand in the names of its settings always,
-    others where the grid names them.
+    A preset's name among the modes stands for its settings, which no grid varies. A grid may vary whatever a mode has
+    (Mode.settings); the mode's axes stand in the names of its settings always, others where the grid names them.
     """
-    wanted = list(dict.fromkeys(modes))
+    wanted = [mode for mode in dict.fromkeys(modes) if mode not in PRESETS]
     points = _points(grid, {name for mode in wanted for name in MODES[mode].settings})
     default, order = Generation().mode, list(MODES)
     found = []
@@ -44,11 +45,12 @@ def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None
             own = dict(zip(names, point, strict=True))
             words = [mode, *(f"{name}={_shown(value)}" for name, value in own.items())]
             found.append(BenchSetting(" ".join(words), replace(base, mode=mode, method=replace(base.method, **own))))
-    return found
+    named = [name for name in dict.fromkeys(modes) if name in PRESETS]
+    return found + [BenchSetting(name, generation_of(preset(name), base)) for name in named]
 
 
 def _shown(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return "auto" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _points(grid: str | None, known: set[str]) -> dict[str, list[Any]]:

@@ -56,6 +56,7 @@ class Measures:
     n: responses
     verdicts: how many of them have each grade
     means: each quantity's mean over the responses whose work is known
+    leader_calls_per_token: evaluations of the leader, its prompt's included, for each token of the responses
     ratios: of these means, and of the accuracy, to the reference setting's on the same problems
     accuracy_difference: to the reference setting's; None for that setting itself
     """
@@ -66,6 +67,7 @@ class Measures:
     accuracy: Estimate
     means: dict[str, float]
     tokens_per_second: float
+    leader_calls_per_token: float
     ratios: dict[str, Estimate]
     accuracy_difference: Estimate | None
 
@@ -77,6 +79,7 @@ QUANTITIES: dict[str, Callable[[Record], float]] = {
     "length": lambda r: r["usage"]["completion_tokens"],
     "leader_tokens": lambda r: r["usage"]["leader_tokens"],
     "draft_tokens": lambda r: r["usage"]["draft_tokens"],
+    "leader_calls": lambda r: r["cost"]["leader"]["calls"],
     "leader_share": lambda r: r["usage"]["leader_tokens"] / max(1, r["usage"]["completion_tokens"]),
     "flops_generation": lambda r: r["cost"]["flops_generation"],
     "flops_total": lambda r: r["cost"]["flops_total"],
@@ -131,6 +134,7 @@ def _measured(name: str, responses: list[Response], base: list[Response], seed: 
         accuracy,
         means,
         n_tokens / seconds if seconds else 0.0,
+        means["leader_calls"] / n_tokens if n_tokens else 0.0,
         ratios,
         difference,
     )
@@ -157,7 +161,7 @@ def _paired(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[list[
 class Recommendation:
     """Which setting to use.
 
-    setting: its name; None where FoReaL does not pay, or where too little is known
+    setting: its name; None where two models do not pay, or where too little is known
     reason: why not, or what the setting saves
     """
 
@@ -168,9 +172,10 @@ class Recommendation:
 def recommend(measures: list[Measures], loss: float, records: list[Record]) -> Recommendation:
     """The setting that takes the least time among those whose accuracy is within `loss` (0 to 1) of the leader's."""
     leader = next((m for m in measures if m.setting == "leader"), None)
-    tried = [m for m in measures if m.setting.startswith("foreal") and "seconds" in m.ratios]
+    tried = [m for m in measures if m.setting.split()[0] not in _OF_ONE_MODEL and "seconds" in m.ratios]
     if leader is None or not tried:
-        return Recommendation(None, "a recommendation needs leader and foreal responses of the same problems")
+        needed = "responses of the leader and of both models to the same problems"
+        return Recommendation(None, f"a recommendation needs {needed}")
     n_problems = min(leader.n, *(m.n for m in tried))
     if n_problems < _FEWEST_PROBLEMS or not leader.accuracy.value:
         right = "" if leader.accuracy.value else ", and the leader has solved none of them"
@@ -181,7 +186,7 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
         best = max(tried, key=lambda m: m.accuracy.value)
         return Recommendation(
             None,
-            f"FoReaL does not pay here at a loss of {100 * loss:g} points at most: the best setting, {best.setting}, "
+            f"two models do not pay here at a loss of {100 * loss:g} points at most: the best setting, {best.setting}, "
             f"has {best.accuracy.value:.1%} of the answers right and the leader {leader.accuracy.value:.1%}, in "
             f"{best.ratios['seconds'].value:.2f} of the time{price}",
         )
@@ -189,7 +194,8 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
     ratio = best.ratios["seconds"].value
     if ratio >= 1.0:
         return Recommendation(
-            None, f"FoReaL does not pay here: the fastest setting, {best.setting}, takes {ratio:.2f} of the time{price}"
+            None,
+            f"two models do not pay here: the fastest setting, {best.setting}, takes {ratio:.2f} of the time{price}",
         )
     return Recommendation(
         best.setting,
@@ -199,6 +205,7 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
     )
 
 
+_OF_ONE_MODEL = ("leader", "draft", "cue")
 _FEWEST_RECORDS = 20
 _FEWEST_PROBLEMS = 10
 

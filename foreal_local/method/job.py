@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from .flows import Flow
-from .gates import Gate, SentenceStart
+from .gates import Gate
 from .modes import flow_of, gate_of
 from .opinion import Opinion
+from .plan import UNMEASURED_PLAN, Plan
 from .requests import Answer, Read, Request, Written
 from .roles import Role
 from .sampling import choose
 from .sentences import Verdict
 from .sequence import Sequence
-from .speculation import Proposals
-from .tokens import Choice, Spelled
+from .speculation import Ahead
+from .tokens import Choice, FinishReason, Spelled
 from .vocabulary import PairVocabulary
+
+if TYPE_CHECKING:
+    from .review import Reading
 
 
 @dataclass(slots=True)
@@ -39,13 +46,17 @@ class Job:
     started: since when its time in the slot is not counted yet
     reads: what is read of the prompt before the flow goes on
     n_to_read: tokens of that
-    judged: a judging role's top-1 after so many of its view's ids
     frontier: how many ids each role has evaluated last, and its top-1 there
-    proposals: what the draft proposes behind the stream
+    ahead: what is known of the places behind the stream
+    plan: how many proposals pay
+    n_proposed: proposals since the leader's last token, also those that were dropped since
+    n_offered: proposals that the leader reads now
+    reading: what the leader thinks of the tokens that it reviews
 
     Private: how many reads are done and what the flow waits for after them; an opinion that outlived its evaluation;
-    answers that are recorded with the next lasting one; whether the request has opened another sentence, and whether
-    the stream has become shorter; how many ids each cache may keep.
+    answers that are recorded with the next lasting one; whether the stream is another one than the
+    newest opinion is about; how many ids each cache
+    may keep; whether the leader's own tokens are still the proposals, and the random numbers that they are drawn with.
     """
 
     sequence: Sequence
@@ -60,16 +71,20 @@ class Job:
     started: float = field(default_factory=time.perf_counter)
     reads: list[Read] = field(default_factory=list)
     n_to_read: int = 0
-    judged: dict[int, int] = field(default_factory=dict)
     frontier: dict[Role, tuple[int, int]] = field(default_factory=dict)
-    proposals: Proposals = field(default_factory=Proposals)
+    ahead: Ahead = field(default_factory=Ahead)
+    plan: Plan = UNMEASURED_PLAN
+    n_proposed: int = 0
+    n_offered: int = 0
+    reading: list[Reading] = field(default_factory=list)
     _n_reads: int = 0
     _after_reads: Request | None = None
     _kept: Opinion | None = None
     _unrecorded: list[Answer] = field(default_factory=list)
-    _opened_another: bool = False
-    _rewound: bool = False
+    _went_elsewhere: bool = False
     _limits: dict[Role, int] = field(default_factory=dict)
+    _along: bool = False
+    _rng: np.random.Generator | None = None
 
     def note_time(self) -> None:
         """Add the time in the slot so far to the sequence's."""
@@ -96,18 +111,19 @@ class Job:
 
         There the next call asks the gate, unless the gate asks a role that has its opinion at hand.
         """
+        self._went_elsewhere = False
         while True:
             answer = self.request.answer(self, opinion)
             if answer is None or self.sequence.finish_reason is not None:
                 return
-            if self._rewound:
-                opinion, self._rewound = None, False  # the stream has become another one
+            if self._went_elsewhere:
+                opinion, self._went_elsewhere = None, False
             self._send(answer)
             if self.request.pauses(self):
                 return
 
     def _send(self, answer: Answer) -> None:
-        """Give the flow its answer, and record it with the open sentence; not one that has opened another."""
+        """Give the flow its answer, and record it with the open sentence."""
         if self._after_reads is not None:
             self._n_reads += 1
             if self._n_reads < len(self.reads):
@@ -117,9 +133,6 @@ class Job:
             return
         if not self.request.lasting:
             self._unrecorded.append(answer)
-        elif self._opened_another:
-            self._unrecorded.clear()
-            self._opened_another = False
         else:
             for earlier in self._unrecorded:
                 self.sequence.record(earlier)
@@ -127,12 +140,14 @@ class Job:
             self.sequence.record(answer)
         self.request = self.flow.send(answer)
 
-    def open_next_sentence(self) -> None:
-        """A sentence that follows within one request: the flow is not asked."""
-        led = self.gate.opens(SentenceStart(self.sequence.gate_rng))
-        self.sequence.open_sentence(led)
-        self.sequence.record(led)
-        self._opened_another = True
+    def context_is_full(self) -> None:
+        """What the request wants does not fit a context: the response ends, once what was not reviewed yet is."""
+        sequence = self.sequence
+        if sequence.ending is not None:  # neither does that
+            sequence.settle()
+        else:
+            sequence.finish(FinishReason.CONTEXT)
+            self.advance()
 
     # ---------------------------------------------------------------- tokens
     def opinion_at_end(self, role: Role, opinion: Opinion | None) -> Opinion | None:
@@ -147,30 +162,60 @@ class Job:
         """Keep an opinion after its model's next evaluation: the role may have to write there."""
         self._kept = opinion.kept()
 
-    def choice(self, role: Role, opinion: Opinion | None) -> Choice | None:
-        """The role's next token: one held back, or one by its opinion at the end; None when it must evaluate."""
+    def holds(self, role: Role) -> bool:
+        """Whether a token of the role's for the stream's end was held back."""
         held = self.sequence.peek
-        if held is not None and held.role is role and held.at == len(self.sequence.views[role].ids):
-            return held
+        return held is not None and held.role is role and held.at == len(self.sequence.views[role].ids)
+
+    def choice(self, role: Role, opinion: Opinion | None) -> Choice | None:
+        """The role's next token: one held back, one known ahead, or one by its opinion at the end; None when it must
+        evaluate."""
+        sequence = self.sequence
+        if self.holds(role):
+            return sequence.peek
+        sequence.drop_peek()
+        known_ahead = self.choice_ahead(role)
+        if known_ahead is not None:
+            sequence.use_draw()
+            return known_ahead
         known = self.opinion_at_end(role, opinion)
-        return None if known is None else self.choice_from(known)
-
-    def choice_from(self, opinion: Opinion) -> Choice:
-        """A token by the settings; uses a random number unless they are greedy."""
-        sequence, role = self.sequence, opinion.role
-        settings, ids = sequence.settings.sampling, sequence.views[role].ids
-        n_drawn, token = sequence.n_drawn, opinion.top1
-        if not settings.greedy or settings.repeat_penalty != 1.0:
-            recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
-            token = choose(opinion.logits, settings, recent, sequence.token_rng)
-            if not settings.greedy:
+        if known is not None:
+            choice = self.choice_from(known)
+            if not sequence.settings.sampling.greedy:
                 sequence.count_draw()
-        return Choice(role, len(ids), token, opinion.top1, n_drawn)
+            return choice
+        n_view = len(sequence.views[role].ids)
+        top1 = self.ahead.top1s[role].get(n_view)
+        if top1 is None or not sequence.settings.sampling.takes_top1:
+            return None
+        return Choice(role, n_view, top1, top1, sequence.n_drawn)
 
-    def commit_or_hold(self, choice: Choice) -> Written:
+    def choice_from(
+        self,
+        opinion: Opinion,
+        ids: list[int] | None = None,
+        n_drawn: int | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> Choice:
+        """A token by the settings; draws a random number unless they are greedy.
+
+        ids, n_drawn, rng: what stands before it, and its random number; None: the view's and the sequence's own
+        """
+        sequence, role = self.sequence, opinion.role
+        settings, token = sequence.settings.sampling, opinion.top1
+        ids = sequence.views[role].ids if ids is None else ids
+        n_drawn = sequence.n_drawn if n_drawn is None else n_drawn
+        if not settings.takes_top1:
+            recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
+            token = choose(opinion.logits, settings, recent, sequence.token_rng if rng is None else rng)
+        return Choice(role, opinion.at, token, opinion.top1, n_drawn)
+
+    def commit_or_hold(self, choice: Choice, restarts_hits: bool = False) -> Written:
         """Commit the token to the stream, or hold it back when it shows that the sentence has ended before it."""
         sequence, vocabulary, role, token = self.sequence, self.vocabulary, choice.role, choice.token
         piece = vocabulary.piece(role, token)
+        if role is Role.LEADER:
+            self.n_proposed = 0
         if sequence.verdict is Verdict.MAYBE and (piece is None or sequence.confirms_end(piece)):
             sequence.hold(choice)
             return Written(ends_sentence=True, added=False)
@@ -181,29 +226,94 @@ class Job:
             for reader in sequence.views:
                 if reader is not role:
                     ids[reader] = vocabulary.translate(role, token, reader)
-            sequence.append(choice, piece, ids)
-        return Written(ends_sentence=sequence.verdict is Verdict.END)
+            sequence.append(choice, piece, ids, restarts_hits=restarts_hits)
+            if not self.ahead.goes_on(sequence.views):
+                self.forget_proposals()
+        return Written(ends_sentence=sequence.verdict is Verdict.END or sequence.ending is not None)
 
     def spelled(self, text: str, author: Role) -> list[Spelled]:
         return spelled(text, author, self.sequence, self.vocabulary)
 
+    # ---------------------------------------------------------------- places behind the stream
+    def proposed_to(self, role: Role) -> list[int]:
+        """What is proposed to the role behind its view; nothing to the draft, whose proposals they are."""
+        if role is not Role.LEADER or not self.ahead.ids[role]:
+            return []
+        view = self.sequence.views[role]
+        self.ahead.cut(
+            role, max(0, self.n_ctx[role] - self.ahead.base[role])
+        )  # one token can be several of the leader's
+        return self.ahead.behind(role, view)
+
+    def choose_ahead(self, opinion: Opinion) -> None:
+        """The leader's own token at this place, if all proposals before it were its own."""
+        sequence, role = self.sequence, opinion.role
+        view, proposed = sequence.views[role].ids, self.proposed_to(role)
+        n = opinion.at - len(view)
+        greedy = sequence.settings.sampling.greedy
+        if n == 0:
+            sequence.count_proposals(n_proposed=self.n_offered)
+            self._along, self._rng = True, None if greedy else sequence.random_at(sequence.n_drawn)
+        if not self._along:
+            return
+        n_drawn = sequence.n_drawn if greedy else sequence.n_drawn + n
+        choice = self.choice_from(opinion, view + proposed[:n], n_drawn, self._rng)
+        self.ahead.choices[opinion.at] = choice
+        self._along = proposed[n : n + 1] == [choice.token]
+        if n < self.n_offered:
+            sequence.count_proposals(n_accepted=int(self._along), n_rejected=int(not self._along))
+
+    def choice_ahead(self, role: Role) -> Choice | None:
+        """The role's next token, where it is known already."""
+        choice = self.ahead.choices.get(len(self.sequence.views[role].ids))
+        return (
+            choice if choice is not None and choice.role is role and choice.n_drawn == self.sequence.n_drawn else None
+        )
+
+    def top1_at(self, role: Role, at: int) -> int | None:
+        """The role's top-1 after so many ids of its view and the proposals, where it is known."""
+        frontier = self.frontier.get(role)
+        if frontier is not None and frontier[0] == at:
+            return frontier[1]
+        return self.ahead.top1s[role].get(at)
+
+    def first_unknown(self, role: Role, n_tokens: int) -> int | None:
+        """The first of the stream's last n_tokens places at which the role's top-1 is not known, as ids before it; what
+        is known is kept until it is judged."""
+        starts, known = self.sequence.views[role].starts, self.ahead.top1s[role]
+        for at in starts[len(starts) - n_tokens :]:
+            if at not in known:
+                top1 = self.top1_at(role, at)
+                if top1 is None:
+                    return at
+                known[at] = top1
+        return None
+
+    def forget_judged(self, role: Role) -> None:
+        """What is known of places before the stream's end is of no more use."""
+        n = len(self.sequence.views[role].ids)
+        self.ahead.top1s[role] = {at: top1 for at, top1 in self.ahead.top1s[role].items() if at >= n}
+
     # ---------------------------------------------------------------- what caches hold too much
     def forget_proposals(self) -> None:
         """What is proposed is of no use any more; the caches keep what is part of the stream by now."""
-        for role, view in self.sequence.views.items():
-            n_ids = self.proposals.n_in_stream(role, view.ids)
-            if n_ids is not None:
-                self._limits[role] = min(n_ids, self._limits.get(role, n_ids))
-        self.proposals.forget()
+        self._went_elsewhere = True
+        for role, n_ids in self.ahead.drop(self.sequence.views).items():
+            self._limit(role, n_ids)
 
     def forget_ahead(self) -> None:
         """The stream has become shorter: what was evaluated behind its end is another text now."""
-        self._kept, self._rewound = None, True
-        self.judged.clear()
+        self._kept = None
+        self.forget_proposals()
         for role, view in self.sequence.views.items():
-            self._limits[role] = min(len(view.ids), self._limits.get(role, len(view.ids)))
-            if self.frontier.get(role, (0, 0))[0] > len(view.ids):
+            n = len(view.ids)
+            self._limit(role, n)
+            self.ahead.top1s[role] = {at: top1 for at, top1 in self.ahead.top1s[role].items() if at <= n}
+            if self.frontier.get(role, (0, 0))[0] > n:
                 del self.frontier[role]
+
+    def _limit(self, role: Role, n_ids: int) -> None:
+        self._limits[role] = min(n_ids, self._limits.get(role, n_ids))
 
     def take_limits(self) -> dict[Role, int]:
         """How many ids each role's cache may hold at most, where it may hold what is not part of the stream."""
@@ -213,14 +323,16 @@ class Job:
         return surplus
 
 
-def begin(sequence: Sequence, slot: int, vocabulary: PairVocabulary, n_ctx: dict[Role, int], served: int = 0) -> Job:
+def begin(
+    sequence: Sequence, slot: int, vocabulary: PairVocabulary, n_ctx: dict[Role, int], plan: Plan, served: int = 0
+) -> Job:
     """A job for a sequence, new or stopped anywhere: its flow has been given the recorded answers again."""
     flow = flow_of(sequence.settings)
     request = next(flow)
-    if sequence.verdict is not Verdict.END:
+    if sequence.verdict is not Verdict.END or sequence.n_settled < len(sequence.tokens):
         for _, answer in sequence.answers:
             request = flow.send(answer)
-    return Job(sequence, slot, vocabulary, n_ctx, flow, gate_of(sequence.settings), request, served)
+    return Job(sequence, slot, vocabulary, n_ctx, flow, gate_of(sequence.settings), request, served, plan=plan)
 
 
 def spelled(text: str, author: Role, sequence: Sequence, vocabulary: PairVocabulary) -> list[Spelled]:

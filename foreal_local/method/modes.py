@@ -6,13 +6,14 @@ modes reads this table.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from . import flows
 from .flows import Flow
 from .gates import GATES, Gate
+from .review import OFF
 from .roles import Role
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class Mode:
     gate: the gate that it always has, by name; None: the one that the settings name
     settings: the method's settings that it has, in the order of descriptions (what all modes have is left out)
     axes: those of them that a benchmark's tables always name
-    rewrites: its flow may take back tokens of the open sentence, so these are not shown before the sentence has ended
+    of_speed: those of them that change how fast a response is written, but not the response (up to rounding), each with
+        the value that hashes have for all its values; None: they leave it out
+    rewrites: whether its flow, with these settings, may take back tokens; they are shown once they stand
     """
 
     name: str
@@ -40,7 +43,8 @@ class Mode:
     gate: str | None = None
     settings: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
-    rewrites: bool = False
+    of_speed: Mapping[str, Any] = field(default_factory=dict)
+    rewrites: Callable[[Method], bool] = lambda method: False
 
     @property
     def hands_over(self) -> bool:
@@ -53,6 +57,11 @@ class Mode:
         return "proposals" in self.settings
 
 
+_REVIEW = (
+    "review", "tau", "fly_theta", "fly_window", "typical_eps", "typical_delta",
+    "review_every", "rewrite_n", "rewrite_k",
+)  # fmt: skip
+
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
@@ -60,8 +69,22 @@ MODES: dict[str, Mode] = {
             "foreal",
             BOTH,
             flows.foreal,
-            settings=("n", "p", "k", "gate", "hits_from", "compare"),
+            settings=(
+                "n",
+                "p",
+                "k",
+                "gate",
+                "gate_entropy",
+                "lead_share",
+                "hits_from",
+                "compare",
+                "call_back",
+                *_REVIEW,
+                "proposals",
+            ),
             axes=("n", "p", "k"),
+            of_speed={"proposals": None},
+            rewrites=lambda method: method.review != OFF,
         ),
         Mode("leader", (Role.LEADER,), lambda method: flows.alone(Role.LEADER), gate="always"),
         Mode("draft", (Role.DRAFT,), lambda method: flows.alone(Role.DRAFT), gate="never"),
@@ -75,10 +98,19 @@ MODES: dict[str, Mode] = {
         Mode(  # the leader's own tokens, proposed by the draft
             "speculative",
             BOTH,
-            lambda method: flows.speculative(method.proposals),
+            flows.speculative,
             gate="always",
             settings=("proposals",),
             axes=("proposals",),
+            of_speed={"proposals": 5},
+        ),
+        Mode(  # the leader's own tokens, proposed by the draft where that pays here
+            "auto",
+            BOTH,
+            flows.speculative,
+            gate="always",
+            settings=("proposals",),
+            of_speed={"proposals": None},
         ),
     )
 }

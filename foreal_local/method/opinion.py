@@ -9,6 +9,10 @@ import numpy as np
 from .roles import Role
 from .vocabulary import Logits
 
+_UNCERTAINTY_TOP = 20
+_NEGLIGIBLE = 20.0
+"""Logits this far below the top-1's are left out of an entropy of the top few: 2e-9 of its probability."""
+
 
 class Opinion:
     """What one role thinks of the place after the first `at` ids of its view.
@@ -31,15 +35,33 @@ class Opinion:
         """The token's probability divided by that of the most likely one: 1 for the top-1."""
         return math.exp(min(0.0, float(self.logits[token]) - float(self.logits[self.top1])))
 
-    def entropy(self, n_top: int) -> float:
-        """Entropy in nats over the n_top most likely tokens, their probabilities made to add up to 1 (GlimpRouter,
-        arXiv 2601.05110, takes 20)."""
-        n = min(n_top, self.logits.size)
-        top = np.partition(self.logits, self.logits.size - n)[-n:].astype(np.float64)
-        weights = np.exp(top - top.max())
-        weights /= weights.sum()
-        positive = weights[weights > 0]
-        return float(max(0.0, -(positive * np.log(positive)).sum()))
+    def probability(self, token: int) -> float:
+        """The token's probability, at temperature 1 and without any filter."""
+        return self.relative(token) / self._mass()
+
+    def _mass(self) -> float:
+        """The sum of all probabilities relative to the most likely token's."""
+        return float(np.exp(self.logits - self.logits[self.top1]).sum(dtype=np.float64))
+
+    def uncertainty(self) -> float:
+        """Entropy in nats over the 20 most likely tokens, made to add up to 1 (GlimpRouter, arXiv 2601.05110)."""
+        return self.entropy(_UNCERTAINTY_TOP)
+
+    def entropy(self, n_top: int | None = None, *, of_all: bool = False) -> float:
+        """Entropy in nats.
+
+        n_top: over so many of the most likely tokens; None: over all
+        of_all: their probabilities are those among all tokens; else they are made to add up to 1 first
+        """
+        below = self.logits - self.logits[self.top1]
+        if n_top is not None:
+            below = below[below > -_NEGLIGIBLE]
+            if below.size > n_top:
+                below = np.partition(below, below.size - n_top)[-n_top:]
+        relative = np.exp(below.astype(np.float64))
+        chances = relative / (self._mass() if of_all else relative.sum())
+        chances = chances[chances > 0]
+        return float(max(0.0, -(chances * np.log(chances)).sum()))
 
     def kept(self) -> Opinion:
         """A copy that stays valid after the model's next evaluation."""

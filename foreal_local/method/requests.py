@@ -6,7 +6,7 @@ answer, and where there is none yet, evaluates what the request wants and hands 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from .gates import SentenceStart
@@ -23,12 +23,14 @@ class Written(NamedTuple):
     """The answer to Write: whether the sentence has ended, with this token or just before it.
 
     `added` is False when the sentence turned out to have ended before the token that would have been
-    next, so that nothing was added to the stream.
+    next, or when the role is not certain enough of it (NOT_CERTAIN), so that nothing was added to the stream.
     """
 
     ends_sentence: bool
     added: bool = True
 
+
+NOT_CERTAIN = Written(ends_sentence=False, added=False)
 
 Answer = bool | Written | tuple[bool, ...]
 
@@ -75,10 +77,6 @@ class Request:
         """Whether a memory that cannot take its end back should note the place after this opinion."""
         return False
 
-    def known(self, job: Job) -> tuple[int, int] | None:
-        """Where one of the wanted outputs is known already: the number of ids before it, and the top-1 there."""
-        return None
-
     def pauses(self, job: Job) -> bool:
         """Whether the flow waits here for the scheduler's next turn, although nothing need be evaluated."""
         return False
@@ -100,7 +98,7 @@ class RoleRequest(Request):
 
 @dataclass(frozen=True)
 class OpenSentence(Request):
-    """A sentence starts; the answer is the gate's: True when the leader leads it."""
+    """A sentence starts; the answer is the gate's: True when the leader leads it. All that is written stands now."""
 
     def asks(self, job: Job) -> Role | None:
         return job.gate.role
@@ -109,13 +107,19 @@ class OpenSentence(Request):
         return job.gate.role is None
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
-        role = job.gate.role
+        sequence, role = job.sequence, job.gate.role
+        sequence.settle()
+        if sequence.finished:
+            return None
         if role is not None:
             opinion = job.opinion_at_end(role, opinion)
             if opinion is None:
                 return None
-        led = job.gate.opens(SentenceStart(job.sequence.gate_rng, opinion if role else None))
-        job.sequence.open_sentence(led)
+        start = (
+            SentenceStart(sequence.gate_rng, opinion, sequence.led_before) if role else SentenceStart(sequence.gate_rng)
+        )
+        led = job.gate.opens(start)
+        sequence.open_sentence(led)
         return led
 
     def wanted(self, job: Job) -> Wanted:
@@ -125,28 +129,60 @@ class OpenSentence(Request):
 
 @dataclass(frozen=True)
 class Write(RoleRequest):
-    """`role` writes the next token."""
+    """`role` writes the next token. What the draft proposes is read in the same row, and the leader's own tokens along
+    the proposals are then known.
+
+    begins_part: the leader's part of a sentence begins here, so that no hits are counted yet
+    most_entropy: the token is not written where the role is less certain than this (nats, over its top 20): the answer
+        is then NOT_CERTAIN
+    """
+
+    begins_part: bool = field(default=False, compare=False)
+    most_entropy: float | None = None
 
     def answer(self, job: Job, opinion: Opinion | None) -> Written | None:
+        if job.sequence.ending is not None:  # the context is full; what was not read yet still is
+            return Written(ends_sentence=True, added=False)
+        if self.most_entropy is not None and not job.holds(self.role):
+            known = job.opinion_at_end(self.role, opinion)
+            if known is None:
+                return None
+            if known.uncertainty() > self.most_entropy:
+                return NOT_CERTAIN
         choice = job.choice(self.role, opinion)
-        return None if choice is None else job.commit_or_hold(choice)
+        return None if choice is None else job.commit_or_hold(choice, restarts_hits=self.begins_part)
 
     def wanted(self, job: Job) -> Wanted:
-        return Wanted(job.sequence.views[self.role].ids)
+        view = job.sequence.views[self.role]
+        proposed = job.proposed_to(self.role)
+        job.n_offered = len(proposed)  # more may follow while they are read
+        return Wanted(view.ids + proposed, len(proposed) + 1) if proposed else Wanted(view.ids)
+
+    def take(self, job: Job, opinion: Opinion) -> None:
+        if job.proposed_to(self.role):
+            job.choose_ahead(opinion)
+
+    def mark_at(self, job: Job) -> int | None:
+        sequence = job.sequence
+        begins_draft = sequence.rewrites and sequence.n_settled == len(sequence.tokens)
+        return len(sequence.views[self.role].ids) - 1 if begins_draft or job.proposed_to(self.role) else None
 
 
 @dataclass(frozen=True)
 class Judge(RoleRequest):
     """Are the leader's last `n_tokens` tokens hits: would `role` have had the same top-1 there?
 
+    n_hits: hits in a row before them
+
     The answer is a tuple of n_tokens booleans, in the stream's order.
     """
 
     n_tokens: int
+    n_hits: int = 0
     decodes: ClassVar[bool] = False
 
     def answer(self, job: Job, opinion: Opinion | None) -> tuple[bool, ...] | None:
-        if job.opinion_at_end(self.role, opinion) is None:
+        if job.first_unknown(self.role, self.n_tokens) is not None:
             return None
         sequence, n = job.sequence, self.n_tokens
         starts, sampled = sequence.views[self.role].starts, sequence.settings.method.compare == "sampled"
@@ -154,24 +190,18 @@ class Judge(RoleRequest):
         for token, start in zip(sequence.tokens[-n:], starts[-n:], strict=True):
             compared = token.id if sampled else token.top1
             wanted = job.vocabulary.translate(token.author, compared, self.role)
-            hits.append(wanted[:1] == (job.judged[start],))
-        sequence.judge(tuple(hits))
-        job.judged.clear()
+            hits.append(wanted[:1] == (job.top1_at(self.role, start),))
+        sequence.judge(tuple(hits), self.n_hits)
+        job.forget_judged(self.role)
         return tuple(hits)
 
     def wanted(self, job: Job) -> Wanted:
         view = job.sequence.views[self.role]
-        return Wanted(view.ids, len(view.ids) - view.starts[-self.n_tokens] + 1)
-
-    def known(self, job: Job) -> tuple[int, int] | None:
-        frontier = job.frontier.get(self.role)
-        if frontier is None or frontier[0] != job.sequence.views[self.role].starts[-self.n_tokens]:
-            return None
-        job.judged[frontier[0]] = frontier[1]
-        return frontier
+        first = job.first_unknown(self.role, self.n_tokens)
+        return Wanted(view.ids, 1 if first is None else len(view.ids) - first + 1)
 
     def take(self, job: Job, opinion: Opinion) -> None:
-        job.judged[opinion.at] = opinion.top1
+        job.ahead.top1s[self.role][opinion.at] = opinion.top1
         if opinion.at == len(job.sequence.views[self.role].ids) and job.sequence.verdict is Verdict.MAYBE:
             # The leader's next token may end the sentence before it, and the judge then be asked to write here.
             job.keep(opinion)
@@ -195,7 +225,7 @@ class WriteCue(Request):
 
 @dataclass(frozen=True)
 class TakeBack(Request):
-    """The last `n_tokens` tokens of the open sentence are dropped; `reason` goes into the trace.
+    """The last `n_tokens` tokens, which must not stand yet, are dropped; `reason` goes into the trace.
 
     The mode's row in MODES must say that it rewrites. The answer says nothing.
     """

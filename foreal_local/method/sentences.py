@@ -5,17 +5,20 @@ maths. Does not know tokens, models, who writes, or how a piece that is not yet 
 
 The robust rule reads one character at a time. A stop does not end a sentence by itself: it asks for something
 to follow (see `_After`), and the next characters settle that. Closing quotes, brackets and emphasis may stand
-between.
+between. Inside fenced code and display maths only line ends count, and a block lasts over the sentences in it.
 """
 
 from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import Literal, get_args
 
-Boundaries = Literal["robust", "simple"]
+from .reasoning import END_THINK
+
+Boundaries = Literal["robust", "whole-blocks", "simple"]
 BOUNDARIES: tuple[Boundaries, ...] = get_args(Boundaries)
 
 _NEWLINES = "\n\r\u2028\u2029"
@@ -27,6 +30,11 @@ _CLOSERS = frozenset("\"'”’)]}»*_`$\\」』）】》")  # $ and \ because i
 _NOT_YET_TEXT = _CLOSERS | frozenset(_STOPS + _WIDE_STOPS + _WIDE_DOT)
 
 _NOT_PLAIN = frozenset(_STOPS + _WIDE_DOT + _WIDE_STOPS + _NEWLINES + "`~$[}") | _CLOSERS
+_NOT_PLAIN_IN_BLOCK = frozenset(_NEWLINES + "`~$]}>")  # line ends, and the last characters of what closes a block
+
+Block = tuple[str, str]
+"""Fenced code or maths that we are in: what closes it, and the last characters; see OUTSIDE for other text."""
+OUTSIDE: Block = ("", "\n")
 
 _TAIL = 64  # characters remembered: more than any word, pair of words or opening mark asked about below
 
@@ -48,7 +56,7 @@ _LIST_NUMBER = re.compile(
 # A lone capital behind a capitalised word: "Robert A. Heinlein", but not "the angle A. Then".
 _INITIAL = re.compile(r"\s[\W_]*[A-ZÀ-ÖØ-Þ][\w.'’-]*\s+[\W_]*[A-ZÀ-ÖØ-Þ]\.$")
 
-# What opens a block without sentence ends, and what closes it.
+# What opens a block of code or maths, and what closes it.
 _BLOCKS = (
     (re.compile(r"```$"), "```"),
     (re.compile(r"\n[\W_]*~~~$"), "~~~"),  # only first on its line: "fine~~~" is no fence
@@ -81,19 +89,55 @@ class _After(Enum):
 class SentenceDetector:
     """Finds the sentence ends of one sequence; owns the few characters and flags this takes, nothing else.
 
-    "robust" reads stops in their context; "simple" takes every . ? ! (full-width too) and newline for an end.
+    "robust" reads stops in their context, and finds nothing but line ends in fenced code and display maths;
+    "whole-blocks" finds nothing at all there; "simple" takes every . ? ! (full-width too) and newline for an end.
     """
 
     def __init__(self, rule: Boundaries = "robust") -> None:
         assert rule in BOUNDARIES, f"unknown sentence rule {rule!r}"
         self._simple = rule == "simple"
-        self.start()
+        self._whole_blocks = rule == "whole-blocks"
+        self.start(OUTSIDE)
 
-    def start(self) -> None:
-        """A new sentence starts here: forget everything."""
-        self._tail = "\n"  # the last characters of the sentence, or of the block it is in
-        self._has_text = False  # anything but white space, stops and closing marks
-        self._closing = ""  # what closes the fence or maths we are in
+    @property
+    def block(self) -> Block:
+        """The block that we are in."""
+        return self._closing, self._tail
+
+    def start(self, block: Block | None = None) -> None:
+        """A new sentence starts here: forget everything but the block that it is in, or was in if `block` is given."""
+        if block is not None:
+            self._closing, self._tail = block
+        if self._whole_blocks or not self._closing:
+            self._forget()
+        else:
+            self._begin()
+
+    def reread(self, pieces: Iterable[tuple[int, str]]) -> list[Block]:
+        """Feed a text from its beginning: pieces, each with the number of its sentence.
+
+        Returns the block that each sentence starts in; the last is that of the sentence which starts after them.
+        """
+        blocks: list[Block] = []
+        self.start(OUTSIDE)
+        last = None
+        for sentence, text in pieces:
+            if sentence != last:
+                self.start()
+                blocks.append(self.block)
+                last = sentence
+            self.feed(text)
+        self.start()
+        return [*blocks, self.block]
+
+    def _forget(self) -> None:
+        """A sentence starts outside of blocks."""
+        self._closing, self._tail = OUTSIDE
+        self._begin()
+
+    def _begin(self) -> None:
+        """A sentence has no text yet."""
+        self._has_text = False  # anything but white space, and outside of blocks but stops and closing marks
         self._after: _After | None = None  # what the last stop still needs
         self._spaced = False  # white space has followed that stop
         self._held = False  # an end inside the last piece waits for the rest of a half-written block mark
@@ -101,18 +145,19 @@ class SentenceDetector:
     def feed(self, text: str) -> Verdict:
         """Take committed text, of any length; an end inside it is reported as an end after it.
 
-        An end is dropped when its piece goes on to open a fence or maths: the block must not be forgotten.
+        With "whole-blocks" an end is dropped when its piece goes on to open a block, which would be forgotten there.
         """
         if self._simple:
             return Verdict.NO if _SIMPLE_ENDS.isdisjoint(text) else Verdict.END
-        if self._after is None and not self._closing and not self._held and _NOT_PLAIN.isdisjoint(text):
+        not_plain = _NOT_PLAIN_IN_BLOCK if self._closing else _NOT_PLAIN
+        if self._after is None and not self._held and not_plain.isdisjoint(text):
             return self._pass(text)
         ended = self._held
         for char in text:
             ended = self._step(char) or ended
-        if self._closing:
+        if self._closing and self._whole_blocks:
             ended = False
-        self._held = ended and _HALF_OPEN.search(self._tail) is not None
+        self._held = ended and not self._closing and _HALF_OPEN.search(self._tail) is not None
         if ended and not self._held:
             return Verdict.END
         return Verdict.MAYBE if self._held or self._after not in (None, _After.NEWLINE) else Verdict.NO
@@ -123,7 +168,8 @@ class SentenceDetector:
         Changes nothing. Where generation ends there is nothing to ask: the caller takes MAYBE for an end.
         """
         if self._held:
-            return copy.copy(self).feed(following[:1]) is Verdict.END
+            ahead = copy.copy(self)
+            return ahead.feed(following[:1]) is Verdict.END and not ahead._closing
         if self._after is None:
             return False
         spaced = self._spaced
@@ -144,7 +190,7 @@ class SentenceDetector:
         if self._after is not None:
             settled = _settles(self._after, char, self._spaced)
             if settled:
-                self.start()
+                self._forget()
                 ended = True
             elif settled is False:
                 self._after = None
@@ -155,7 +201,7 @@ class SentenceDetector:
         if self._opens_block(char):
             return ended
         if self._has_text and char in _WIDE_STOPS:
-            self.start()
+            self._forget()
             return True
         if self._has_text and (char in _STOPS or char == _WIDE_DOT):
             self._after, self._spaced = _needs(self._tail), False
@@ -164,15 +210,16 @@ class SentenceDetector:
     def _pass(self, text: str) -> Verdict:
         """Words between stops and marks, read at once: nearly all text."""
         if not self._has_text:
-            text = text.lstrip()
-            self._has_text = bool(text)
+            visible = text.lstrip()
+            self._has_text = bool(visible)
+            text = text if self._closing else visible
         self._tail = (self._tail + text)[-_TAIL:]
         return Verdict.NO
 
     def _step_space(self, char: str) -> bool:
         """White space: a line end after text is a sentence end; before any text it is skipped."""
         if self._has_text and char in _NEWLINES:
-            self.start()
+            self._forget()
             return True
         if self._has_text:
             self._spaced = True
@@ -180,18 +227,20 @@ class SentenceDetector:
         return False
 
     def _step_in_block(self, char: str) -> bool:
-        """Nothing ends in a block, but a blank line ends maths left open: TeX allows none there."""
+        """A line end after text is a sentence end, unless blocks are whole; else only the block's own end matters."""
+        ended = self._has_text and char in _NEWLINES and not self._whole_blocks
+        self._has_text = not ended and (self._has_text or not char.isspace())
         fence = self._closing[0] in "`~"
         if fence and not self._tail and char == self._closing[0]:
             self._closing = (self._closing + char)[:_TAIL]  # a longer fence needs as long a closing one
             return False
         self._remember(char)
-        if self._tail.endswith(self._closing):
-            self._closing = self._tail = ""
+        if self._tail.endswith(self._closing) or (not self._whole_blocks and self._tail.endswith(END_THINK)):
+            self._closing = self._tail = ""  # no block that was left open goes on in the answer
         elif not fence and char == "\n" and _BLANK_LINE.search(self._tail):
-            self.start()
-            return True
-        return False
+            self._forget()  # maths left open: TeX allows no blank line there
+            return ended or self._whole_blocks
+        return ended
 
     def _opens_block(self, char: str) -> bool:
         """Whether this character completes an opening mark."""

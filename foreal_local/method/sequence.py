@@ -7,16 +7,14 @@ and be made again from what is here.
 from __future__ import annotations
 
 import codecs
-from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from .counts import TokenCounts
+from .draws import RandomNumbers
 from .ledger import Cost
 from .modes import MODES
 from .roles import Role
-from .sentences import SentenceDetector, Verdict
+from .sentences import Block, SentenceDetector, Verdict
 from .tokens import Choice, FinishReason, Spelled, TakenBack, Token
 from .view import View
 
@@ -25,12 +23,15 @@ if TYPE_CHECKING:
     from .requests import Answer
 
 
-class Sequence:
+class Sequence(TokenCounts, RandomNumbers):
     """A response: settings, tokens, both views, text, random state, answers, costs, finish reason.
 
     Owner of all lasting state, which is changed through its methods alone. Between two changes it can be copied or
     saved. `answers` are those that its flow has been given in the open sentence, each with the number of tokens then:
     a new flow that is given them again stands where this one does.
+
+    Where the mode rewrites, tokens stand once they are settled: the leader's at once unless one before them is not, the
+    draft's when the flow settles them. An end that comes before is an `ending` until then.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Sequence:
         prompt: dict[Role, list[int]],
     ) -> None:
         assert settings.seed is not None, "the seed is drawn before a sequence is made"
+        RandomNumbers.__init__(self, settings.seed, index, settings.sampling.greedy)
         self.id = id
         self.index = index
         self.settings = settings
@@ -48,71 +50,29 @@ class Sequence:
         self.tokens: list[Token] = []
         self.answers: list[tuple[int, Answer]] = []
         self.taken_back: list[TakenBack] = []
-        self.n_proposed = self.n_accepted = 0  # by speculation, in the leader's ids
+        self.n_proposed = self.n_accepted = self.n_rejected = 0  # by speculation, in the leader's ids
         self.cost = {role: Cost() for role in Role}
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None
+        self.ending: FinishReason | None = None
         self.led = False
         self.opening = False
         self.verdict = Verdict.END
         self.peek: Choice | None = None
         self.n_shown = 0
-        self.n_drawn = 0
         self.seconds = 0.0  # wall clock while in a slot
-        self._rewrites = MODES[settings.mode].rewrites
-        self._entropy = [settings.seed, index]
+        self.rewrites = MODES[settings.mode].rewrites(settings.method)
+        self._n_settled = 0  # kept where the mode rewrites
         self._detector = SentenceDetector(settings.method.boundaries)
+        self._blocks: list[Block] = []  # fenced code or maths that each sentence starts in
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._half = False  # whether the decoder holds half a character
         self._hold = max((len(stop) for stop in settings.stop), default=0)
 
-    @cached_property
-    def gate_rng(self) -> np.random.Generator:
-        """Draws the gates. Made when it is first asked for, as the other: greedy decoding needs none."""
-        return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=(0,)))
-
-    @cached_property
-    def token_rng(self) -> np.random.Generator:
-        """Draws the tokens."""
-        return np.random.default_rng(np.random.SeedSequence(self._entropy, spawn_key=(1,)))
-
     # ---------------------------------------------------------------- what follows from the tokens
-    @property
-    def text(self) -> str:
-        return "".join(token.text for token in self.tokens)
-
     @property
     def finished(self) -> bool:
         return self.finish_reason is not None
-
-    @property
-    def n_sentences(self) -> int:
-        """Sentences with at least one token."""
-        return self.tokens[-1].sentence + 1 if self.tokens else 0
-
-    @property
-    def n_led(self) -> int:
-        """Sentences that the leader leads."""
-        first = (token for i, token in enumerate(self.tokens) if not i or self.tokens[i - 1].sentence != token.sentence)
-        return sum(token.led for token in first)
-
-    @property
-    def n_handoffs(self) -> int:
-        """Led sentences in which the draft has taken over."""
-        return sum(
-            after.led
-            and after.author is Role.DRAFT
-            and before.author is Role.LEADER
-            and before.sentence == after.sentence
-            for before, after in pairwise(self.tokens)
-        )
-
-    def n_written(self, role: Role) -> int:
-        return sum(token.author is role and not token.inserted for token in self.tokens)
-
-    @property
-    def n_inserted(self) -> int:
-        return sum(token.inserted for token in self.tokens)
 
     @property
     def _n_before_open(self) -> int:
@@ -132,22 +92,42 @@ class Sequence:
     @property
     def n_settled(self) -> int:
         """Tokens that will not be taken back."""
-        return self._n_before_open if self._rewrites and not self.finished else len(self.tokens)
+        return self._n_settled if self.rewrites and not self.finished else len(self.tokens)
+
+    def unsettled(self) -> dict[str, Any]:
+        """What a saved sequence says of tokens that do not stand yet; nothing where all do."""
+        if self.n_settled == len(self.tokens):
+            return {}
+        return {"n_settled": self._n_settled, "ending": self.ending and str(self.ending)}
 
     # ---------------------------------------------------------------- changes
     def open_sentence(self, led: bool) -> None:
+        """All that is written stands now."""
+        self.settle()
         self.led = led
         self.verdict = Verdict.NO
         self.answers.clear()
         self._detector.start()
+        self._blocks[self.n_sentences :] = [self._detector.block]
         self.opening = True  # numbered with its first token: a full context may leave it without one
 
     def record(self, answer: Answer) -> None:
         """Note what the flow is answered in the open sentence."""
         self.answers.append((len(self.tokens), answer))
 
-    def append(self, choice: Choice, piece: bytes, ids: dict[Role, tuple[int, ...]], inserted: bool = False) -> None:
-        """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish."""
+    def append(
+        self,
+        choice: Choice,
+        piece: bytes,
+        ids: dict[Role, tuple[int, ...]],
+        *,
+        inserted: bool = False,
+        restarts_hits: bool = False,
+    ) -> None:
+        """Add the author's token; `ids` are its ids in each view. Sets `verdict`, may finish.
+
+        restarts_hits: the hit counter starts anew with it
+        """
         self.peek = None
         text = self._decode(piece)
         previous = self.tokens[-1] if self.tokens else None
@@ -155,7 +135,7 @@ class Sequence:
         if self.opening:
             self.opening = False
             sentence += 1
-        elif previous:
+        elif previous and not restarts_hits:
             hits = previous.hits
         half = self._decoder.getstate()[0] if self._half else b""
         token = Token(choice.token, choice.role, text, sentence, self.led, choice.top1, None, hits, inserted, half)
@@ -165,8 +145,10 @@ class Sequence:
             view.starts.append(len(view.ids))
             view.ids.extend(ids[reader])
         self.verdict = self._detector.feed(text)
+        if self.rewrites and choice.role is Role.LEADER and self._n_settled == len(self.tokens) - 1:
+            self._n_settled += 1
         if self._hold and text:
-            self._cut_at_stop(len(text))
+            self._end_at_stop(len(text))
         if not self.finished and len(self.tokens) == self.settings.max_tokens:
             self.finish(FinishReason.LENGTH)
 
@@ -180,8 +162,18 @@ class Sequence:
     def append_end(self, choice: Choice) -> None:
         """The author's end-of-generation token: part of the response, its piece is empty."""
         self.append(choice, b"", dict.fromkeys(self.views, ()))
-        self.finish_reason = None  # it ended by itself, also where this was the last token allowed
+        self.finish_reason = self.ending = None  # it ended by itself, also where this was the last token allowed
         self.finish(FinishReason.STOP)
+
+    def settle(self) -> None:
+        """All tokens stand from now on; an ending that waited for this is the end."""
+        n_new = sum(len(token.text) for token in self.tokens[self.n_settled :])
+        self._n_settled = len(self.tokens)
+        if self.ending is not None:
+            reason, self.ending = self.ending, None
+            if self._hold and n_new:
+                self._end_at_stop(n_new)
+            self.finish(reason)
 
     def hold(self, choice: Choice) -> None:
         """Keep a token back: it shows that the sentence has ended before it."""
@@ -197,13 +189,16 @@ class Sequence:
 
     def close_with(self, tokens: list[Spelled]) -> None:
         """Add tokens that neither model chose, as the end of a sentence; no flow may be running."""
+        self.settle()
+        if self.finished:
+            return
         if self.verdict is Verdict.END:
             self.open_sentence(led=False)
         self.insert(tokens)
         self.verdict = Verdict.END
 
     def rewind(self, n_tokens: int, reason: str, by_flow: bool = False) -> None:
-        """Take back the end of the open sentence, so that n_tokens remain; only of what is not settled.
+        """Take back the end, so that n_tokens remain; only of what is not settled.
 
         The places that are written again draw the same random numbers. `by_flow`: the running flow asked for it, and
         its answers stay, since a new flow must come the same way; else they go back as well.
@@ -216,12 +211,11 @@ class Sequence:
         del self.tokens[n_tokens:]
         for view in self.views.values():
             del view.ids[view.starts[n_tokens] :], view.starts[n_tokens:]
-        if self.n_drawn > dropped[0].n_drawn:
-            self.token_rng.bit_generator.advance(2**128 - (self.n_drawn - dropped[0].n_drawn))  # type: ignore[attr-defined]
-            self.n_drawn = dropped[0].n_drawn
-        self.peek = None
+        self.return_draws(dropped[0].n_drawn)
+        self.peek = self.ending = None
         opening = not self.tokens or self.tokens[-1].sentence != dropped[0].sentence
-        self.resume_at_end(opening, Verdict.NO)
+        del self._blocks[dropped[0].sentence + 1 :]
+        self.resume_at_end(opening, Verdict.NO, rewound=True)
         if not by_flow:
             self.answers = [(n, answer) for n, answer in self.answers if n <= n_tokens]
 
@@ -231,40 +225,54 @@ class Sequence:
         decoder.setstate(self._decoder.getstate())
         return self._detector.confirms(decoder.decode(piece))
 
-    def resume_at_end(self, opening: bool, verdict: Verdict) -> None:
-        """Take the detector and the decoder to the end of tokens that were put back or taken back."""
+    def resume_at_end(self, opening: bool, verdict: Verdict, rewound: bool = False) -> None:
+        """Take the detector and the decoder to the end of tokens that were put back or taken back (`rewound`)."""
         self.opening, self.verdict = opening, verdict
         half = self.tokens[-1].half if self.tokens else b""
         self._decoder.setstate((half, 0))
         self._half = bool(half)
-        self._detector.start()
+        if not rewound:
+            before = self.tokens[: self._n_before_open]
+            self._blocks = self._detector.reread((token.sentence, token.text) for token in before)
+        self._detector.start(self._blocks[-1])
         for token in self.open_tokens():
             found = self._detector.feed(token.text)
             self.verdict = found if verdict is not Verdict.END else verdict
 
-    def judge(self, hits: tuple[bool, ...]) -> None:
-        """Note the alignment checks of the last len(hits) tokens."""
+    def judge(self, hits: tuple[bool, ...], counter: int) -> None:
+        """Note the alignment checks of the last len(hits) tokens; `counter` hits in a row came before them."""
         first = len(self.tokens) - len(hits)
-        counter = self.tokens[first].hits
         for token, hit in zip(self.tokens[first:], hits, strict=True):
             counter = counter + 1 if hit else 0
             token.hit, token.hits = hit, counter
 
-    def count_draw(self) -> None:
-        """A random number was drawn for a token."""
-        self.n_drawn += 1
+    def drop_peek(self) -> None:
+        """A token that was held back is not written. Where the mode rewrites, its place gets its random number again,
+        as if the leader had written alone."""
+        if self.peek is not None and self.rewrites:
+            self.return_draws(self.peek.n_drawn)
+        self.peek = None
 
-    def count_proposals(self, n_proposed: int = 0, n_accepted: int = 0) -> None:
+    def count_proposals(self, n_proposed: int = 0, n_accepted: int = 0, n_rejected: int = 0) -> None:
+        """Those behind a rejected one are neither accepted nor rejected."""
         self.n_proposed += n_proposed
         self.n_accepted += n_accepted
+        self.n_rejected += n_rejected
 
     def count_seconds(self, seconds: float) -> None:
         """Time in a slot."""
         self.seconds += seconds
 
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
-        """End the response once and for all; half a character at its end is shown as U+FFFD."""
+        """End the response once and for all; half a character at its end is shown as U+FFFD.
+
+        Where the last tokens do not stand yet, this waits until they do, unless it comes from outside.
+        """
         if self.finished:
+            return
+        by_itself = reason in (FinishReason.STOP, FinishReason.LENGTH, FinishReason.CONTEXT)
+        if by_itself and self.n_settled < len(self.tokens):
+            self.ending = reason
             return
         self.finish_reason, self.error = reason, error
         if self._half:
@@ -304,7 +312,7 @@ class Sequence:
         if self._half and ready == len(self.tokens):
             ready -= 1  # half a character is pending: if nothing follows, the last token shows it
         if self._hold and not self.finished:
-            held = self._held_characters() - sum(len(token.text) for token in self.tokens[ready:])
+            held = self._held_characters(ready)
             while ready > self.n_shown and held > 0:
                 ready -= 1
                 held -= len(self.tokens[ready].text)
@@ -312,27 +320,22 @@ class Sequence:
         self.n_shown = max(self.n_shown, ready)
         return taken
 
-    def tail(self, n_characters: int) -> str:
-        """The text's last characters, at least that many where there are so many."""
-        parts: list[str] = []
-        for token in reversed(self.tokens):
-            if n_characters <= 0:
-                break
-            parts.append(token.text)
-            n_characters -= len(token.text)
-        return "".join(reversed(parts))
-
-    def _held_characters(self) -> int:
-        tail = self.tail(self._hold)
+    def _held_characters(self, n_tokens: int) -> int:
+        """How many characters at the end of the first n_tokens may be the beginning of a stop string."""
+        tail = self.tail(self._hold, n_tokens)
         for length in range(min(self._hold - 1, len(tail)), 0, -1):
             if any(stop.startswith(tail[-length:]) for stop in self.settings.stop):
                 return length
         return 0
 
-    def _cut_at_stop(self, n_new: int) -> None:
+    def _end_at_stop(self, n_new: int) -> None:
+        """End at a stop string that the last n_new characters complete, and cut it off."""
         tail = self.tail(self._hold - 1 + n_new)
         found = [at for at in (tail.find(stop) for stop in self.settings.stop) if at >= 0]
         if not found:
+            return
+        if self.n_settled < len(self.tokens):
+            self.finish(FinishReason.STOP)
             return
         surplus = len(tail) - min(found)
         for token in reversed(self.tokens):

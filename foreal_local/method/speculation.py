@@ -1,7 +1,8 @@
-"""Speculation: what the draft proposes behind the stream, how the leader verifies it, and how it is taken back.
+"""Speculation: what is evaluated behind the stream before it is written.
 
-A proposal is the draft's top-1 after the stream and the proposals before it. The leader evaluates the proposals in one
-row and writes its own token at each place, as far as they are the same, and one more.
+A proposal is the draft's top-1 after the stream and the proposals before it. The leader reads all of them in one row
+and chooses its own token at each place, as far as they are the same, and one more. None of this decides who writes
+what: requests are answered from it where they can be, as evaluations token by token would answer them (up to rounding).
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from .requests import RoleRequest, Wanted, Written
+from .requests import RoleRequest, Wanted
 from .roles import Role
-from .view import n_common
+from .tokens import Choice
+from .view import View, n_common
 
 if TYPE_CHECKING:
     from .job import Job
@@ -19,117 +21,126 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Proposals:
-    """Tokens behind the stream that both caches may have evaluated.
+class Ahead:
+    """What is known of the places behind the stream. It lasts as long as the stream goes along the proposals.
 
-    ids: the proposals as each role reads them
-    base: the length of each role's view when the first was made
-    n_accepted: how many of them the leader has written itself so far; None once it wrote another token
-    verified: the leader has read them all, and the flow is to hear of it
+    ids: the proposals as each role reads them, also those that are part of the stream by now
+    base: the length of each role's view when the first of them was made
+    top1s: each role's most likely token after so many ids of its view, at places that were asked about
+    choices: the leader's own tokens along the proposals, by the number of ids before each
     """
 
     ids: dict[Role, list[int]] = field(default_factory=lambda: {role: [] for role in Role})
     base: dict[Role, int] = field(default_factory=dict)
-    n_accepted: int | None = 0
-    verified: bool = False
+    top1s: dict[Role, dict[int, int]] = field(default_factory=lambda: {role: {} for role in Role})
+    choices: dict[int, Choice] = field(default_factory=dict)
 
-    def behind(self, role: Role, view: list[int]) -> list[int]:
-        """The role's view with the proposals behind it."""
-        return view + self.ids[role]
+    def behind(self, role: Role, view: View) -> list[int]:
+        """The proposals that are not part of the role's view yet."""
+        ids = self.ids[role]
+        return ids[len(view.ids) - self.base[role] :] if ids else ids
 
-    def n_in_stream(self, role: Role, view: list[int]) -> int | None:
-        """How many ids a cache that has read proposals shares with the stream; None where nothing is proposed."""
-        if not self.ids[role]:
-            return None
-        base = self.base[role]
-        return base + n_common(self.ids[role], view[base:])
+    def add(self, ids: dict[Role, tuple[int, ...]], views: dict[Role, View]) -> None:
+        """One more proposal, as each role reads it."""
+        for role, own in ids.items():
+            if not self.ids[role]:
+                self.base[role] = len(views[role].ids)
+            self.ids[role] += own
 
-    def forget(self) -> None:
+    def cut(self, role: Role, n_ids: int) -> None:
+        """Leave out the last of the proposals, so that n_ids are left behind the first `base` ids of the view."""
+        del self.ids[role][n_ids:]
+
+    def goes_on(self, views: dict[Role, View]) -> bool:
+        """Whether the stream goes along the proposals, and some are still behind it."""
+        for role, ids in self.ids.items():
+            if ids:
+                base = self.base[role]
+                n = len(views[role].ids) - base
+                if n >= len(ids) or views[role].ids[base:] != ids[:n]:
+                    return False
+        return True
+
+    def drop(self, views: dict[Role, View]) -> dict[Role, int]:
+        """Forget what is not part of the stream; how many ids each role's cache has in common with it."""
+        common = {}
+        for role, view in views.items():
+            n = len(view.ids)
+            if self.ids[role]:
+                base = self.base[role]
+                n = common[role] = min(n, base + n_common(self.ids[role], view.ids[base:]))
+            self.top1s[role] = {at: token for at, token in self.top1s[role].items() if at <= n}
+            self.choices = {
+                at: choice for at, choice in self.choices.items() if choice.role is not role or len(view.ids) <= at <= n
+            }
         for ids in self.ids.values():
             ids.clear()
-        self.n_accepted = 0
+        return common
 
 
 @dataclass(frozen=True)
 class Propose(RoleRequest):
     """`role` proposes a token behind the stream and its earlier proposals; the answer: may it propose another?
 
-    There is none where it would have no room, or no use: the leader then writes without another.
+    There is none where the leader's next token is known, or where a proposal would have no room or no use: the leader
+    then writes with those that there are.
+
+    n_unjudged: how many of the stream's last tokens are to be judged, so that its top-1 is wanted at their places, too
     """
 
+    n_unjudged: int = 0
     lasting: ClassVar[bool] = False
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
-        sequence, proposals = job.sequence, job.proposals
-        n_ids = len(sequence.views[self.role].ids) + len(proposals.ids[self.role])
-        if opinion is None or opinion.role is not self.role or opinion.at != n_ids:
-            return None if self._has_room(job) else False
-        if job.vocabulary.piece(self.role, opinion.top1) is None:
-            return False  # it would end the response
-        for reader, ids in proposals.ids.items():
-            if not ids:
-                proposals.base[reader] = len(sequence.views[reader].ids)
-            ids += job.vocabulary.translate(self.role, opinion.top1, reader)
-        return True
-
-    @staticmethod
-    def _has_room(job: Job) -> bool:
-        sequence, ids = job.sequence, job.proposals.ids
-        most, n_coming = sequence.settings.max_tokens, len(sequence.tokens) + len(ids[Role.LEADER]) + 1
-        full = any(len(sequence.views[role].ids) + len(ids[role]) >= job.n_ctx[role] for role in ids)
-        return not full and (most is None or n_coming < most)
-
-    def wanted(self, job: Job) -> Wanted:
-        return Wanted(job.proposals.behind(self.role, job.sequence.views[self.role].ids))
-
-    def mark_at(self, job: Job) -> int | None:
-        return None if job.proposals.ids[self.role] else len(job.sequence.views[self.role].ids) - 1
-
-
-@dataclass(frozen=True)
-class Verify(RoleRequest):
-    """`role` writes its own tokens: along the proposals as far as they are the same, then one more.
-
-    Sentences that end on the way are followed by others at once. The answer says nothing.
-    """
-
-    def answer(self, job: Job, opinion: Opinion | None) -> Written | None:
-        if not job.proposals.verified:
+        n_behind = len(job.ahead.behind(self.role, job.sequence.views[self.role]))
+        leader = self.role.other
+        is_known = job.choice_ahead(leader) is not None or job.holds(leader)
+        if is_known or max(n_behind, job.n_proposed) >= job.plan.most_proposals(job.sequence) or not has_room(job):
+            return False
+        if job.top1_at(self.role, len(job.sequence.views[self.role].ids) + n_behind) is None:
             return None
-        job.proposals.verified = False
-        return Written(ends_sentence=False)
+        job.n_proposed += 1
+        return propose_known(job, self.role)
 
     def wanted(self, job: Job) -> Wanted:
-        view, proposed = job.sequence.views[self.role].ids, job.proposals.ids[self.role]
-        del proposed[max(0, job.n_ctx[self.role] - len(view)) :]  # a token of the draft can be several of the leader's
-        return Wanted(job.proposals.behind(self.role, view), len(proposed) + 1)
-
-    def mark_at(self, job: Job) -> int | None:
-        return len(job.sequence.views[self.role].ids) - 1
+        view = job.sequence.views[self.role]
+        ids = view.ids + job.ahead.behind(self.role, view)
+        first = job.first_unknown(self.role, self.n_unjudged) if self.n_unjudged else None
+        return Wanted(ids, 1 if first is None else len(ids) - first + 1)
 
     def take(self, job: Job, opinion: Opinion) -> None:
-        """Write the leader's token at this place, if all proposals before it were its own."""
-        proposals, sequence = job.proposals, job.sequence
-        proposed = proposals.ids[self.role]
-        n_places = opinion.at - proposals.base.get(self.role, opinion.at) if proposed else 0
-        if proposals.n_accepted is not None and not sequence.finished:
-            self._write(job, opinion)
-        if n_places == len(proposed):
-            job.forget_proposals()
-            proposals.verified = True
+        job.ahead.top1s[self.role][opinion.at] = opinion.top1
 
-    def _write(self, job: Job, opinion: Opinion) -> None:
-        proposals, sequence = job.proposals, job.sequence
-        assert proposals.n_accepted is not None
-        proposed = proposals.ids[self.role]
-        if proposals.n_accepted == 0:
-            sequence.count_proposals(n_proposed=len(proposed))
-        choice = job.choice_from(opinion)
-        written = Written(ends_sentence=True, added=False)
-        while not written.added:
-            written = job.commit_or_hold(choice)
-            if written.ends_sentence and not sequence.finished:
-                job.open_next_sentence()
-        same = proposed[proposals.n_accepted : proposals.n_accepted + 1] == [choice.token]
-        sequence.count_proposals(n_accepted=int(same))
-        proposals.n_accepted = proposals.n_accepted + 1 if same else None
+    def mark_at(self, job: Job) -> int | None:
+        if job.ahead.behind(self.role, job.sequence.views[self.role]):
+            return None
+        ids, n_outputs, _ = self.wanted(job)
+        return len(ids) - n_outputs
+
+
+def propose_known(job: Job, role: Role) -> bool:
+    """Propose the role's top-1 behind the stream and its proposals, where it is known; False where it is an end."""
+    views = job.sequence.views
+    top1 = job.top1_at(role, len(views[role].ids) + len(job.ahead.behind(role, views[role])))
+    if top1 is None or job.vocabulary.piece(role, top1) is None:
+        return False  # it would end the response
+    job.ahead.add({reader: job.vocabulary.translate(role, top1, reader) for reader in views}, views)
+    return True
+
+
+def has_room(job: Job) -> bool:
+    """Whether one more proposal fits both contexts and the response."""
+    sequence, views = job.sequence, job.sequence.views
+    n_behind = {role: len(job.ahead.behind(role, view)) for role, view in views.items()}
+    most, n_coming = sequence.settings.max_tokens, len(sequence.tokens) + n_behind[Role.LEADER] + 1
+    full = any(len(view.ids) + n_behind[role] >= job.n_ctx[role] for role, view in views.items())
+    return not full and (most is None or n_coming < most)
+
+
+def is_of_use(job: Job) -> bool:
+    """Whether what the draft proposes while the leader reads may be used: the leader reads its text, or proposals."""
+    sequence = job.sequence
+    if sequence.settings.method.proposals == 0 or sequence.ending is not None:
+        return False
+    reads_draft = sequence.n_settled < len(sequence.tokens) and sequence.settings.sampling.takes_top1
+    return reads_draft or bool(job.proposed_to(Role.LEADER))

@@ -26,13 +26,13 @@ class Accounts:
         self._shapes = shapes
         self.cost = {role: Cost() for role in shapes}
 
-    def charge(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
-        """Charge an evaluation: calls to each sequence in it, seconds by tokens."""
+    def charge(self, role: Role, turns: list[Turn], n_calls: int, seconds: float, row_calls: list[int]) -> None:
+        """Charge an evaluation: to each sequence the calls that its row had a part in, seconds by tokens."""
         n_all = 0
         for turn in turns:
             n_all += len(turn.row.tokens)
         shape, total = self._shapes[role], self.cost[role]
-        for job, row, n_before in turns:
+        for (job, row, n_before), n_own_calls in zip(turns, row_calls, strict=True):
             sequence, n_tokens = job.sequence, len(row.tokens)
             cost = sequence.cost[role]
             flops = shape.flops(n_tokens, n_before)
@@ -42,7 +42,7 @@ class Accounts:
                 cost.flops_prompt += shape.flops(max(0, last - first), first)
                 cost.n_prompt_done = max(cost.n_prompt_done, last)
             share = seconds * n_tokens / n_all
-            cost.count(n_tokens, row.decode, n_calls, share, flops)
+            cost.count(n_tokens, row.decode, n_own_calls, share, flops)
             total.count(n_tokens, row.decode, 0, share, flops)
         total.calls += n_calls
 

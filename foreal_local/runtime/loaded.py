@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from ..config import ModelSettings, Pair, Prompting, Runtime
+from ..config import MODES, Generation, ModelSettings, Pair, Prompting, Runtime
 from ..errors import UsageError
 from ..method.job import spelled
+from ..method.plan import UNMEASURED_PLAN, Plan
 from ..method.roles import Role
 from ..method.sequence import Sequence
 from ..method.tokens import Spelled
@@ -19,9 +20,12 @@ from .gguf_file import fingerprint, n_ctx_train, read_shape
 from .hardware import plan_slots, usable_cores
 from .interrupt import watching_interrupts
 from .model import Identity
+from .speed import measure
 from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
 
 Progress = Callable[[Role, float], None]
+_ANY_TOKEN = 20
+"""An id that every vocabulary has, to measure with: how long an evaluation takes does not hang on it."""
 
 
 class LoadedPair:
@@ -135,6 +139,13 @@ class LoadedPair:
             )
 
     # ---------------------------------------------------------------- what engines need
+    def plan_for(self, settings: Generation) -> Plan:
+        """How many tokens to propose at a time; measured where these settings leave it open, before any answer."""
+        if settings.method.proposals is not None or not MODES[settings.mode].speculates or len(self.roles) < len(Role):
+            return UNMEASURED_PLAN
+        with watching_interrupts(self.abort), self.abort.held():
+            return measure({role: self.lanes[0][role] for role in Role}, _ANY_TOKEN)
+
     def use_threads(self, lane: int, n_busy: int) -> None:
         """Give a lane its share of the threads while n_busy lanes evaluate."""
         for context in self.lanes[lane].values():

@@ -56,16 +56,20 @@ class Model(Protocol):
     """One model with a cache of `n_slots` prefixes of at most `n_ctx` tokens each.
 
     n_calls: evaluations so far, how often the library's decode was called
+    row_calls: in how many of them each row of the last `evaluate` had a part, by the row's index
     seconds: how long these took
     has_prefix_slot: there is one more slot, n_slots, for a prefix that many sequences share
+    runs_beside: it can evaluate while another model does, in another thread, without being in its way
     needs_marks: the cache cannot be truncated freely (recurrent, sliding window); it can return to where `mark` was
         called
     """
 
     n_calls: int
+    row_calls: list[int]
     seconds: float
     has_prefix_slot: bool
     needs_marks: bool
+    runs_beside: bool
 
     @property
     def n_slots(self) -> int: ...

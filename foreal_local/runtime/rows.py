@@ -16,9 +16,7 @@ def row_for(job: Job, role: Role, model: Model) -> Row:
     ids, n_outputs, most = request.wanted(job)
     first, cached = len(ids) - n_outputs, model.cached(job.slot)
     if cached > first:
-        known = request.known(job)
-        if known is None or not known[0] == cached == first + 1:
-            cached = model.truncate(job.slot, first)
+        cached = model.truncate(job.slot, first)
     tokens = ids[cached:]
     n_outputs = len(ids) - max(first, cached)
     if most is not None and len(tokens) > most:

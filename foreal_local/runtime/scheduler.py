@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ..errors import SequenceError
 from ..method.job import Job, begin
 from ..method.ledger import Cost, Shape
+from ..method.plan import UNMEASURED_PLAN, Plan
 from ..method.requests import Read
 from ..method.roles import Role
 from ..method.sequence import Sequence
@@ -67,6 +68,7 @@ class Scheduler:
 
     skip_limit: a sequence is passed over at most this many turns before its role gets the turn
     prefixes: ids that many of each role's prompts begin with; they are evaluated once and copied into the slots
+    plan: how many tokens to propose at a time
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class Scheduler:
         shapes: dict[Role, Shape],
         skip_limit: int = 16,
         prefixes: dict[Role, list[int]] | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self._models = models
         self._vocabulary = vocabulary
         self._skip_limit = skip_limit
+        self.plan = plan or UNMEASURED_PLAN
         self._n_ctx = {role: model.n_ctx for role, model in models.items()}
         self.slots = Slots(models)
         self._turns = Turns(models, shapes, SharedPrefix(models, prefixes or {}))
@@ -155,7 +159,7 @@ class Scheduler:
             self.cancel(sequence)
         self._touched.clear()
         self.slots.clear()
-        self._turns.prefix.close()
+        self._turns.close()
 
     def step(self, report_every: float = 0.0) -> list[Update]:
         """Give one role its turn; what happened to whom.
@@ -205,7 +209,7 @@ class Scheduler:
                 continue
             ids = {role: view.ids for role, view in sequence.views.items()}
             slot = self.slots.take(ids, waiting.reuse)
-            job = begin(sequence, slot, self._vocabulary, self._n_ctx, served=self._n_turns)
+            job = begin(sequence, slot, self._vocabulary, self._n_ctx, self.plan, served=self._n_turns)
             job.leaves_prefix = waiting.reuse
             self._jobs.append(job)
             for role, state in waiting.states.items():
@@ -331,7 +335,7 @@ class Scheduler:
             sequence = job.sequence
             assert not sequence.finished, "a finished sequence holds a slot"
             for role, view in sequence.views.items():
-                n_ahead = len(job.proposals.ids[role])
+                n_ahead = len(job.ahead.behind(role, view))
                 assert self._models[role].cached(job.slot) <= len(view.ids) + n_ahead, "a cache is ahead of the stream"
                 assert len(view.starts) == len(sequence.tokens), "a view misses a token"
             assert sequence.n_led <= sequence.n_sentences

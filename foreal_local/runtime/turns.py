@@ -12,6 +12,7 @@ from ..method.opinion import Opinion
 from ..method.roles import Role
 from ..method.tokens import FinishReason
 from .accounting import Accounts, Turn
+from .beside import Beside
 from .model import Model, Output, Row
 from .rows import row_for
 from .shared_prefix import SharedPrefix
@@ -27,6 +28,11 @@ class Turns:
     def __init__(self, models: dict[Role, Model], shapes: dict[Role, Shape], prefix: SharedPrefix) -> None:
         self._models, self.prefix = models, prefix
         self.accounts = Accounts({role: shapes[role] for role in models})
+        self._beside = Beside(models, self.accounts)
+
+    def close(self) -> None:
+        self.prefix.close()
+        self._beside.close()
 
     def take(self, role: Role, jobs: list[Job]) -> None:
         """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on."""
@@ -40,9 +46,10 @@ class Turns:
         model = self._models[role]
         n_calls, seconds = model.n_calls, model.seconds
         try:
-            for output in model.evaluate([turn.row for turn in turns]):
+            beside = self._beside.is_possible(role, jobs)
+            for output in self._beside.evaluate(turns[0]) if beside else model.evaluate([turn.row for turn in turns]):
                 self._receive(turns[output.row], role, output)
-            self.accounts.charge(role, turns, model.n_calls - n_calls, model.seconds - seconds)
+            self.accounts.charge(role, turns, model.n_calls - n_calls, model.seconds - seconds, model.row_calls)
         except BaseException:
             self._charge_what_is_cached(role, turns, model.n_calls - n_calls, model.seconds - seconds)
             for turn in turns:
@@ -58,8 +65,8 @@ class Turns:
         if role in self.prefix.ids:
             n_reused = self.prefix.copy(role, job.slot, view.ids, lambda row: self._fill(role, job, row))
             self.accounts.reuse(role, job.sequence, n_reused)
-        if len(view.ids) > model.n_ctx:
-            job.sequence.finish(FinishReason.CONTEXT)
+        if len(job.request.wanted(job).ids) > model.n_ctx:
+            job.context_is_full()
             return None
         mark_at = job.request.mark_at(job) if model.needs_marks else None
         if mark_at is not None:
@@ -75,18 +82,20 @@ class Turns:
         model = self._models[role]
         n_calls, seconds, before = model.n_calls, model.seconds, model.cached(row.slot)
         failures = [output.failure for output in model.evaluate([row]) if output.logits is None]
-        self.accounts.charge(role, [Turn(job, row, before)], model.n_calls - n_calls, model.seconds - seconds)
+        used = model.n_calls - n_calls
+        self.accounts.charge(role, [Turn(job, row, before)], used, model.seconds - seconds, model.row_calls)
         return not failures
 
     def _charge_what_is_cached(self, role: Role, turns: list[Turn], n_calls: int, seconds: float) -> None:
         """After an evaluation that was broken off: its earlier calls count, since their tokens stay."""
-        done = []
-        for job, row, before in turns:
+        done, row_calls = [], []
+        for (job, row, before), n_own_calls in zip(turns, self._models[role].row_calls, strict=True):
             n_tokens = self._models[role].cached(job.slot) - before
             if n_tokens > 0:
                 done.append(Turn(job, row._replace(tokens=row.tokens[:n_tokens]), before))
+                row_calls.append(n_own_calls)
         if done:
-            self.accounts.charge(role, done, n_calls, seconds)
+            self.accounts.charge(role, done, n_calls, seconds, row_calls)
 
     def _receive(self, turn: Turn, role: Role, output: Output) -> None:
         """Hand the job's request an opinion; after the last one its flow goes on."""

@@ -21,7 +21,7 @@ from ..method.view import View
 from .version_1 import upgraded
 
 _GENERATORS = ("gate_rng", "token_rng")
-_PLAIN = ("n_proposed", "n_accepted", "n_shown", "n_drawn", "led", "seconds", "error")
+_PLAIN = ("n_proposed", "n_accepted", "n_rejected", "n_shown", "n_drawn", "led", "seconds", "error")
 _AUTHORS = {"l": Role.LEADER, "d": Role.DRAFT}
 
 
@@ -59,6 +59,7 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
         "answers": [[n, _answer(answer)] for n, answer in sequence.answers],
         **{name: getattr(sequence, name) for name in _PLAIN},
         **{name: getattr(sequence, name).bit_generator.state for name in _GENERATORS},
+        **sequence.unsettled(),
         "opening": sequence.opening,
         "verdict": sequence.verdict.name,
         "peek": None if sequence.peek is None else {**sequence.peek._asdict(), "role": str(sequence.peek.role)},
@@ -124,6 +125,7 @@ def from_dict(values: dict[str, Any]) -> Sequence:
     settings = settings_from_dict(values["settings"])
     if "answers" not in values:
         values = upgraded(values, settings)
+        settings = settings_from_dict(values["settings"])
     prompt = {Role(role): list(ids) for role, ids in values["prompt"].items()}
     sequence = Sequence(values["id"], values["index"], settings, prompt)
     greedy, columns = sequence.settings.sampling.greedy, values["tokens"]
@@ -142,6 +144,8 @@ def from_dict(values: dict[str, Any]) -> Sequence:
         peek=None if peek is None else Choice(**{**peek, "role": Role(peek["role"])}),
         cost={Role(role): Cost(**cost) for role, cost in values["cost"].items()},
         finish_reason=values["finish_reason"] and FinishReason(values["finish_reason"]),
+        ending=values.get("ending") and FinishReason(values["ending"]),
+        _n_settled=values.get("n_settled", len(columns["id"])),
         random_states={name: values[name] for name in _GENERATORS},
         opening=values["opening"],
         verdict=Verdict[values["verdict"]],

@@ -68,7 +68,8 @@ def settings(
     **method: Any,
 ) -> Generation:
     """Greedy, and short sentences' n and k, unless told otherwise; `method` as in Method."""
-    return Generation(mode, Method(**{"n": 4, "k": 2, **method}), Sampling(temp), seed, max_tokens, stop)
+    plain = {"proposals": 0} if mode == "foreal" else {}
+    return Generation(mode, Method(**{"n": 4, "k": 2, **plain, **method}), Sampling(temp), seed, max_tokens, stop)
 
 
 def ask(pair: Pair, prompts: Sequence[str], generation: Generation, n_slots: int = 1, **runtime: Any) -> list[Result]:

@@ -62,7 +62,7 @@ def test_the_bundled_pair_writes_what_its_leader_writes(temp: float, n_slots: in
     prompts = (ROOT / "models" / "demo.txt").read_text("utf-8").splitlines()[:12]
     with open_engine(BUNDLED, n_slots=n_slots) as engine:
         leaders = engine.generate(prompts, settings("leader", temp=temp, max_tokens=60))
-        found = engine.generate(prompts, settings("speculative", temp=temp, max_tokens=60))
+        found = engine.generate(prompts, speculative(temp=temp, max_tokens=60))
     if temp == 0.0:
         assert_the_leaders(found, leaders, BUNDLED, tmp_path)
     assert sum(told(result) == told(leader) for result, leader in zip(found, leaders, strict=True)) >= 11
@@ -86,6 +86,34 @@ def test_every_kind_of_memory_takes_proposals_back(
     assert_the_leaders(found, leaders, pair, tmp_path)
     proposed = sum(result.cost[LEADER].tokens for result in found) - sum(r.cost[LEADER].tokens for r in leaders)
     assert proposed > len(PROMPTS) * 10, "nothing was taken back: this test says nothing"
+
+
+@pytest.mark.parametrize("n_slots", [1, 4])
+@pytest.mark.parametrize("name", [*PAIRS])
+def test_every_kind_of_memory_takes_refused_tokens_back(
+    name: str, n_slots: int, make: PairMaker, tmp_path: Path
+) -> None:
+    """Guards refused tokens that stay in a state or a window, of either model."""
+    pair, review = make(name), {"gate": "never", "review": "exact", "proposals": 3}
+    leaders = ask(pair, PROMPTS, settings("leader"), n_slots)
+    found = ask(pair, PROMPTS, settings("foreal", **review), n_slots)
+    for result, leader in zip(found, leaders, strict=True):
+        assert_same_up_to_near_ties(ids(result), ids(leader), leader, pair, tmp_path)
+    assert sum(result.sequence.n_rewritten for result in found) > 5
+    assert sum(result.sequence.n_dropped for result in found) > 20
+
+
+@pytest.mark.parametrize("name", [*PAIRS])
+def test_proposals_in_led_parts_change_nothing_that_is_written(name: str, make: PairMaker, tmp_path: Path) -> None:
+    """Guards logits of another place, and hits that the proposals show differently from a check."""
+    pair, method = make(name), {"n": 3, "p": 0.8, "k": 1}
+    plain = ask(pair, PROMPTS, settings("foreal", **method))
+    found = ask(pair, PROMPTS, settings("foreal", **method, proposals=N_PROPOSALS))
+    same = [ids(one) == ids(other) for one, other in zip(found, plain, strict=True)]
+    assert sum(same) >= len(PROMPTS) - 1, "more than a near tie"
+    for one, other, equal in zip(found, plain, same, strict=True):
+        if equal:
+            assert [(t.author, t.hit, t.hits) for t in one.tokens] == [(t.author, t.hit, t.hits) for t in other.tokens]
 
 
 @pytest.mark.parametrize("kind", ["llama", "mamba", "gemma3", "lfm2+llama"])

@@ -195,5 +195,6 @@ def test_the_header_holds_for_all_answers_without_settings_of_their_own(make: Pa
     lines = read_lines(trace)
     assert needlessly_uncompared(lines) == []
     swapped = tmp_path / "swapped.jsonl"
-    swapped.write_text("".join(json.dumps(line | {"n": 4} if "version" in line else line) + "\n" for line in lines))
+    changed = [line | {"n": 4} if line["type"] in ("header", "prompt") else line for line in lines]
+    swapped.write_text("".join(json.dumps(line) + "\n" for line in changed))
     assert wrong(replay.examine(swapped, pair.leader.path, pair.draft.path)), "another n would not be noticed"

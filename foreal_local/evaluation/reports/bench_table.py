@@ -29,16 +29,18 @@ def _answers(measures: list[Measures], width: int) -> list[str]:
         line = (
             f"{m.setting:{width}}  {m.accuracy.value:8.1%}  {m.accuracy.low:6.1%} - {m.accuracy.high:6.1%}  {bad:>27}"
         )
-        lines.append(line + (f" {m.means['length']:8.1f} {m.means['leader_share']:7.0%}" if m.means else ""))
+        if m.means:
+            line += f" {m.means['length']:8.1f} {m.means['leader_share']:7.0%}"
+        lines.append(line)
     return lines
 
 
 def _work(measures: list[Measures], width: int) -> list[str]:
-    lines = [f"{'':{width}}  GFLOPs written      all   decoded  prefilled   seconds  tokens/s"]
+    lines = [f"{'':{width}}  GFLOPs written      all   decoded  prefilled  calls   seconds  tokens/s"]
     for m in measures:
         mean = m.means
         line = f"{m.setting:{width}} {mean['flops_generation'] / 1e9:15.3f} {mean['flops_total'] / 1e9:8.3f}"
-        line += f" {mean['decode_tokens']:9.0f} {mean['prefill_tokens']:10.0f}"
+        line += f" {mean['decode_tokens']:9.0f} {mean['prefill_tokens']:10.0f} {m.leader_calls_per_token:6.2f}"
         lines.append(line + f" {mean['seconds']:9.3f} {m.tokens_per_second:9.0f}")
     return lines
 

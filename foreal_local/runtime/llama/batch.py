@@ -92,6 +92,10 @@ class Batch:
     def clear(self) -> None:
         self.native.n_tokens = 0
 
+    def want_all(self) -> None:
+        """Logits are wanted of all tokens."""
+        self._wanted[: self.native.n_tokens] = 1
+
     def add(self, slot: int, tokens: list[int], position: int, first_wanted: int) -> None:
         """Append tokens of a slot.
 

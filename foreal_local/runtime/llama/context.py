@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...config import Runtime
 from ...errors import EvaluationError, SequenceError
 from ...method.vocabulary import Logits
-from ..hardware import ContextPlan, plan_context
+from ..hardware import LARGEST_PADDED, ContextPlan, plan_context
 from ..model import Output, Row, Snapshot
 from .batch import Batch, Piece, split_rows
 from .library import Abort, library, supports_gpu_offload
@@ -27,6 +27,8 @@ _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 _NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _MOST_MARKS = 4  # of a slot
+_SIZES = (16, 32, LARGEST_PADDED)  # of padded evaluations; each has at least one token more than is wanted
+_MOST_SINGLY = 3  # tokens that are faster one by one than as an evaluation of another size
 # Only what cannot be truncated, in the host's memory: on the device llama.cpp keeps a single state per slot, and ends
 # the process where the cells of a memory are not in one piece.
 _MARK_FLAGS = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
@@ -73,6 +75,7 @@ def open_context(
         gpu=supports_gpu_offload(),
         prefix_slot=prefix_slot,
         separate_caches=separate_caches,
+        padding=weights.on_gpu and not weights.needs_marks,
     )
     return Context(weights, plan, abort)
 
@@ -103,18 +106,22 @@ class Context:
     cache_format: what a saved state must have in common with this context: element types, attention, version
     needs_marks: see Weights
     has_prefix_slot: see ContextPlan
-    n_calls: calls of llama_decode so far
+    runs_beside: see Model
+    n_calls, row_calls: calls of llama_decode, see Model
     seconds: time spent in them
     """
 
     def __init__(self, weights: Weights, plan: ContextPlan, abort: Abort) -> None:
         self._weights, self._plan = weights, plan
         self.needs_marks, self.has_prefix_slot = weights.needs_marks, plan.has_prefix_slot
+        self.runs_beside = weights.on_gpu
         self._cached = [0] * plan.n_sequences
         self._marks: list[list[Mark]] = [[] for _ in range(plan.n_sequences)]
         self.n_calls, self.seconds = 0, 0.0
+        self.row_calls: list[int] = []
         self._n_vocab = weights.vocabulary.n_tokens
         self._gpu = supports_gpu_offload()
+        self._n_last = 0  # tokens of the last evaluation
         types, flash_attention = f"{plan.type_k} {plan.type_v}", plan.flash_attention
         self.cache_format = f"{types}, flash attention {flash_attention}, {llama_cpp.__version__}"
         with abort.held():
@@ -149,7 +156,8 @@ class Context:
             llama_cpp.llama_set_n_threads(self._context, n, n)
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
-        for pieces in split_rows(rows, self._plan.n_batch, self._plan.n_outputs):
+        self.row_calls = [0] * len(rows)
+        for pieces in self._split(rows):
             if self._decode(rows, pieces) or (self._give_up_prefix_slot(rows) and self._decode(rows, pieces)):
                 yield from self._outputs(rows, pieces)
                 continue
@@ -160,6 +168,24 @@ class Context:
                     n_tokens = piece.end - piece.begin
                     reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
                     yield Output(piece.row, 0, None, SequenceError(reason))
+
+    def _split(self, rows: list[Row]) -> list[list[Piece]]:
+        """The pieces of one evaluation after another; where shapes matter, two or three tokens after single ones are
+        evaluated singly, too."""
+        size = len(rows[0].tokens)
+        if self._plan.has_padding_slot and len(rows) == 1 and 1 < size <= _MOST_SINGLY and self._n_last == 1:
+            return [[Piece(0, i, i + 1)] for i in range(size)]
+        return split_rows(rows, self._plan.n_batch, self._plan.n_outputs)
+
+    def _pad(self) -> bool:
+        """Fill the batch up to one of a few sizes, with logits for all of it, so that llama.cpp's graph can stay."""
+        batch, n_tokens = self._batch, self._batch.native.n_tokens
+        if not self._plan.has_padding_slot or not _MOST_SINGLY < n_tokens < LARGEST_PADDED:
+            return False
+        size = next(size for size in _SIZES if size > n_tokens)
+        batch.add(self._plan.n_sequences - 1, [0] * (size - n_tokens), 0, 0)
+        batch.want_all()
+        return True
 
     def _give_up_prefix_slot(self, rows: list[Row]) -> bool:
         """Free the prefix slot's cells, unless it is being evaluated; whether there were any."""
@@ -175,13 +201,18 @@ class Context:
         batch.clear()
         for index, begin, end in pieces:
             slot, tokens, n_outputs, _ = rows[index]
+            self.row_calls[index] += 1
             batch.add(slot, tokens[begin:end], cached[slot], len(tokens) - n_outputs - begin)
+        padded = self._pad()
         started = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, batch.native)
         if self._gpu:  # it goes on computing after the call; else that time would count as reading logits
             llama_cpp.llama_synchronize(self._context)
         self.seconds += time.perf_counter() - started
         self.n_calls += 1
+        self._n_last = batch.native.n_tokens
+        if padded:
+            llama_cpp.llama_memory_seq_rm(self._memory, self._plan.n_sequences - 1, -1, -1)
         if code == 0:
             for index, begin, end in pieces:
                 cached[rows[index].slot] += end - begin

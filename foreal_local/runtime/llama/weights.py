@@ -11,7 +11,7 @@ import llama_cpp
 
 from ...errors import ModelFileError
 from ..gguf_file import is_quantised, read_shape, split_parts
-from .library import Abort, library, must_avoid_amx
+from .library import Abort, library, must_avoid_amx, supports_gpu_offload
 from .vocabulary import Vocabulary
 
 
@@ -65,6 +65,7 @@ class Weights:
         self.vocabulary = Vocabulary(model)
         self.n_heads = int(llama_cpp.llama_model_n_head(model))
         self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(model))
+        self.on_gpu = gpu_layers != 0 and supports_gpu_offload()
         self.n_swa = int(llama_cpp.llama_model_n_swa(model))
         recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
         self.needs_marks = bool(recurrent or self.n_swa)

@@ -1,0 +1,93 @@
+"""What is counted of a response's tokens: sentences, authors, handoffs, reviews. Knows tokens alone."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from .roles import Role
+from .tokens import TakenBack, Token
+
+
+class TokenCounts:
+    """The counts of a response; a `Sequence` has them.
+
+    tokens: as they stand
+    taken_back: those that do not
+    rewrites: whether tokens may be taken back
+    n_settled: tokens that will not be
+    """
+
+    tokens: list[Token]
+    taken_back: list[TakenBack]
+    rewrites: bool
+
+    @property
+    def n_settled(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def text(self) -> str:
+        return "".join(token.text for token in self.tokens)
+
+    @property
+    def n_sentences(self) -> int:
+        """Sentences with at least one token."""
+        return self.tokens[-1].sentence + 1 if self.tokens else 0
+
+    @property
+    def n_led(self) -> int:
+        """Sentences that the leader leads."""
+        return sum(self.led_before)
+
+    @property
+    def n_handoffs(self) -> int:
+        """Led sentences in which the draft has taken over."""
+        return len(
+            {
+                after.sentence
+                for before, after in pairwise(self.tokens)
+                if after.led and after.author is Role.DRAFT and before.author is Role.LEADER
+                if before.sentence == after.sentence
+            }
+        )
+
+    def n_written(self, role: Role) -> int:
+        return sum(token.author is role and not token.inserted for token in self.tokens)
+
+    @property
+    def n_inserted(self) -> int:
+        return sum(token.inserted for token in self.tokens)
+
+    @property
+    def led_before(self) -> list[bool]:
+        """Of each sentence so far, whether it was led."""
+        return [
+            token.led for i, token in enumerate(self.tokens) if not i or self.tokens[i - 1].sentence != token.sentence
+        ]
+
+    @property
+    def n_reviewed(self) -> int:
+        """The draft's tokens that the leader has read to accept or to refuse them: all that are settled or dropped."""
+        if not self.rewrites:
+            return 0
+        return self.n_dropped + sum(token.author is Role.DRAFT for token in self.tokens[: self.n_settled])
+
+    @property
+    def n_rewritten(self) -> int:
+        """How often the leader has taken tokens back."""
+        return len(self.taken_back)
+
+    @property
+    def n_dropped(self) -> int:
+        """Tokens that were taken back."""
+        return sum(len(each.tokens) for each in self.taken_back)
+
+    def tail(self, n_characters: int, n_tokens: int | None = None) -> str:
+        """The last characters of the text (of its first n_tokens), at least that many where there are so many."""
+        parts: list[str] = []
+        for token in reversed(self.tokens[:n_tokens] if n_tokens is not None else self.tokens):
+            if n_characters <= 0:
+                break
+            parts.append(token.text)
+            n_characters -= len(token.text)
+        return "".join(reversed(parts))

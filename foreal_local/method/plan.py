@@ -1,0 +1,98 @@
+"""How many tokens to propose at a time: what is written does not hang on it, only how fast.
+
+A round of m proposals costs m tokens of the draft's and one evaluation of m + 1 tokens by the leader. Where each
+proposal is accepted with chance a, it writes 1 + a + ... + a^m tokens (arXiv 2211.17192). The plan is the m that writes
+the most tokens in a second. Knows times and counts; no model and no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .roles import Role
+
+if TYPE_CHECKING:
+    from .sequence import Sequence
+
+UNMEASURED = 5
+"""Proposals at a time in mode speculative, where nothing is known of the models' speed; elsewhere there are none."""
+MOST = 15
+LEAST_GAIN = 1.05
+"""How much faster than the leader alone a plan with the draft must be, to be worth its noise."""
+_PRIOR_ACCEPTANCE, _PRIOR_TOKENS = 0.8, 10
+"""What is assumed of the draft before a response has shown it, and for how many tokens that counts."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of one model's evaluations, by tokens of each sequence, as many sequences side by side as there are.
+
+    seconds: at the sizes that were measured, 1 among them
+    """
+
+    seconds: Mapping[int, float]
+
+    def of(self, n_tokens: int) -> float:
+        """Between two sizes on the straight line between them; beyond the largest in proportion to it."""
+        sizes = sorted(self.seconds)
+        above = next((size for size in sizes if size >= n_tokens), None)
+        if above is None:
+            return self.seconds[sizes[-1]] * n_tokens / sizes[-1]
+        below = max((size for size in sizes if size <= n_tokens), default=above)
+        if below == above:
+            return self.seconds[above]
+        share = (n_tokens - below) / (above - below)
+        return self.seconds[below] * (1 - share) + self.seconds[above] * share
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decides for the responses of a scheduler.
+
+    speeds: of both models; {}: not measured
+    """
+
+    speeds: Mapping[Role, Speed]
+
+    def most_proposals(self, sequence: Sequence) -> int:
+        """Tokens to propose to the leader at a time."""
+        settings = sequence.settings
+        if settings.method.proposals is not None:
+            return settings.method.proposals
+        always = settings.mode == "speculative"
+        if len(self.speeds) < len(Role):
+            return UNMEASURED if always else 0
+        n_tested = sequence.n_accepted + sequence.n_rejected
+        accepted = sequence.n_accepted + _PRIOR_ACCEPTANCE * _PRIOR_TOKENS
+        best, gain = self.best(accepted / (n_tested + _PRIOR_TOKENS))
+        return best if always or gain >= LEAST_GAIN else 0
+
+    def best(self, acceptance: float) -> tuple[int, float]:
+        """The fastest number of proposals, at least one, and its speed against the leader alone."""
+        gains = {m: self.gain(m, acceptance) for m in range(1, MOST + 1)}
+        best = max(gains, key=lambda m: gains[m])
+        return best, gains[best]
+
+    def gain(self, n_proposals: int, acceptance: float) -> float:
+        """Speed with so many proposals against the leader alone."""
+        leader, draft = self.speeds[Role.LEADER], self.speeds[Role.DRAFT]
+        n_written = sum(acceptance**i for i in range(n_proposals + 1))
+        seconds = n_proposals * draft.of(1) + leader.of(n_proposals + 1)
+        return n_written * leader.of(1) / seconds
+
+    def describe(self) -> str:
+        """What was measured, and what follows from it, in a sentence."""
+        leader, draft = self.speeds[Role.LEADER], self.speeds[Role.DRAFT]
+        best, gain = self.best(_PRIOR_ACCEPTANCE)
+        costs = (
+            f"a draft's token takes {draft.of(1) / leader.of(1):.2f} of a leader's, reading {best + 1} at once "
+            f"{leader.of(best + 1) / leader.of(1):.1f}"
+        )
+        if gain < LEAST_GAIN:
+            return f"none pay here: {costs}"
+        return f"up to {best} at a time: {costs}; {gain:.1f} times as fast as the leader alone, if 4 of 5 are accepted"
+
+
+UNMEASURED_PLAN = Plan({})
