@@ -107,10 +107,10 @@ def test_every_slot_has_its_cells(n_slots: int, prefix_slot: bool, separate: boo
 @pytest.mark.parametrize(
     ("batch_size", "n_slots", "prefix_slot", "n_batch", "n_ubatch", "n_outputs"),
     [
-        (512, 1, False, 512, 512, 32),
-        (512, 4, False, 512, 192, 32),
-        (512, 5, False, 512, 153, 40),
-        (512, 8, True, 512, 96, 64),
+        (512, 1, False, 512, 512, 64),
+        (512, 4, False, 512, 192, 64),
+        (512, 5, False, 512, 153, 80),
+        (512, 8, True, 512, 96, 128),
         (8, 1, False, 8, 8, 8),
         (3, 4, False, 4, 4, 4),
         (3, 4, True, 5, 5, 5),

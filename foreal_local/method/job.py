@@ -220,7 +220,7 @@ class Job:
             sequence.hold(choice)
             return Written(ends_sentence=True, added=False)
         if piece is None:
-            sequence.append_end(choice)
+            sequence.append_end(choice, restarts_hits)
         else:
             ids: dict[Role, tuple[int, ...]] = {role: (token,)}
             for reader in sequence.views:

@@ -92,7 +92,7 @@ MODES: dict[str, Mode] = {
             "cue",
             (Role.DRAFT,),
             lambda method: flows.cued(),
-            settings=("cue", "p", "gate"),
+            settings=("cue", "p", "gate", "gate_entropy", "lead_share"),
             axes=("p",),
         ),
         Mode(  # the leader's own tokens, proposed by the draft

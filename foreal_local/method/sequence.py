@@ -159,9 +159,9 @@ class Sequence(TokenCounts, RandomNumbers):
         self._half = bool(self._decoder.getstate()[0])
         return text
 
-    def append_end(self, choice: Choice) -> None:
+    def append_end(self, choice: Choice, restarts_hits: bool = False) -> None:
         """The author's end-of-generation token: part of the response, its piece is empty."""
-        self.append(choice, b"", dict.fromkeys(self.views, ()))
+        self.append(choice, b"", dict.fromkeys(self.views, ()), restarts_hits=restarts_hits)
         self.finish_reason = self.ending = None  # it ended by itself, also where this was the last token allowed
         self.finish(FinishReason.STOP)
 

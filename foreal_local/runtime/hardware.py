@@ -189,7 +189,8 @@ def plan_context(
     n_cells = n_ctx * (n_sequences if separate_caches else n_slots) + padding * LARGEST_PADDED
     attention = plan_attention(settings, gpu, n_heads, n_ctx if separate_caches else n_cells)
     auto_type = auto_cache_type(attention, gpu, head_size, n_slots)
-    n_batch = max(settings.batch_size, n_sequences)  # llama.cpp reserves a row per sequence
+    # llama.cpp reserves a row per sequence, and needs more rows than a recurrent memory can be rewound by
+    n_batch = max(settings.batch_size, n_sequences, settings.rollback + 2)
     return ContextPlan(
         n_slots=n_slots,
         n_ctx=n_ctx,
@@ -199,7 +200,7 @@ def plan_context(
         n_cells=n_cells,
         kv_unified=n_sequences > 1 and not separate_caches,
         n_batch=n_batch,
-        n_ubatch=max(attention.n_ubatch, n_sequences),
+        n_ubatch=max(attention.n_ubatch, n_sequences, settings.rollback + 2),
         # Logits of a whole batch would cost memory: n_vocab floats for each of its tokens.
         n_outputs=min(n_batch, max(_FEWEST_OUTPUTS, _OUTPUTS_PER_SLOT * n_slots)),
         n_rollback=settings.rollback,

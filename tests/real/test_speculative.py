@@ -175,3 +175,21 @@ def test_raw_prompts_of_one_token_are_proposed_after_too(make: PairMaker, tmp_pa
             leaders = engine.generate([" two", " wait"], settings("leader", max_tokens=20), RAW)
             found = engine.generate([" two", " wait"], speculative(max_tokens=20), RAW)
         assert_the_leaders(found, leaders, pair, tmp_path)
+
+
+@pytest.mark.parametrize("rollback", [1, 4])
+def test_a_recurrent_memory_that_is_rewound_has_the_right_state(rollback: int, make: PairMaker, tmp_path: Path) -> None:
+    """Guards a rewind by more tokens than the last evaluation had: llama.cpp says that it did it, with a stale state."""
+    pair, review = make("lfm2"), {"gate": "never", "review": "exact", "proposals": 3}
+    leaders = ask(pair, PROMPTS, settings("leader"))
+    with open_engine(pair, rollback=rollback) as engine:
+        found = engine.generate(PROMPTS, settings("foreal", **review), RAW)  # type: ignore[arg-type]
+    for result, leader in zip(found, leaders, strict=True):
+        assert_same_up_to_near_ties(ids(result), ids(leader), leader, pair, tmp_path)
+
+
+def test_a_small_batch_leaves_room_for_a_rewind(make: PairMaker) -> None:
+    """Guards a batch no larger than the rollback, which ends the process."""
+    with open_engine(make("lfm2"), rollback=8, batch_size=8) as engine:
+        (result,) = engine.generate(PROMPTS[:1], settings("speculative", proposals=3, max_tokens=12), RAW)
+    assert len(result.tokens) == 12

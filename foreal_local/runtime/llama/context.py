@@ -116,6 +116,7 @@ class Context:
         self.needs_marks, self.has_prefix_slot = weights.needs_marks, plan.has_prefix_slot
         self.runs_beside = weights.on_gpu
         self._cached = [0] * plan.n_sequences
+        self._n_newest = [0] * plan.n_sequences  # tokens of each slot in its last evaluation, where that was one graph
         self._marks: list[list[Mark]] = [[] for _ in range(plan.n_sequences)]
         self.n_calls, self.seconds = 0, 0.0
         self.row_calls: list[int] = []
@@ -214,8 +215,10 @@ class Context:
         if padded:
             llama_cpp.llama_memory_seq_rm(self._memory, self._plan.n_sequences - 1, -1, -1)
         if code == 0:
+            n_tokens = batch.native.n_tokens
             for index, begin, end in pieces:
                 cached[rows[index].slot] += end - begin
+                self._n_newest[rows[index].slot] = end - begin if n_tokens <= self._plan.n_ubatch else 0
             return True
         self._fail(code, [rows[index].slot for index, _, _ in pieces])
         return False
@@ -261,7 +264,11 @@ class Context:
         llama_memory_seq_pos_min tells.
         """
         n_tokens = min(n_tokens, self._cached[slot])
-        removed = bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, n_tokens, -1))
+        # A recurrent memory says that it removed more tokens than its last evaluation had, and has a wrong state then.
+        n_removed, n_newest = self._cached[slot] - n_tokens, self._n_newest[slot]
+        is_known = not (self.needs_marks and self._plan.n_rollback) or n_removed < n_newest
+        self._n_newest[slot] = max(0, n_newest - n_removed)
+        removed = bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, n_tokens, -1)) and is_known
         if removed and n_tokens and self._weights.n_swa:
             oldest = llama_cpp.llama_memory_seq_pos_min(self._memory, slot)
             removed = 0 <= oldest <= max(0, n_tokens - self._weights.n_swa)
