@@ -179,7 +179,7 @@ def test_raw_prompts_of_one_token_are_proposed_after_too(make: PairMaker, tmp_pa
 
 @pytest.mark.parametrize("rollback", [1, 4])
 def test_a_recurrent_memory_that_is_rewound_has_the_right_state(rollback: int, make: PairMaker, tmp_path: Path) -> None:
-    """Guards a rewind by more tokens than the last evaluation had: llama.cpp says that it did it, with a stale state."""
+    """Guards a rewind by more tokens than the last evaluation had: llama.cpp says it did it, with a stale state."""
     pair, review = make("lfm2"), {"gate": "never", "review": "exact", "proposals": 3}
     leaders = ask(pair, PROMPTS, settings("leader"))
     with open_engine(pair, rollback=rollback) as engine:
