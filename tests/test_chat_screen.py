@@ -21,13 +21,13 @@ from foreal_local.chat.conversation import Message
 from foreal_local.chat.loop import Chat
 from foreal_local.chat.past import show_loaded
 from foreal_local.chat.screen import Screen, figures, gauge, totals
-from foreal_local.chat.tally import Tally
 from foreal_local.config import MODES, Generation, Method
 from foreal_local.method.ledger import Cost
 from foreal_local.method.plan import UNMEASURED_PLAN, Plan, Speed
 from foreal_local.method.roles import Role
 from foreal_local.method.tokens import FinishReason, Token
 from foreal_local.results import Chunk, Prompt, Result, Submission
+from foreal_local.tally import Tally
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 LINES = 400
@@ -619,12 +619,16 @@ def test_stats_tell_what_the_draft_has_saved() -> None:
         f"{2 * sequence.n_dropped} dropped",
         f"leader calls: {calls:.2f} for each token",
     ]
+
+    def lines(tally: Tally, settings: Generation, plan: Plan) -> list[str]:
+        return [f"{label}: {text}" for label, text in tally.lines(settings, plan)]
+
     for mode in MODES:
         follows = mode in ("foreal", "auto", "speculative")
-        assert list(tally.lines(Generation(mode), plan)) == [f"proposals: {plan.describe()}"] * follows + told
-    assert list(tally.lines(Generation(), UNMEASURED_PLAN)) == told
-    assert list(tally.lines(Generation(method=Method(proposals=2)), plan)) == told
-    assert list(Tally().lines(Generation(), UNMEASURED_PLAN)) == []
+        assert lines(tally, Generation(mode), plan) == [f"proposals: {plan.describe()}"] * follows + told
+    assert lines(tally, Generation(), UNMEASURED_PLAN) == told
+    assert lines(tally, Generation(method=Method(proposals=2)), plan) == told
+    assert lines(Tally(), Generation(), UNMEASURED_PLAN) == []
 
 
 def test_the_gauge_shows_what_the_next_prompt_takes(opened: Callable[..., Opened]) -> None:

@@ -32,10 +32,11 @@ ALLOWED = {
     "engine": _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "storage"},
     "hub": {"errors"},
     "presets": _SETTINGS,
+    "tally": _CORE,
     "pairs": _SETTINGS | {"hub"},
     "loading": _ENGINE | {"hub", "pairs"},
-    "chat": _ENGINE | {"presets"},
-    "batch": _ENGINE,
+    "chat": _ENGINE | {"presets", "tally"},
+    "batch": _ENGINE | {"tally"},
     "evaluation": _ENGINE | {"batch", "hub", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}

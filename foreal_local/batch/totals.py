@@ -10,24 +10,23 @@ from ..method.plan import Plan
 from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..results import Result
+from ..tally import Tally
 
 
 class Totals:
     """Sums over finished results.
 
     n_results: finished responses
-    n_tokens, n_sentences, n_led, n_handoffs, n_inserted, n_proposed, n_accepted, n_reviewed, n_rewritten, n_dropped:
-        as of Sequence
-    leader_calls: evaluations of the leader, added up over the responses
+    n_sentences, n_led, n_handoffs, n_inserted: as of Sequence
+    tally: tokens, proposals, reviews, calls of the leader
     written: tokens by author
     finished: responses by finish_reason
     flops: as of results.Flops
     """
 
     def __init__(self) -> None:
-        self.n_results = self.n_tokens = self.n_sentences = self.n_led = self.n_handoffs = 0
-        self.n_inserted = self.n_proposed = self.n_accepted = 0
-        self.n_reviewed = self.n_rewritten = self.n_dropped = self.leader_calls = 0
+        self.n_results = self.n_sentences = self.n_led = self.n_handoffs = self.n_inserted = 0
+        self.tally = Tally()
         self.written = dict.fromkeys(Role, 0)
         self.finished = dict.fromkeys(FinishReason, 0)
         self.flops = {"total": 0.0, "generation": 0.0, "leader_only": 0.0, "leader_only_generation": 0.0}
@@ -35,17 +34,11 @@ class Totals:
     def add(self, result: Result) -> None:
         sequence = result.sequence
         self.n_results += 1
-        self.n_tokens += len(sequence.tokens)
         self.n_sentences += sequence.n_sentences
         self.n_led += sequence.n_led
         self.n_handoffs += sequence.n_handoffs
         self.n_inserted += sequence.n_inserted
-        self.n_proposed += sequence.n_proposed
-        self.n_accepted += sequence.n_accepted
-        self.n_reviewed += sequence.n_reviewed
-        self.n_rewritten += sequence.n_rewritten
-        self.n_dropped += sequence.n_dropped
-        self.leader_calls += sequence.cost[Role.LEADER].calls
+        self.tally.add(sequence)
         for role in Role:
             self.written[role] += sequence.n_written(role)
         self.finished[result.finish_reason] += 1
@@ -56,27 +49,20 @@ class Totals:
         self, settings: Generation, cost: dict[Role, Cost], seconds: float, plan: Plan
     ) -> Iterator[tuple[str, str]]:
         """Label and text of each summary line."""
-        speed = f", {self.n_tokens / seconds:.0f} tokens/s" if seconds else ""
+        n_tokens = self.tally.n_tokens
+        speed = f", {n_tokens / seconds:.0f} tokens/s" if seconds else ""
         yield (
             "done",
-            f"{_count(self.n_results, 'prompt')}, {_count(self.n_tokens, 'token')} in {seconds:.1f} s{speed}",
+            f"{_count(self.n_results, 'prompt')}, {_count(n_tokens, 'token')} in {seconds:.1f} s{speed}",
         )
         others = [f"{n} {reason}" for reason, n in self.finished.items() if n and reason is not FinishReason.STOP]
         if others:
             yield "not ended by the models", ", ".join(others)
-        if self.n_tokens:
+        if n_tokens:
             authors: dict[str, int] = {str(role): n for role, n in self.written.items()}
             authors |= {"nobody": self.n_inserted} if self.n_inserted else {}
-            yield "written", ", ".join(f"{author} {n} ({n / self.n_tokens:.0%})" for author, n in authors.items())
-        if plan.speeds and settings.method.proposals is None:
-            yield "proposals", plan.describe()
-        if self.n_proposed:
-            yield "proposed", f"{self.n_proposed}, {self.n_accepted} accepted ({self.n_accepted / self.n_proposed:.0%})"
-        if self.n_reviewed:
-            rewritten = f"{self.n_rewritten} rewritten ({self.n_rewritten / self.n_reviewed:.1%})"
-            yield "reviewed", f"{_count(self.n_reviewed, 'token')}, {rewritten}, {self.n_dropped} dropped"
-        if self.n_tokens and self.leader_calls:
-            yield "leader calls", f"{self.leader_calls / self.n_tokens:.2f} for each token"
+            yield "written", ", ".join(f"{author} {n} ({n / n_tokens:.0%})" for author, n in authors.items())
+        yield from self.tally.lines(settings, plan)
         if self.n_sentences:
             led = f", {self.n_led} led ({self.n_led / self.n_sentences:.0%}), {_count(self.n_handoffs, 'handoff')}"
             yield "sentences", f"{self.n_sentences}{led if MODES[settings.mode].hands_over else ''}"

@@ -164,8 +164,8 @@ class Actions:
         conversation = self._conversation
         for line in totals(conversation.cost, sum(m.role == "assistant" for m in conversation.messages)):
             self._screen.line(line)
-        for line in conversation.tally.lines(conversation.settings, conversation.engine.plan):
-            self._screen.paragraph(line)
+        for label, text in conversation.tally.lines(conversation.settings, conversation.engine.plan):
+            self._screen.paragraph(f"{label}: {text}")
 
     def do_save(self, argument: str) -> None:
         path = Path(argument).expanduser() if argument else self._chat.session

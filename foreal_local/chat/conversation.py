@@ -27,8 +27,8 @@ from ..results import Chunk, Event, Prompt, PromptProgress, Result
 from ..runtime.text import Messages
 from ..storage.saved_sequence import settings_as_dict, settings_from_dict
 from ..storage.session import read_stored, write_stored
+from ..tally import Tally
 from .loops import LoopGuard, ThinkingMeter
-from .tally import Tally
 
 KIND = "conversation"
 OPENING, CLOSING = f"{THINK}\n", f"\n{END_THINK}\n\n"

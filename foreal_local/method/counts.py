@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from .roles import Role
-from .tokens import TakenBack, Token
+from .tokens import FinishReason, TakenBack, Token
 
 
 class TokenCounts:
@@ -14,16 +14,23 @@ class TokenCounts:
     tokens: as they stand
     taken_back: those that do not
     rewrites: whether tokens may be taken back
-    n_settled: tokens that will not be
+    finish_reason: why the response has ended; None while it goes on
     """
 
     tokens: list[Token]
     taken_back: list[TakenBack]
     rewrites: bool
+    finish_reason: FinishReason | None
+    _n_settled: int
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
 
     @property
     def n_settled(self) -> int:
-        raise NotImplementedError
+        """Tokens that will not be taken back."""
+        return self._n_settled if self.rewrites and not self.finished else len(self.tokens)
 
     @property
     def text(self) -> str:

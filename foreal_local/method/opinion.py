@@ -25,11 +25,12 @@ class Opinion:
     The other figures are computed where the logits are and only when asked for, so ask before the next evaluation.
     """
 
-    __slots__ = ("at", "logits", "role", "top1")
+    __slots__ = ("_sum", "at", "logits", "role", "top1")
 
     def __init__(self, role: Role, at: int, logits: Logits) -> None:
         self.role, self.at, self.logits = role, at, logits
         self.top1 = int(logits.argmax())
+        self._sum: float | None = None
 
     def relative(self, token: int) -> float:
         """The token's probability divided by that of the most likely one: 1 for the top-1."""
@@ -41,7 +42,9 @@ class Opinion:
 
     def _mass(self) -> float:
         """The sum of all probabilities relative to the most likely token's."""
-        return float(np.exp(self.logits - self.logits[self.top1]).sum(dtype=np.float64))
+        if self._sum is None:
+            self._sum = float(np.exp(self.logits - self.logits[self.top1]).sum(dtype=np.float64))
+        return self._sum
 
     def uncertainty(self) -> float:
         """Entropy in nats over the 20 most likely tokens, made to add up to 1 (GlimpRouter, arXiv 2601.05110)."""

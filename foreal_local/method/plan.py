@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from .roles import Role
@@ -21,6 +22,7 @@ UNMEASURED = 5
 MOST = 15
 LEAST_GAIN = 1.05
 """How much faster than the leader alone a plan with the draft must be, to be worth its noise."""
+_STEPS = 50
 _PRIOR_ACCEPTANCE, _PRIOR_TOKENS = 0.8, 10
 """What is assumed of the draft before a response has shown it, and for how many tokens that counts."""
 
@@ -66,8 +68,13 @@ class Plan:
             return UNMEASURED if always else 0
         n_tested = sequence.n_accepted + sequence.n_rejected
         accepted = sequence.n_accepted + _PRIOR_ACCEPTANCE * _PRIOR_TOKENS
-        best, gain = self.best(accepted / (n_tested + _PRIOR_TOKENS))
+        best, gain = self._bests[round(_STEPS * accepted / (n_tested + _PRIOR_TOKENS))]
         return best if always or gain >= LEAST_GAIN else 0
+
+    @cached_property
+    def _bests(self) -> list[tuple[int, float]]:
+        """`best` for shares of acceptance from 0 to 1: it is asked before each of the leader's tokens."""
+        return [self.best(i / _STEPS) for i in range(_STEPS + 1)]
 
     def best(self, acceptance: float) -> tuple[int, float]:
         """The fastest number of proposals, at least one, and its speed against the leader alone."""

@@ -176,8 +176,10 @@ def read_token(job: Job, opinion: Opinion, index: int) -> Reading:
     if choice.token == written:
         return Reading(index, own=True)
     method = sequence.settings.method
-    accepted = written is not None and RULES[method.review](method).accepts(opinion, written)
-    return Reading(index, False, accepted, choice, _reason(opinion, written, choice, method))
+    rule = RULES[method.review](method)
+    accepted = written is not None and rule.accepts(opinion, written)
+    may_fall = not accepted or rule.n_own_after > 0
+    return Reading(index, False, accepted, choice, _reason(opinion, written, choice, method) if may_fall else "")
 
 
 def _id_for(job: Job, token: Token, index: int, opinion: Opinion) -> int | None:

@@ -71,10 +71,6 @@ class Sequence(TokenCounts, RandomNumbers):
 
     # ---------------------------------------------------------------- what follows from the tokens
     @property
-    def finished(self) -> bool:
-        return self.finish_reason is not None
-
-    @property
     def _n_before_open(self) -> int:
         """Tokens before the open sentence; all of them where none is open."""
         first = len(self.tokens)
@@ -88,11 +84,6 @@ class Sequence(TokenCounts, RandomNumbers):
     def open_tokens(self) -> list[Token]:
         """The tokens of the sentence that has not ended."""
         return self.tokens[self._n_before_open :]
-
-    @property
-    def n_settled(self) -> int:
-        """Tokens that will not be taken back."""
-        return self._n_settled if self.rewrites and not self.finished else len(self.tokens)
 
     def unsettled(self) -> dict[str, Any]:
         """What a saved sequence says of tokens that do not stand yet; nothing where all do."""
@@ -167,10 +158,10 @@ class Sequence(TokenCounts, RandomNumbers):
 
     def settle(self) -> None:
         """All tokens stand from now on; an ending that waited for this is the end."""
-        n_new = sum(len(token.text) for token in self.tokens[self.n_settled :])
-        self._n_settled = len(self.tokens)
+        first, self._n_settled = self._n_settled, len(self.tokens)
         if self.ending is not None:
             reason, self.ending = self.ending, None
+            n_new = sum(len(token.text) for token in self.tokens[first:])
             if self._hold and n_new:
                 self._end_at_stop(n_new)
             self.finish(reason)

@@ -1,19 +1,19 @@
-"""What was proposed, reviewed and evaluated for the answers of a conversation, for /stats."""
+"""What was proposed, reviewed and evaluated for some responses: for a run's summary and a chat's /stats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..config import MODES, Generation
-from ..method.plan import Plan
-from ..method.roles import Role
-from ..method.sequence import Sequence
+from .config import MODES, Generation
+from .method.plan import Plan
+from .method.roles import Role
+from .method.sequence import Sequence
 
 
 @dataclass
 class Tally:
-    """Sums over answers.
+    """Sums over responses.
 
     n_tokens, n_proposed, n_accepted, n_reviewed, n_rewritten, n_dropped: as of Sequence
     leader_calls: evaluations of the leader
@@ -36,17 +36,18 @@ class Tally:
         self.n_dropped += sequence.n_dropped
         self.leader_calls += sequence.cost[Role.LEADER].calls
 
-    def lines(self, settings: Generation, plan: Plan) -> Iterator[str]:
-        """The lines of /stats that say how much of the leader's work was saved, and how; none for what never was.
+    def lines(self, settings: Generation, plan: Plan) -> Iterator[tuple[str, str]]:
+        """Label and text of the lines that say how much of the leader's work was saved, and how; none for what never
+        was.
 
         plan: the engine's, told where these settings leave it to decide
         """
         if plan.speeds and settings.method.proposals is None and MODES[settings.mode].speculates:
-            yield f"proposals: {plan.describe()}"
+            yield "proposals", plan.describe()
         if self.n_proposed:
             share = self.n_accepted / self.n_proposed
-            yield f"proposed: {self.n_proposed} tokens, {self.n_accepted} accepted ({share:.0%})"
+            yield "proposed", f"{self.n_proposed} tokens, {self.n_accepted} accepted ({share:.0%})"
         if self.n_reviewed:
-            yield f"reviewed: {self.n_reviewed} tokens, {self.n_rewritten} rewritten, {self.n_dropped} dropped"
+            yield "reviewed", f"{self.n_reviewed} tokens, {self.n_rewritten} rewritten, {self.n_dropped} dropped"
         if self.n_tokens and self.leader_calls:
-            yield f"leader calls: {self.leader_calls / self.n_tokens:.2f} for each token"
+            yield "leader calls", f"{self.leader_calls / self.n_tokens:.2f} for each token"
