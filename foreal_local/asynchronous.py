@@ -229,11 +229,16 @@ class Driver:
             if self._open:
                 self.loaded.abort.clear()
 
-    def broken(self, number: int, error: BaseException) -> None:
-        """A thread ends that should not: nobody may wait for ever."""
+    def broken(self, number: int, error: BaseException, callers: Iterable[Caller]) -> None:
+        """A thread ends that should not: nobody may wait for ever.
+
+        callers: those whose prompts it had; where it had none, the error may be anybody's
+        """
         with self._changed:
-            self.fail(self._open, error)
+            self.fail(list(callers) or self._open, error)
             self._forget(number)
+            if self._waiting:  # callers who came since
+                self._start(number)
 
 
 class _Worker:
@@ -259,7 +264,7 @@ class _Worker:
                 elif self._driver.ends(self._number):
                     return
         except BaseException as error:
-            self._driver.broken(self._number, error)
+            self._driver.broken(self._number, error, self._running.values())
 
     def _drop(self) -> None:
         """Take out what is finished, or is wanted no more."""

@@ -31,5 +31,5 @@ def test_an_uncertain_gate_uses_one_number_and_opens_with_chance_p(p: float) -> 
 def test_each_modes_gate() -> None:
     """Guards a p that changes what one role alone writes."""
     gates = {mode: gate_of(Generation(mode=mode, method=Method(p=0.3))).p for mode in MODES}
-    always = {"leader": 1.0, "speculative": 1.0, "draft": 0.0}
+    always = {"leader": 1.0, "speculative": 1.0, "auto": 1.0, "draft": 0.0}
     assert gates == {"foreal": 0.3, "cue": 0.3, **always}

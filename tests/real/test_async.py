@@ -426,6 +426,39 @@ def test_a_bug_in_a_thread_reaches_all_callers(make: PairMaker, monkeypatch: pyt
         assert_free(engine)
 
 
+def test_a_late_bug_of_a_thread_does_not_reach_a_caller_who_came_since(
+    make: PairMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards an answer that is lost by the error of another caller's prompt, and a wait for a thread that is gone."""
+    submit, threads = Lane.submit, list[threading.Thread]()
+    both_are_in, first_has_failed = threading.Event(), threading.Event()
+
+    def fail(lane: Lane, *args: Any, **options: Any) -> None:
+        if first_has_failed.is_set():
+            threads[1].join(10)
+            submit(lane, *args, **options)
+            return
+        threads.append(threading.current_thread())
+        if len(threads) == 2:
+            both_are_in.set()
+        assert (both_are_in if threading.current_thread() is threads[0] else first_has_failed).wait(10)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("foreal_local.lane.Lane.submit", fail)
+
+    async def main(engine: Engine) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await engine.agenerate([" so", " the"], settings(max_tokens=3), RAW)
+        second = asyncio.ensure_future(engine.agenerate(" wait", settings(max_tokens=3), RAW))
+        await asyncio.sleep(0)  # it enters
+        first_has_failed.set()
+        assert len((await second).tokens) == 3
+
+    with open_engine(make("llama"), n_slots=2, lanes=2, threads=2) as engine:
+        run(main(engine))
+        assert_free(engine)
+
+
 # ---------------------------------------------------------------- the end
 @pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("elsewhere", [False, True])
