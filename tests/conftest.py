@@ -12,12 +12,13 @@ from real.tiny_gguf import CHATML
 
 
 def pytest_configure() -> None:
-    """Give each of several test processes a core of its own: two threads that share one wait for each other."""
+    """Give each of several test processes a core of its own, and let no thread spin while it waits: two spinning
+    threads that share a core make each other wait for milliseconds."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when a process starts: the test processes' own
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # and a thread that waits for another must not spin
 
 
 @pytest.fixture(scope="session")
