@@ -11,6 +11,7 @@ from .config import Generation, Prompting
 from .errors import ForealError, UsageError
 from .method.ledger import Shape
 from .method.modes import gate_of, roles_of
+from .method.plan import Plan
 from .method.roles import Role
 from .method.sequence import Sequence
 from .method.tokens import FinishReason, Spelled
@@ -42,16 +43,22 @@ class Ticket:
 
 
 def encoded_ticket(
-    loaded: LoadedPair, prompt: Prompt, settings: Generation, prompting: Prompting, deliver: Callable[[Event], None]
+    loaded: LoadedPair,
+    plan: Plan,
+    prompt: Prompt,
+    settings: Generation,
+    prompting: Prompting,
+    deliver: Callable[[Event], None],
 ) -> Ticket:
     """A ticket for a prompt that has an index; finished with an error where the prompt cannot be answered.
 
+    plan: what the result says of how it was written
     settings: with a seed
     """
     assert prompt.index is not None
     name = str(prompt.index) if prompt.id is None else prompt.id
     digest = settings_hash(prompt.content, settings, prompting, loaded.fingerprints)
-    submission = Submission(prompt, digest, loaded.ctx_size)
+    submission = Submission(prompt, digest, loaded.ctx_size, plan=plan)
     try:
         encoded = loaded.encode(prompt.content, prompting)
         needed = roles_of(settings.mode)

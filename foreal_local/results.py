@@ -16,6 +16,7 @@ from .config import Generation, Method, Prompting, Sampling, for_digest, in_forc
 from .errors import UsageError
 from .method.ledger import Cost, Shape
 from .method.modes import MODES, roles_of
+from .method.plan import UNMEASURED_PLAN, Plan
 from .method.reasoning import split_reasoning
 from .method.roles import Role
 from .method.sequence import Sequence
@@ -185,12 +186,14 @@ class Submission:
     settings_hash: of everything that the response follows from but its index
     ctx_size: tokens of its context
     starts_thinking: the prompt opens the reasoning
+    plan: how it was decided what is proposed, and who writes in mode auto
     """
 
     prompt: Prompt
     settings_hash: str
     ctx_size: int
     starts_thinking: bool = False
+    plan: Plan = UNMEASURED_PLAN
 
 
 @dataclass(frozen=True)
@@ -294,10 +297,13 @@ class Result:
         }
 
     def _ahead_and_back(self) -> dict[str, Any]:
-        """What was proposed, and what was reviewed, in modes and with settings that do so."""
-        sequence, found = self.sequence, {}
+        """How mode auto has chosen, what was proposed, and what was reviewed, in modes and with settings that do so."""
+        sequence, plan = self.sequence, self.submission.plan
+        found: dict[str, Any] = {"auto": plan.choice} if plan.choice else {}
         if MODES[sequence.settings.mode].speculates:
             found["speculation"] = {"proposed": sequence.n_proposed, "accepted": sequence.n_accepted}
+            if plan.decides(sequence.settings):
+                found["speculation"]["plan"] = plan.describe()
         if sequence.rewrites:
             found["reviews"] = {
                 "reviewed": sequence.n_reviewed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .config import MODES, Generation
+from .config import Generation
 from .method.plan import Plan
 from .method.roles import Role
 from .method.sequence import Sequence
@@ -42,7 +42,9 @@ class Tally:
 
         plan: the engine's, told where these settings leave it to decide
         """
-        if plan.speeds and settings.method.proposals is None and MODES[settings.mode].speculates:
+        if plan.choice:
+            yield "auto", plan.choice
+        if plan.decides(settings):
             yield "proposals", plan.describe()
         if self.n_proposed:
             share = self.n_accepted / self.n_proposed

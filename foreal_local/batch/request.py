@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..choice import Measured
 from ..config import Generation, Prompting, Runtime
 from ..errors import UsageError
 from ..method.modes import roles_of
@@ -37,6 +38,8 @@ class BatchRequest:
     quiet: no progress and no summary
     summary: report responses that did not end by themselves, and the figures of the run at its end
     name: of the command, in its notes
+    measured: a setting of both models that prompts in mode auto may be answered with; None: there is none
+    loss: percentage points of accuracy that it may lose
     """
 
     prompts: list[Prompt]
@@ -56,6 +59,8 @@ class BatchRequest:
     quiet: bool = False
     summary: bool = True
     name: str = "foreal-gen"
+    measured: Measured | None = None
+    loss: float | None = None
 
     def __post_init__(self) -> None:
         if self.output == "-":  # standard output, as JSON lines unless `format` says otherwise

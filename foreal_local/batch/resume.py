@@ -39,6 +39,12 @@ class EarlierOutput:
         seeds = Counter(r.get("seed") for _, r in self.lines if r["id"] in wanted and isinstance(r.get("seed"), int))
         return seeds.most_common(1)[0][0] if seeds else None
 
+    def mode(self, modes: Iterable[str]) -> str | None:
+        """Which of these modes most of its records have; None where it has none of these."""
+        wanted = set(modes)
+        found = Counter(r["mode"] for _, r in self.lines if r.get("mode") in wanted)
+        return found.most_common(1)[0][0] if found else None
+
 
 def read_earlier(path: Path) -> EarlierOutput:
     """The records of an output file; UsageError where a line that is not its last is no record."""

@@ -73,6 +73,7 @@ class BatchRun:
         with contextlib.ExitStack() as stack:
             stack.enter_context(sigterm_as_ctrl_c())
             self._lock(stack)
+            engine = self._choose_mode(stack)
             plan = self._prepare()
             done = plan.done if plan else set()
             todo = [prompt for prompt in self._prompts if prompt.id not in done]
@@ -82,7 +83,7 @@ class BatchRun:
                 self._apply(plan)
                 self._finish_checkpoints()
                 return 0
-            engine = self._load(stack, len(todo))
+            engine = engine or self._load(stack, len(todo))
             self._open_files(stack, plan)
             started = time.perf_counter()
             try:
@@ -109,6 +110,27 @@ class BatchRun:
             self._checkpoints = Checkpoints(folder, request.checkpoint_every, self._note)
             stack.enter_context(locked(folder, "--checkpoint"))
             self._checkpoints.clean()
+
+    def _choose_mode(self, stack: contextlib.ExitStack) -> Engine | None:
+        """Settle who writes in mode auto, where a measured setting may be chosen; the engine, if that needed one.
+
+        A run that is resumed goes on as it began.
+        """
+        request, engine = self._request, None
+        if request.measured is None or request.loss is None:
+            return None
+        earlier = read_earlier(Path(request.output)) if request.resume and request.output else None
+        mode = earlier.mode((self._settings.mode, request.measured.mode)) if earlier else None
+        if mode is None:
+            engine = self._load(stack, len(self._prompts))
+            mode = engine.choose_mode(self._settings, request.measured, request.loss).mode
+        self._settings = self._in_mode(self._settings, mode)
+        self._prompts = [replace(p, settings=p.settings and self._in_mode(p.settings, mode)) for p in self._prompts]
+        return engine
+
+    def _in_mode(self, settings: Generation, mode: str) -> Generation:
+        """In place of auto."""
+        return replace(settings, mode=mode) if settings.mode == self._request.settings.mode else settings
 
     def _prepare(self) -> ResumePlan | None:
         """Give every prompt an id, an index and all settings, the seed too; with --resume, what the output keeps."""

@@ -169,7 +169,9 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
     if whole and values["figures"]:
         _write(values["figures"], json.dumps(figures_of(values["problems"], measures), indent=1))
     if whole and values["recommend"] and recommendation.setting:
-        _write(values["recommend"], _config_of(recommendation, responses, values))
+        lost = next(m.accuracy_difference for m in measures if m.setting == recommendation.setting)
+        points_lost = -100 * lost.value if lost else 0.0
+        _write(values["recommend"], _config_of(recommendation, points_lost, responses, values))
         lines.append(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
     if whole and values["report"]:
         from .reports import report_bench
@@ -191,12 +193,23 @@ def _write(path: str, text: str) -> None:
 _OPTIONS_KEPT = ("pair", "leader", "draft", "ctx_size", "system", "raw", "template_arg")
 
 
-def _config_of(recommendation: Recommendation, responses: list[Response], values: dict[str, Any]) -> str:
-    """A file for --config: the recommended setting as it was measured, with its models and prompting."""
-    record = next(r.record for r in responses if r.setting == recommendation.setting and r.measured)
+def _config_of(
+    recommendation: Recommendation, points_lost: float, responses: list[Response], values: dict[str, Any]
+) -> str:
+    """A file for --config: the recommended setting as it was measured, with its models and prompting, and what of it
+    `--mode auto --loss` needs to know."""
+    from ..choice import measured_of
+
+    records = [r.record for r in responses if r.setting == recommendation.setting and r.measured]
+    record = records[0]
     measured = ["mode", *names_of(Method), *names_of(Sampling), "max_tokens", "stop"]
     settings = {name: record[name] for name in measured if record.get(name) not in (None, [])}
     settings |= {name: values[name] for name in _OPTIONS_KEPT if values[name] not in (None, [], (), False)}
-    # Numbers, texts and lists in JSON are TOML too, but not JSON's surrogate pairs.
-    lines = [f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}" for name, value in settings.items()]
-    return "".join(f"{line}\n" for line in [f"# {recommendation.reason}", *lines])
+    table = measured_of(records, points_lost)
+    lines = [f"# {recommendation.reason}", *_toml(settings), "", "[measured]", *_toml(table)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _toml(values: dict[str, Any]) -> list[str]:
+    """Numbers, texts and lists in JSON are TOML too, but not JSON's surrogate pairs."""
+    return [f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]

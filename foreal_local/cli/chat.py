@@ -17,6 +17,8 @@ from ..config import generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .options import (
     ForealCommand,
+    loss_option,
+    measured_in,
     method_options,
     mode_option,
     model_options,
@@ -57,6 +59,7 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @model_options
 @preset_option
 @mode_option
+@loss_option
 @method_options
 @sampling_options
 @prompting_options
@@ -118,7 +121,7 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
         if session:
             session.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(session, "the session"))
-        opener = _Opener(stack, values, entry)
+        opener = _Opener(stack, context, values, entry)
         conversation = opener.open()
         chat = Chat(conversation, screen, opener.reopen, session, opener.models)
         if not values["quiet"] and screen.is_terminal:
@@ -129,6 +132,7 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
         if session and session.exists():
             conversation.load(session)
             _apply_typed(conversation, context, values)
+            opener.choose_mode(conversation)
             show_loaded(conversation, screen)
         interactive = sys.stdin.isatty() and screen.is_terminal
         return chat.run(editor_for(chat, data_dir() / "history") if interactive else PipedLines())
@@ -140,7 +144,9 @@ class _Opener:
     models: lines that describe the models
     """
 
-    def __init__(self, stack: contextlib.ExitStack, values: dict[str, Any], entry: PairEntry | None) -> None:
+    def __init__(
+        self, stack: contextlib.ExitStack, context: click.Context, values: dict[str, Any], entry: PairEntry | None
+    ) -> None:
         from ..method.roles import Role
         from .loading import pair_of
 
@@ -149,6 +155,7 @@ class _Opener:
         self._engine: Engine | None = None
         stack.callback(self._close)
         self._prompting, self._settings = _prompting(values), generation_of(settings_in(values))
+        self._measured = measured_in(values, context)
         self.models: list[str] = []
 
     def _close(self) -> None:
@@ -167,9 +174,17 @@ class _Opener:
             self._engine = Engine(self._pair, runtime=self._runtime, settings=self._settings, on_progress=on_progress)
         self.models[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
         budget = self._values["think_budget"]
-        return Conversation(
+        conversation = Conversation(
             self._engine, self._settings, self._prompting, None if budget is None else budget_of(str(budget))
         )
+        self.choose_mode(conversation)
+        return conversation
+
+    def choose_mode(self, conversation: Conversation) -> None:
+        """In place of auto, where a measured setting may be chosen."""
+        settings = conversation.settings
+        if self._measured and settings.mode == self._settings.mode:
+            conversation.settings = conversation.engine.choose_mode(settings, self._measured, self._values["loss"])
 
     def reopen(self, changes: dict[str, Any]) -> Conversation:
         """An empty conversation in a new engine with these changes; where that fails, the old engine stays."""
@@ -190,9 +205,11 @@ class _Opener:
 
         engine = conversation.engine
         settings = describe_chat(conversation.settings, conversation.think_budget, conversation.thinking)
+        why = [f"mode {conversation.settings.mode}: {engine.plan.choice}"] if engine.plan.choice else []
         return [
             " · ".join(f"{role} {engine.describe(role)}" for role in Role),
             f"context {engine.ctx_size} · {settings} · /help for commands, Ctrl-D to leave",
+            *why,
         ]
 
 

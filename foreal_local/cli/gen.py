@@ -12,6 +12,8 @@ from ..config import generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .options import (
     ForealCommand,
+    loss_option,
+    measured_in,
     method_options,
     mode_option,
     model_options,
@@ -65,6 +67,7 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 @model_options
 @preset_option
 @mode_option
+@loss_option
 @method_options
 @sampling_options
 @prompting_options
@@ -103,6 +106,8 @@ def main(context: click.Context, /, **values: Any) -> None:
         color=color_of(values["color"]),
         show_reasoning=values["reasoning"] == "show" or on_terminal,
         quiet=values["quiet"],
+        measured=measured_in(values, context),
+        loss=values["loss"],
     )
     sys.exit(BatchRun(request, lambda roles: pair_of(values, entry, roles)).execute())
 

@@ -20,7 +20,11 @@ from ..presets import PRESETS, preset
 from ..settings import Setting, arguments_of
 
 if TYPE_CHECKING:
+    from ..choice import Measured
     from ..pairs import PairEntry
+
+MEASURED = "foreal_local.measured"
+"""Where a context's `meta` has the table [measured] of --config."""
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -86,6 +90,7 @@ def _read_config(context: click.Context, _: click.Parameter, path: str | None) -
         raise CliError(UsageError(f"cannot read {path}: {error.strerror or error}")) from None
     except ValueError as error:
         raise CliError(UsageError(f"{path} is not TOML: {error}")) from None
+    context.meta[MEASURED] = settings.pop("measured", None)
     known = {name: parameter for parameter in context.command.params for name in _names_of(parameter)}
     values: dict[str, Any] = {}
     for name, value in settings.items():
@@ -173,12 +178,39 @@ mode_option = setting_option("mode")
 preset_option = option(
     "--preset", type=click.Choice(list(PRESETS)), help="Settings by name; single options go before them."
 )
+loss_option = option(
+    "--loss", type=float, metavar="POINTS", envvar=None,
+    help="--mode auto with a --config of foreal bench: accuracy that its setting may lose.",
+)  # fmt: skip
 method_options = setting_options(*names_of(Method))
 sampling_options = setting_options(*names_of(Sampling), "seed", "max_tokens", "stop")
 prompting_options = setting_options(*names_of(Prompting))
 
 
 # ---------------------------------------------------------------- from options to settings
+def measured_in(values: dict[str, Any], context: click.Context) -> Measured | None:
+    """What --config says of the setting that --mode auto may choose; None without --loss."""
+    from ..choice import Measured
+
+    loss, file = values["loss"], context.default_map or {}
+    if loss is None:
+        return None
+    if not 0 <= loss <= 100:
+        raise UsageError(f"--loss is {loss:g}, but must be between 0 and 100 points")
+    if values["mode"] != "auto":
+        raise UsageError(f"--loss is for --mode auto, and the mode is {values['mode']}")
+    if context.meta.get(MEASURED) is None:
+        raise UsageError("--loss needs --config FILE as foreal bench --recommend writes it, with its table [measured]")
+    for name in names_of(Method, Sampling):
+        parameter = parameter_of(SETTINGS[name])
+        if parameter in file and values[parameter] != file[parameter]:
+            raise UsageError(
+                f"{SETTINGS[name].option} is {values[parameter]}, but the file's figures are of {file[parameter]}: "
+                "leave it out, or --loss"
+            )
+    return Measured.of(file.get("mode"), context.meta[MEASURED])
+
+
 def settings_in(values: dict[str, Any]) -> dict[str, Any]:
     """The settings among a command's options, by their fields' names."""
     found = {}

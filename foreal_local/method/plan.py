@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .modes import MODES
 from .roles import Role
 
 if TYPE_CHECKING:
+    from ..config import Generation
     from .sequence import Sequence
 
 UNMEASURED = 5
@@ -54,9 +56,11 @@ class Plan:
     """Decides for the responses of a scheduler.
 
     speeds: of both models; {}: not measured
+    choice: why mode auto writes in the way it does, where it had several to choose from
     """
 
     speeds: Mapping[Role, Speed]
+    choice: str = ""
 
     def most_proposals(self, sequence: Sequence) -> int:
         """Tokens to propose to the leader at a time."""
@@ -70,6 +74,10 @@ class Plan:
         accepted = sequence.n_accepted + _PRIOR_ACCEPTANCE * _PRIOR_TOKENS
         best, gain = self._bests[round(_STEPS * accepted / (n_tested + _PRIOR_TOKENS))]
         return best if always or gain >= LEAST_GAIN else 0
+
+    def decides(self, settings: Generation) -> bool:
+        """Whether it is the plan, and times that were measured, that say how many are proposed with these settings."""
+        return bool(self.speeds) and settings.method.proposals is None and MODES[settings.mode].speculates
 
     @cached_property
     def _bests(self) -> list[tuple[int, float]]:
@@ -89,10 +97,15 @@ class Plan:
         seconds = n_proposals * draft.of(1) + leader.of(n_proposals + 1)
         return n_written * leader.of(1) / seconds
 
+    @property
+    def expected(self) -> tuple[int, float]:
+        """The best before anything is written."""
+        return self.best(_PRIOR_ACCEPTANCE)
+
     def describe(self) -> str:
         """What was measured, and what follows from it, in a sentence."""
         leader, draft = self.speeds[Role.LEADER], self.speeds[Role.DRAFT]
-        best, gain = self.best(_PRIOR_ACCEPTANCE)
+        best, gain = self.expected
         costs = (
             f"a draft's token takes {draft.of(1) / leader.of(1):.2f} of a leader's, reading {best + 1} at once "
             f"{leader.of(best + 1) / leader.of(1):.1f}"

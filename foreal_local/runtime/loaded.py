@@ -143,6 +143,10 @@ class LoadedPair:
         """How many tokens to propose at a time; measured where these settings leave it open, before any answer."""
         if settings.method.proposals is not None or not MODES[settings.mode].speculates or len(self.roles) < len(Role):
             return UNMEASURED_PLAN
+        return self.measured_plan()
+
+    def measured_plan(self) -> Plan:
+        """The plan by both models' times, which are measured now; nothing may be evaluated meanwhile."""
         with watching_interrupts(self.abort), self.abort.held():
             return measure({role: self.lanes[0][role] for role in Role}, _ANY_TOKEN)
 
