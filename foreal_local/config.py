@@ -16,6 +16,7 @@ from typing import Any
 
 from .errors import UsageError
 from .method.modes import MODES as MODES
+from .method.modes import axes_of
 from .method.settings import COMPARE as COMPARE
 from .method.settings import HITS_FROM as HITS_FROM
 from .method.settings import Method as Method
@@ -293,12 +294,12 @@ def describe(settings: Generation) -> str:
     """Mode, its own settings and sampling, in a few words."""
     mode = MODES[settings.mode]
     words = [mode.name]
-    values = in_force(settings)
-    for name in [name for name in mode.settings if name in values]:
+    values, axes = in_force(settings), axes_of(mode.name, settings.method)
+    for name in [name for name in mode.settings if name in values and (name in axes or name not in mode.axes)]:
         made, value = SETTINGS[name], values[name]
         if made.kind is str and made.choices is None:
             words.append(repr(value))
-        elif name in mode.axes:
+        elif name in axes:
             words.append(f"{name}={'auto' if value is None else format(value, 'g')}")
         elif value != made.default:
             words.append(f"{name.replace('_', '-')}={value}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from foreal_local.cli.bench import _config_of
-from foreal_local.config import MODES, Generation, Method, Sampling
+from foreal_local.config import MODES, Generation, Method, Sampling, describe
 from foreal_local.errors import UsageError
 from foreal_local.evaluation.experiments import parts_of, prompts_for, settings_for
 from foreal_local.evaluation.measures import Response, can_be_measured, measure, recommend
@@ -42,6 +43,19 @@ def test_without_a_grid_each_mode_is_tried_once_with_the_options() -> None:
     names = [setting.name for setting in settings_for(BASE, ["speculative", "foreal", "leader"])]  # type: ignore[list-item]
     assert names == ["leader", "speculative proposals=auto", "foreal n=9 p=0.5 k=3"]
     assert [s.name for s in settings_for(BASE, ["foreal", "foreal"], "k=2,2")] == ["foreal n=9 p=0.5 k=2"]
+
+
+def test_names_leave_out_what_means_nothing() -> None:
+    """Guards an n, p and k that nobody uses in the tables, and points that differ in nothing else."""
+    found = settings_for(BASE, ["foreal"], "gate=never,always,random;p=0.2,1;tau=0.1,0.3")
+    assert [setting.name for setting in found] == [
+        *(f"foreal gate=never tau={tau}" for tau in (0.1, 0.3)),
+        *(f"foreal n=9 k=3 gate=always tau={tau}" for tau in (0.1, 0.3)),
+        *(f"foreal n=9 p={p} k=3 gate=random tau={tau}" for p in ("0.2", "1") for tau in (0.1, 0.3)),
+    ]
+    called_back = replace(BASE, method=replace(BASE.method, gate="never", call_back=1.0))
+    assert [setting.name for setting in settings_for(called_back, ["foreal"])] == ["foreal k=3"]
+    assert describe(called_back).startswith("foreal k=3 gate=never call-back=1.0,")
 
 
 @pytest.mark.parametrize(
@@ -94,7 +108,12 @@ def response(
 ) -> Response:
     work = {"decode_tokens": tokens, "prefill_tokens": 4, "calls": 9, "seconds": seconds}
     record = {
-        "usage": {"completion_tokens": tokens, "leader_tokens": tokens // 2, "draft_tokens": tokens - tokens // 2},
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": tokens,
+            "leader_tokens": tokens // 2,
+            "draft_tokens": tokens - tokens // 2,
+        },
         "cost": {"leader": cost or work, "draft": work, "flops_generation": 2.0 * tokens, "flops_total": 3.0 * tokens},
         "seconds": seconds,
         "seed": 0,
@@ -226,6 +245,7 @@ def test_a_recommendation_is_toml_whatever_was_asked() -> None:
         "template_arg": ("a=b",),
         "raw": False,
     }
-    found = tomllib.loads(_config_of(advice(responses), responses, asked))
+    found = tomllib.loads(_config_of(advice(responses), 1.5, responses, asked))
     assert found["system"] == asked["system"]
+    assert found["measured"]["points-lost"] == 1.5
     assert (found["template-arg"], found["stop"], found["boundaries"]) == (["a=b"], ["a\n"], "simple")

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..config import MODES, Generation, find_setting, generation_of
 from ..errors import UsageError
+from ..method.modes import axes_of
 from ..presets import PRESETS, preset
 from ..results import Prompt
 from .problems.datasets import Problem
@@ -36,17 +37,20 @@ def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None
     wanted = [mode for mode in dict.fromkeys(modes) if mode not in PRESETS]
     points = _points(grid, {name for mode in wanted for name in MODES[mode].settings})
     default, order = Generation().mode, list(MODES)
-    found = []
+    found: dict[str, Generation] = {}
     for mode in sorted(wanted, key=lambda mode: (mode == default, order.index(mode))):
         row = MODES[mode]
         names = [name for name in row.settings if name in row.axes or name in points]
         values = [points.get(name, [getattr(base.method, name)]) for name in names]
         for point in itertools.product(*values):
             own = dict(zip(names, point, strict=True))
-            words = [mode, *(f"{name}={_shown(value)}" for name, value in own.items())]
-            found.append(BenchSetting(" ".join(words), replace(base, mode=mode, method=replace(base.method, **own))))
+            method = replace(base.method, **own)
+            told = axes_of(mode, method)
+            words = [f"{name}={_shown(value)}" for name, value in own.items() if name in told or name not in row.axes]
+            found.setdefault(" ".join([mode, *words]), replace(base, mode=mode, method=method))
     named = [name for name in dict.fromkeys(modes) if name in PRESETS]
-    return found + [BenchSetting(name, generation_of(preset(name), base)) for name in named]
+    found |= {name: generation_of(preset(name), base) for name in named}
+    return [BenchSetting(name, generation) for name, generation in found.items()]
 
 
 def _shown(value: object) -> str:

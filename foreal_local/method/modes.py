@@ -31,7 +31,7 @@ class Mode:
     flow: makes the flow of one response from the method's settings
     gate: the gate that it always has, by name; None: the one that the settings name
     settings: the method's settings that it has, in the order of descriptions (what all modes have is left out)
-    axes: those of them that a benchmark's tables always name
+    axes: those of them that a benchmark's tables always name, where they mean something (axes_of)
     of_speed: those of them that change how fast a response is written, but not the response (up to rounding), each with
         the value that hashes have for all its values; None: they leave it out
     rewrites: whether its flow, with these settings, may take back tokens; they are shown once they stand
@@ -115,6 +115,16 @@ MODES: dict[str, Mode] = {
     )
 }
 """The modes by name. The first is the default."""
+
+
+def axes_of(mode: str, method: Method) -> list[str]:
+    """Those of the mode's axes that mean something with these settings: not all gates need n, p and k."""
+    if MODES[mode].gate is not None:
+        return list(MODES[mode].axes)
+    idle = {"never": {"n", "p"}, "always": {"p"}, "entropy": {"p"}}.get(method.gate, set())
+    if method.gate == "never" and method.call_back is None:
+        idle = idle | {"k"}
+    return [name for name in MODES[mode].axes if name not in idle]
 
 
 def flow_of(settings: Generation) -> Flow:

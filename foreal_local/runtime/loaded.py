@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 
-from ..config import MODES, Generation, ModelSettings, Pair, Prompting, Runtime
+from ..config import Generation, ModelSettings, Pair, Prompting, Runtime
 from ..errors import UsageError
 from ..method.job import spelled
 from ..method.plan import UNMEASURED_PLAN, Plan
@@ -140,8 +140,11 @@ class LoadedPair:
 
     # ---------------------------------------------------------------- what engines need
     def plan_for(self, settings: Generation) -> Plan:
-        """How many tokens to propose at a time; measured where these settings leave it open, before any answer."""
-        if settings.method.proposals is not None or not MODES[settings.mode].speculates or len(self.roles) < len(Role):
+        """How many tokens to propose at a time; measured where these settings leave it open, before any answer.
+
+        The mode does not matter: a chat may change it later.
+        """
+        if settings.method.proposals is not None or len(self.roles) < len(Role):
             return UNMEASURED_PLAN
         return self.measured_plan()
 
