@@ -303,7 +303,7 @@ class Result:
         if MODES[sequence.settings.mode].speculates:
             found["speculation"] = {"proposed": sequence.n_proposed, "accepted": sequence.n_accepted}
             if plan.decides(sequence.settings):
-                found["speculation"]["plan"] = plan.describe()
+                found["speculation"]["plan"] = plan.as_dict()
         if sequence.rewrites:
             found["reviews"] = {
                 "reviewed": sequence.n_reviewed,

@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # What each folder, or module beside them, may import; itself always.
 _SETTINGS = {"errors", "settings", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
-_ENGINE = _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
+_ENGINE = _CORE | {"choice", "results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -29,9 +29,10 @@ ALLOWED = {
     "offline": _CORE | {"results", "lane", "storage"},
     "by_name": _SETTINGS,
     "asynchronous": _CORE | {"results", "lane"},
-    "engine": _CORE | {"results", "lane", "offline", "asynchronous", "by_name", "storage"},
+    "engine": _CORE | {"choice", "results", "lane", "offline", "asynchronous", "by_name", "storage"},
     "hub": {"errors"},
     "presets": _SETTINGS,
+    "choice": _SETTINGS | {"method"},
     "tally": _CORE,
     "pairs": _SETTINGS | {"hub"},
     "loading": _ENGINE | {"hub", "pairs"},

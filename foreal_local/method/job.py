@@ -7,7 +7,7 @@ others, no rows and no model.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -327,7 +327,10 @@ def begin(
     sequence: Sequence, slot: int, vocabulary: PairVocabulary, n_ctx: dict[Role, int], plan: Plan, served: int = 0
 ) -> Job:
     """A job for a sequence, new or stopped anywhere: its flow has been given the recorded answers again."""
-    flow = flow_of(sequence.settings)
+    settings = sequence.settings
+    if plan.rules_out_proposals(settings):  # then nothing is asked before each token
+        settings = replace(settings, method=replace(settings.method, proposals=0))
+    flow = flow_of(settings)
     request = next(flow)
     if sequence.verdict is not Verdict.END or sequence.n_settled < len(sequence.tokens):
         for _, answer in sequence.answers:

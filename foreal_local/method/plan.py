@@ -2,7 +2,7 @@
 
 A round of m proposals costs m tokens of the draft's and one evaluation of m + 1 tokens by the leader. Where each
 proposal is accepted with chance a, it writes 1 + a + ... + a^m tokens (arXiv 2211.17192). The plan is the m that writes
-the most tokens in a second. Knows times and counts; no model and no clock.
+the most tokens in a second, of those that were timed. Knows times and counts; no model and no clock.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .modes import MODES
 from .roles import Role
@@ -79,14 +79,22 @@ class Plan:
         """Whether it is the plan, and times that were measured, that say how many are proposed with these settings."""
         return bool(self.speeds) and settings.method.proposals is None and MODES[settings.mode].speculates
 
+    def rules_out_proposals(self, settings: Generation) -> bool:
+        """Whether no response with these settings will see a proposal: none pay, and without any nobody learns more."""
+        return self.decides(settings) and settings.mode != "speculative" and self.expected[1] < LEAST_GAIN
+
     @cached_property
     def _bests(self) -> list[tuple[int, float]]:
         """`best` for shares of acceptance from 0 to 1: it is asked before each of the leader's tokens."""
         return [self.best(i / _STEPS) for i in range(_STEPS + 1)]
 
     def best(self, acceptance: float) -> tuple[int, float]:
-        """The fastest number of proposals, at least one, and its speed against the leader alone."""
-        gains = {m: self.gain(m, acceptance) for m in range(1, MOST + 1)}
+        """The fastest number of proposals, at least one, and its speed against the leader alone.
+
+        Only numbers for which the leader's evaluation was measured: its time does not rise evenly with its tokens.
+        """
+        sizes = [size for size in self.speeds[Role.LEADER].seconds if 1 < size <= MOST + 1]
+        gains = {m: self.gain(m, acceptance) for m in ([size - 1 for size in sizes] or [1])}
         best = max(gains, key=lambda m: gains[m])
         return best, gains[best]
 
@@ -113,6 +121,14 @@ class Plan:
         if gain < LEAST_GAIN:
             return f"none pay here: {costs}"
         return f"up to {best} at a time: {costs}; {gain:.1f} times as fast as the leader alone, if 4 of 5 are accepted"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What was measured, in milliseconds, and the number of proposals that follows from it."""
+        best, gain = self.expected
+        found: dict[str, Any] = {"proposals": best if gain >= LEAST_GAIN else 0, "gain": round(gain, 3)}
+        for role, speed in self.speeds.items():
+            found[f"{role}_ms"] = {str(size): round(1e3 * seconds, 3) for size, seconds in speed.seconds.items()}
+        return found
 
 
 UNMEASURED_PLAN = Plan({})

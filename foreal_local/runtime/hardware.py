@@ -119,7 +119,25 @@ def auto_cache_type(plan: AttentionPlan, gpu: bool, head_size: int, n_slots: int
 # ---------------------------------------------------------------- a context
 _FEWEST_OUTPUTS, _OUTPUTS_PER_SLOT = 64, 16  # a review asks for as many as a sentence has tokens
 LARGEST_PADDED = 64
-"""Most tokens of an evaluation that is filled up to one of a few sizes (ContextPlan.has_padding_slot)."""
+"""Most tokens of an evaluation that is filled up (ContextPlan.has_padding_slot)."""
+_SIZES_ON_GPU = (16, 32, LARGEST_PADDED)  # each has at least one token more than is wanted
+MOST_SINGLY = 3
+"""Tokens that a GPU evaluates faster one by one than as an evaluation of another size than the last."""
+
+
+def padded_size(n_tokens: int, gpu: bool) -> int:
+    """How many tokens an evaluation of n_tokens is filled up to, because so many take no longer, or less.
+
+    On a GPU llama.cpp makes its graph anew for another size than the last, and 16 tokens are faster than 8. On a CPU
+    its kernels take sixteen or four tokens at once, and what is left over one by one. docs/measurements.md has times.
+    """
+    if n_tokens >= LARGEST_PADDED:
+        return n_tokens
+    if gpu:
+        return n_tokens if n_tokens <= MOST_SINGLY else next(size for size in _SIZES_ON_GPU if size > n_tokens)
+    if n_tokens % 16 > 12:
+        return n_tokens + 16 - n_tokens % 16
+    return n_tokens + (n_tokens % 4 == 3 and n_tokens > 4)
 
 
 @dataclass(frozen=True)
@@ -129,8 +147,7 @@ class ContextPlan:
     n_slots: sequences that are cached side by side
     n_ctx: most tokens of one sequence
     has_prefix_slot: whether there is one more slot, for a prefix that is copied into the others
-    has_padding_slot: whether there is one more slot, for tokens that fill short evaluations up to one of a few sizes:
-        on a GPU, llama.cpp makes its graph anew for another size than the last, and 16 tokens can be faster than 8
+    has_padding_slot: whether there is one more slot, for tokens that fill short evaluations up (padded_size)
     threads: threads that evaluate
     n_cells: tokens that the KV cache has room for, all slots together
     kv_unified: whether all slots share one KV buffer
@@ -182,7 +199,7 @@ def plan_context(
         uses cells that the others leave free.
     separate_caches: one KV buffer per slot. Attention reads less; llama.cpp batches only equally long rows of
         neighbouring slots.
-    padding: short evaluations are filled up to one of a few sizes
+    padding: short evaluations are filled up
     """
     padding = padding and not separate_caches and settings.batch_size >= LARGEST_PADDED
     n_sequences = n_slots + prefix_slot + padding

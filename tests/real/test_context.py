@@ -77,6 +77,33 @@ def test_an_abort_between_two_tokens_leaves_what_was_evaluated(kind: str, make: 
         np.testing.assert_allclose(again, logits_after(context, 0, [*before, *taken])[0], atol=SAME)
 
 
+# ---------------------------------------------------------------- evaluations that are filled up
+@pytest.mark.skipif(GPU, reason="there all models are filled up")
+@pytest.mark.parametrize("kind", ["llama", "moe"])
+def test_filling_up_changes_no_logits_and_takes_no_room(
+    kind: str, make: PairMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards tokens of nobody that are left in the cache or seen by others, and an output that is another token's."""
+    before, rows, n_ctx = some_tokens(20), some_tokens(44), 64
+    found: list[list[np.ndarray]] = []
+    for fewest in (0, 1 << 40):
+        monkeypatch.setattr("foreal_local.runtime.llama.context._FEWEST_BYTES_PADDED", fewest)
+        with open_engine(make(kind), ctx_size=n_ctx, n_slots=2) as engine:
+            context = leader_of(engine)
+            assert context._plan.has_padding_slot == (fewest == 0)
+            logits_after(context, 1, before)
+            own = [logits_after(context, 0, before)]
+            own += [logits_after(context, 0, rows[:13], 13), logits_after(context, 0, rows[13:20])]
+            assert (context.cached(0), context._n_last) == (40, 8 if fewest == 0 else 7)
+            assert context.truncate(0, 35) == 35
+            own.append(logits_after(context, 0, rows[15:44], 3))  # the last place of the context is taken
+            assert context.cached(0) == n_ctx
+            own.append(logits_after(context, 1, rows[:7], 7))
+            found.append(own)
+    for padded, plain in zip(*found, strict=True):
+        np.testing.assert_allclose(padded, plain, atol=SAME)
+
+
 # ---------------------------------------------------------------- saved states
 @pytest.mark.parametrize("n", [1, 20, 400])
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from ...config import Runtime
 from ...errors import EvaluationError, SequenceError
 from ...method.vocabulary import Logits
-from ..hardware import LARGEST_PADDED, ContextPlan, plan_context
+from ..hardware import MOST_SINGLY, ContextPlan, padded_size, plan_context
 from ..model import Output, Row, Snapshot
 from .batch import Batch, Piece, split_rows
 from .library import Abort, library, supports_gpu_offload
@@ -27,8 +27,7 @@ _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 _NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _MOST_MARKS = 4  # of a slot
-_SIZES = (16, 32, LARGEST_PADDED)  # of padded evaluations; each has at least one token more than is wanted
-_MOST_SINGLY = 3  # tokens that are faster one by one than as an evaluation of another size
+_FEWEST_BYTES_PADDED = 32 * 1024 * 1024  # of weights; smaller ones take no time worth filling up for
 # Only what cannot be truncated, in the host's memory: on the device llama.cpp keeps a single state per slot, and ends
 # the process where the cells of a memory are not in one piece.
 _MARK_FLAGS = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
@@ -75,7 +74,7 @@ def open_context(
         gpu=supports_gpu_offload(),
         prefix_slot=prefix_slot,
         separate_caches=separate_caches,
-        padding=weights.on_gpu and not weights.needs_marks,
+        padding=(weights.on_gpu or weights.n_bytes > _FEWEST_BYTES_PADDED) and not weights.needs_marks,
     )
     return Context(weights, plan, abort)
 
@@ -174,18 +173,21 @@ class Context:
         """The pieces of one evaluation after another; where shapes matter, two or three tokens after single ones are
         evaluated singly, too."""
         size = len(rows[0].tokens)
-        if self._plan.has_padding_slot and len(rows) == 1 and 1 < size <= _MOST_SINGLY and self._n_last == 1:
+        steady = self._weights.on_gpu and self._plan.has_padding_slot
+        if steady and len(rows) == 1 and 1 < size <= MOST_SINGLY and self._n_last == 1:
             return [[Piece(0, i, i + 1)] for i in range(size)]
         return split_rows(rows, self._plan.n_batch, self._plan.n_outputs)
 
     def _pad(self) -> bool:
-        """Fill the batch up to one of a few sizes, with logits for all of it, so that llama.cpp's graph can stay."""
-        batch, n_tokens = self._batch, self._batch.native.n_tokens
-        if not self._plan.has_padding_slot or not _MOST_SINGLY < n_tokens < LARGEST_PADDED:
+        """Fill the batch up where that costs no time. On a GPU all of it gets logits, so that llama.cpp's graph can
+        stay; on a CPU each of them would take time."""
+        batch, n_tokens, on_gpu = self._batch, self._batch.native.n_tokens, self._weights.on_gpu
+        n_more = padded_size(n_tokens, on_gpu) - n_tokens if self._plan.has_padding_slot else 0
+        if not n_more:
             return False
-        size = next(size for size in _SIZES if size > n_tokens)
-        batch.add(self._plan.n_sequences - 1, [0] * (size - n_tokens), 0, 0)
-        batch.want_all()
+        batch.add(self._plan.n_sequences - 1, [0] * n_more, 0, 0 if on_gpu else n_more)
+        if on_gpu:
+            batch.want_all()
         return True
 
     def _give_up_prefix_slot(self, rows: list[Row]) -> bool:
