@@ -51,6 +51,28 @@ def test_short_evaluations_are_filled_up_to_what_takes_no_longer(sizes: dict[int
     assert {size: padded_size(size, gpu) for size in sizes} == sizes
 
 
+def test_a_draft_that_failed_is_tried_again() -> None:
+    """Guards a response that goes on without proposals because its first words were hard to guess."""
+    plan = Plan({LEADER: BY_FOURS, DRAFT: Speed({1: 0.12})})
+
+    def asked(n_accepted: int, n_rejected: int, n_written: int) -> int:
+        told = SimpleNamespace(
+            n_accepted=n_accepted, n_rejected=n_rejected, tokens=range(n_written), settings=Generation()
+        )
+        return plan.most_proposals(told)  # type: ignore[arg-type]
+
+    assert asked(0, 0, 0) == 3
+    assert asked(3, 14, 20) == 0
+    assert asked(3, 14, 800) == 3
+    assert asked(40, 160, 300) == 0  # it has failed for long
+    # One that never guesses right is tried for a small part of the tokens.
+    n_rejected, n_proposed = 0, 0
+    for n_written in range(2000):
+        n_rejected += asked(0, n_rejected, n_written) > 0
+        n_proposed += asked(0, n_rejected, n_written) > 0
+    assert 0 < n_proposed < 2000 / 20
+
+
 # ---------------------------------------------------------------- measuring
 class Clocked:
     """A model whose evaluations take seconds(tokens of a row) of a clock; it holds n_ctx tokens."""

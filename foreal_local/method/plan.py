@@ -27,6 +27,9 @@ LEAST_GAIN = 1.05
 _STEPS = 50
 _PRIOR_ACCEPTANCE, _PRIOR_TOKENS = 0.8, 10
 """What is assumed of the draft before a response has shown it, and for how many tokens that counts."""
+_TOKENS_PER_DOUBT = 16
+"""Tokens that are written without a proposal until the assumption counts for one token more: the draft is tried
+again after a while, seldom enough to cost little where it goes on to fail."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ class Plan:
         if len(self.speeds) < len(Role):
             return UNMEASURED if always else 0
         n_tested = sequence.n_accepted + sequence.n_rejected
-        accepted = sequence.n_accepted + _PRIOR_ACCEPTANCE * _PRIOR_TOKENS
-        best, gain = self._bests[round(_STEPS * accepted / (n_tested + _PRIOR_TOKENS))]
+        weight = _PRIOR_TOKENS + max(0, len(sequence.tokens) - n_tested) / _TOKENS_PER_DOUBT
+        acceptance = (sequence.n_accepted + _PRIOR_ACCEPTANCE * weight) / (n_tested + weight)
+        best, gain = self._bests[round(_STEPS * acceptance)]
         return best if always or gain >= LEAST_GAIN else 0
 
     def decides(self, settings: Generation) -> bool:
