@@ -99,7 +99,7 @@ def main(
     pairs = [(a[0].text.strip(), b[0].text.strip()) for a, b in zip(ours, theirs, strict=True)]
     same = sum(a.startswith(b) or b.startswith(a) for a, b in pairs)  # one may be a few tokens longer
     click.echo(f"ratio of times            {mine / reference:.3f}")
-    click.echo(f"equal texts               {same} of {len(ours)} (others: near ties, or another rounding)")
+    click.echo(f"equal texts               {same} of {len(ours)}")
 
 
 def _texts(problems: str | None, n: int) -> list[str]:

@@ -131,7 +131,7 @@ class Plan:
         best, gain = self.expected
         found: dict[str, Any] = {"proposals": best if gain >= LEAST_GAIN else 0, "gain": round(gain, 3)}
         for role, speed in self.speeds.items():
-            found[f"{role}_ms"] = {str(size): round(1e3 * seconds, 3) for size, seconds in speed.seconds.items()}
+            found[f"{role}_ms"] = {str(size): round(1e3 * speed.seconds[size], 3) for size in sorted(speed.seconds)}
         return found
 
 
