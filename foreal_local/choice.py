@@ -18,7 +18,7 @@ from .method.modes import MODES
 from .method.plan import LEAST_GAIN, Plan
 from .method.roles import Role
 
-FIELDS = ("problems", "points_lost", "leader_calls", "leader_tokens", "draft_calls", "draft_tokens")
+FIELDS = ("responses", "points_lost", "leader_calls", "leader_tokens", "draft_calls", "draft_tokens")
 """What the table [measured] of a bench's file has. Calls and tokens are for each token of the responses, without
 those of the prompts: evaluations of the model, and the tokens that it evaluated in them."""
 
@@ -28,13 +28,13 @@ class Measured:
     """What foreal bench has found of a setting.
 
     mode: the setting's
-    problems: how many were answered with it
+    responses: how many it was measured with
     points_lost: percentage points of accuracy below the leader alone; negative where it had more right
     work: each model's calls, and tokens evaluated, for each token of a response
     """
 
     mode: str
-    problems: int
+    responses: int
     points_lost: float
     work: Mapping[Role, tuple[float, float]]
 
@@ -47,7 +47,7 @@ class Measured:
             what = f"{wrong[0].replace('_', '-')} = {values.get(wrong[0])!r}" if wrong else f"mode = {mode!r}"
             raise UsageError(f"the measured setting has {what}: write the file anew with foreal bench --recommend")
         work = {role: (float(values[f"{role}_calls"]), float(values[f"{role}_tokens"])) for role in Role}
-        return cls(str(mode), int(values["problems"]), float(values["points_lost"]), work)
+        return cls(str(mode), int(values["responses"]), float(values["points_lost"]), work)
 
     def gain(self, plan: Plan) -> float:
         """Speed against the leader alone, by the plan's times."""
@@ -75,7 +75,7 @@ def choose(plan: Plan, settings: Generation, measured: Measured, loss: float) ->
     _, lossless = plan.expected
     lossless = lossless if lossless >= LEAST_GAIN else 1.0
     own = f"the leader's own text, {lossless:.2f} times as fast as without the draft"
-    found = f"the measured setting ({measured.mode}, {measured.problems} problems)"
+    found = f"the measured setting ({measured.mode}, {measured.responses} responses)"
     if measured.points_lost > loss:
         return settings, f"{own}: {found} loses {measured.points_lost:.1f} points, more than {loss:g}"
     gain = measured.gain(plan)
@@ -100,7 +100,7 @@ def measured_of(records: Iterable[Mapping[str, Any]], points_lost: float) -> dic
             n_evaluated = cost["decode_tokens"] + cost["prefill_tokens"]
             tokens[role] += max(0, n_evaluated - record["usage"]["prompt_tokens"])
             calls[role] += max(0, cost["calls"] - 1)  # the prompt
-    found: dict[str, Any] = {"problems": n_records, "points-lost": round(points_lost, 2)}
+    found: dict[str, Any] = {"responses": n_records, "points-lost": round(points_lost, 2)}
     for role in Role:
         found[f"{role}-calls"] = round(calls[role] / max(1, n_tokens), 4)
         found[f"{role}-tokens"] = round(tokens[role] / max(1, n_tokens), 4)

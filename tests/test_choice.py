@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import error_line, records, run
+from commands import MODULE, error_line, records, run
 
 from foreal_local.choice import Measured, choose, measured_of
 from foreal_local.config import Generation, Method
@@ -66,7 +66,7 @@ def test_a_bench_says_how_often_each_model_was_asked() -> None:
     """Guards prompts that are counted as part of the responses."""
     table = measured_of([record(), record(30, (3, 22), (31, 52))], 1.5)
     assert table == {
-        "problems": 2, "points-lost": 1.5, "leader-calls": 6 / 40, "leader-tokens": 12 / 40,
+        "responses": 2, "points-lost": 1.5, "leader-calls": 6 / 40, "leader-tokens": 12 / 40,
         "draft-calls": 38 / 40, "draft-tokens": 52 / 40,
     }  # fmt: skip
     assert Measured.of("foreal", table).work == {LEADER: (0.15, 0.3), DRAFT: (0.95, 1.3)}
@@ -84,7 +84,7 @@ tau = 0.1
 proposals = 4
 
 [measured]
-problems = 100
+responses = 100
 points-lost = {lost}
 leader-calls = {calls}
 leader-tokens = {calls}
@@ -133,6 +133,30 @@ def test_a_run_that_goes_on_keeps_what_was_chosen(bench_file: Path, tmp_path: Pa
     after = (tmp_path / "out.jsonl").read_bytes()
     assert after.startswith(before)
     assert [json.loads(line)["mode"] for line in after.splitlines()] == ["foreal", "foreal"]
+
+
+def test_a_chat_takes_it_too_and_says_why(bench_file: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    """Guards a session whose stored mode undoes the choice, and a reason that nobody can ask for."""
+    words = [
+        "--config",
+        bench_file,
+        "--mode",
+        "auto",
+        "--loss",
+        "3",
+        "--session",
+        "s",
+        "--max-tokens",
+        "8",
+        "--seed",
+        1,
+    ]
+    for _ in range(2):  # the second goes on with the session
+        done = run(*map(str, words), env=env, stdin="wait\n/stats\n/show\n", command=[*MODULE[:-1], "chat"])
+        assert done.returncode == 0, done.stderr
+        told = " ".join(f"{done.stdout} {done.stderr}".split())
+        assert "the measured setting (foreal, 100 responses) loses 2.5 points" in told
+        assert "settings foreal gate=never" in told
 
 
 @pytest.mark.parametrize(
