@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from .modes import flow_of, gate_of
 from .opinion import Opinion
 from .plan import UNMEASURED_PLAN, Plan
 from .requests import Answer, Read, Request, Written
+from .review import Reading, note_own
 from .roles import Role
 from .sampling import choose
 from .sentences import Verdict
@@ -25,9 +25,6 @@ from .sequence import Sequence
 from .speculation import Ahead
 from .tokens import Choice, FinishReason, Spelled
 from .vocabulary import PairVocabulary
-
-if TYPE_CHECKING:
-    from .review import Reading
 
 
 @dataclass(slots=True)
@@ -226,6 +223,7 @@ class Job:
             for reader in sequence.views:
                 if reader is not role:
                     ids[reader] = vocabulary.translate(role, token, reader)
+            note_own(self, choice, ids)
             sequence.append(choice, piece, ids, restarts_hits=restarts_hits)
             if not self.ahead.goes_on(sequence.views):
                 self.forget_proposals()
@@ -303,7 +301,7 @@ class Job:
 
     def forget_ahead(self) -> None:
         """The stream has become shorter: what was evaluated behind its end is another text now."""
-        self._kept = None
+        self._kept, self.reading = None, []
         self.forget_proposals()
         for role, view in self.sequence.views.items():
             n = len(view.ids)

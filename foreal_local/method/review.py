@@ -6,11 +6,12 @@ To add a rule, write a class with `accepts` and give it a row of RULES; a knob o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from .requests import RoleRequest, Wanted
+from .roles import Role
 from .tokens import Choice, Token
 
 if TYPE_CHECKING:
@@ -119,6 +120,8 @@ class Review(RoleRequest):
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
         sequence = job.sequence
+        if job.reading and job.reading[0].token != len(sequence.tokens) - self.n_tokens:  # of another part
+            job.reading = []
         if self._first_unread(job) is not None:
             return None
         rule = RULES[sequence.settings.method.review](sequence.settings.method)
@@ -153,6 +156,25 @@ class Review(RoleRequest):
         first = self._first_unread(job)
         if first is not None and opinion.at == job.sequence.views[self.role].starts[first]:
             job.reading.append(read_token(job, opinion, first))
+
+
+def note_own(job: Job, choice: Choice, ids: Mapping[Role, tuple[int, ...]]) -> None:
+    """The draft's token that is about to be written need not be read in a review, if nothing before it must be read and
+    the leader, when it read the draft's proposals, has chosen the same.
+
+    ids: the token as each role reads it
+    """
+    sequence, leader = job.sequence, Role.LEADER
+    if choice.role is leader or not job.ahead.choices or not sequence.rewrites:
+        return
+    known = job.ahead.choices.get(len(sequence.views[leader].ids))
+    if known is None or known.role is not leader or known.n_drawn != choice.n_drawn or (known.token,) != ids[leader]:
+        return
+    first, index = sequence.n_settled, len(sequence.tokens)
+    if job.reading and job.reading[0].token != first:  # of another part
+        job.reading = []
+    if index == first + len(job.reading):
+        job.reading.append(Reading(index, own=True))
 
 
 def first_fallen(readings: list[Reading], n_own_after: int) -> Reading | None:
