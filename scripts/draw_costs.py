@@ -4,9 +4,9 @@
     python scripts/draw_costs.py                                # draws the points of docs/costs.json
     python scripts/draw_costs.py --add 'NAME=bench.jsonl'       # first adds those of a benchmark's responses
 
-A benchmark for a point has the modes leader, auto, speculative and balanced, on one machine in one run:
+A benchmark for a point has the modes leader, auto, speculative and fast, on one machine in one run:
 
-    foreal bench -l LEADER -d DRAFT --problems FILE --temp 0 --modes leader,auto,speculative,balanced -o bench.jsonl
+    foreal bench -l LEADER -d DRAFT --problems FILE --temp 0 --modes leader,auto,speculative,fast -o bench.jsonl
 
 The costs of both models come from what mode auto has measured (`speculation.plan` of its records).
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DOCS = Path(__file__).parent.parent / "docs"
 READ = 16
-MEASURED = {"speculative": "lossless speculation", "balanced": "review (balanced)"}
+MEASURED = {"speculative": "lossless speculation", "fast": "review (--preset fast)"}
 READINGS = {
     "reading as on an H100 (16 tokens cost 1.6)": {1: 1.0, 2: 1.0, 4: 1.6, 8: 1.6, 12: 1.6, 16: 2.1},
     "as on two CPU cores (4 cost 1.8, 16 cost 5)": {1: 1.0, 2: 1.8, 4: 1.8, 8: 3.4, 12: 4.7, 16: 5.0},
@@ -40,7 +40,7 @@ READINGS = {
 """What reading some tokens at once costs, in tokens of the leader: rounded from what was measured (docs/costs.json)."""
 ACCEPTANCE = 0.9
 """Of the real pair, on mathematics: 8.3 tokens a round with 12 proposals, 3.4 with 3."""
-BALANCED = Measured("foreal", 0, 0.0, {Role.LEADER: (0.09, 1.25), Role.DRAFT: (1.25, 1.25)})
+FAST = Measured("foreal", 0, 0.0, {Role.LEADER: (0.09, 1.25), Role.DRAFT: (1.25, 1.25)})
 
 
 @click.command()
@@ -84,7 +84,7 @@ def draw(points: dict[str, dict[str, float]]) -> Figure:
     for axes, (mode, title) in zip(rows, MEASURED.items(), strict=True):
         for colour, line, (label, seconds) in zip(COLOURS, LINES, READINGS.items(), strict=False):
             plans = [Plan({Role.LEADER: Speed(seconds), Role.DRAFT: Speed({1: share})}) for share in shares]
-            gains = [plan.best(ACCEPTANCE)[1] if mode == "speculative" else BALANCED.gain(plan) for plan in plans]
+            gains = [plan.best(ACCEPTANCE)[1] if mode == "speculative" else FAST.gain(plan) for plan in plans]
             axes.plot(shares, gains, color=colour, linestyle=line, label=f"model: {label}")
         for marker, (name, point) in zip(MARKERS, points.items(), strict=False):
             if mode in point:
