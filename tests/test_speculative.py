@@ -511,3 +511,23 @@ def test_review_that_accepts_all_is_none() -> None:
             if temp == 0.0:
                 assert outcome(one) == outcome(other)
             assert not one.taken_back
+
+
+def test_a_review_reads_no_token_again_that_the_leader_chose_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a call of the leader for tokens that it has read as proposals a moment before; the text is the same."""
+
+    def answered(**settings: Any) -> tuple[list[dict[str, Any]], int]:
+        pair = FakePair(n_slots=1, agreement=0.85, truncation="remove")
+        own = {"gate": "never", "review": "ratio", "tau": 0.5, "rewrite_k": 1, "proposals": 12, "max_tokens": 80}
+        sequences = [new_sequence(i, **{**own, **settings}) for i in range(12)]
+        run_all(pair.scheduler(), sequences)
+        assert sum(len(sequence.taken_back) for sequence in sequences) > 12
+        return [{**outcome(s), **written(s), "reviewed": s.n_reviewed} for s in sequences], pair.models[LEADER].n_calls
+
+    for settings in ({}, {"temp": 0.7}, {"review": "exact"}, {"review": "fly", "fly_window": 1}):
+        found, n_calls = answered(**settings)
+        with monkeypatch.context() as patched:
+            patched.setattr("foreal_local.method.job.note_own", lambda *_: None)
+            expected, n_before = answered(**settings)
+        assert found == expected
+        assert n_calls < n_before or settings == {"temp": 0.7}, settings
