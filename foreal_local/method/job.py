@@ -7,7 +7,7 @@ others, no rows and no model.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class Job:
     frontier: how many ids each role has evaluated last, and its top-1 there
     ahead: what is known of the places behind the stream
     plan: how many proposals pay
+    proposes_none: the plan will ask for none, whatever the response shows
     n_proposed: proposals since the leader's last token, also those that were dropped since
     n_offered: proposals that the leader reads now
     reading: what the leader thinks of the tokens that it reviews
@@ -71,6 +72,7 @@ class Job:
     frontier: dict[Role, tuple[int, int]] = field(default_factory=dict)
     ahead: Ahead = field(default_factory=Ahead)
     plan: Plan = UNMEASURED_PLAN
+    proposes_none: bool = False
     n_proposed: int = 0
     n_offered: int = 0
     reading: list[Reading] = field(default_factory=list)
@@ -325,15 +327,14 @@ def begin(
     sequence: Sequence, slot: int, vocabulary: PairVocabulary, n_ctx: dict[Role, int], plan: Plan, served: int = 0
 ) -> Job:
     """A job for a sequence, new or stopped anywhere: its flow has been given the recorded answers again."""
-    settings = sequence.settings
-    if plan.rules_out_proposals(settings):  # then nothing is asked before each token
-        settings = replace(settings, method=replace(settings.method, proposals=0))
-    flow = flow_of(settings)
+    flow = flow_of(sequence.settings)
     request = next(flow)
     if sequence.verdict is not Verdict.END or sequence.n_settled < len(sequence.tokens):
         for _, answer in sequence.answers:
             request = flow.send(answer)
-    return Job(sequence, slot, vocabulary, n_ctx, flow, gate_of(sequence.settings), request, served, plan=plan)
+    job = Job(sequence, slot, vocabulary, n_ctx, flow, gate_of(sequence.settings), request, served, plan=plan)
+    job.proposes_none = plan.rules_out_proposals(sequence.settings)
+    return job
 
 
 def spelled(text: str, author: Role, sequence: Sequence, vocabulary: PairVocabulary) -> list[Spelled]:
