@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fakes import FakePair
+from runs import new_sequence, outcome, run_all
 
 from foreal_local.config import Generation, Method
 from foreal_local.method.plan import UNMEASURED_PLAN, Plan, Speed
@@ -14,6 +16,7 @@ from foreal_local.method.roles import Role
 from foreal_local.runtime import speed
 from foreal_local.runtime.hardware import padded_size
 from foreal_local.runtime.model import Output, Row
+from foreal_local.storage.saved_sequence import as_dict, from_dict
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 BY_FOURS = Speed({1: 1.0, 4: 1.8, 8: 3.5, 16: 5.0})
@@ -128,3 +131,30 @@ def test_small_contexts_are_never_overfilled(n_ctx: int, n_slots: int, clock: li
     assert all(size <= n_ctx for size in found)
     assert (16 in found) == (n_ctx >= 32)
     assert set(models[LEADER].held) == {0}
+
+
+def test_a_response_goes_on_under_another_plan() -> None:
+    """Guards recorded answers that a flow is not asked for because the machine was timed anew (AssertionError)."""
+    plans = [Plan({LEADER: Speed({1: 1.0, 4: seconds}), DRAFT: Speed({1: 0.1})}) for seconds in (1.2, 4.0)]
+    settings: dict[str, Any] = {"n": 2, "p": 0.8, "k": 1, "review": "ratio", "proposals": None, "max_tokens": 50}
+    whole = new_sequence(0, **settings)
+    run_all(FakePair(truncation="remove").scheduler(), [whole])
+    n_stopped = 0
+    for first, second in (plans, plans[::-1]):
+        assert first.rules_out_proposals(Generation()) != second.rules_out_proposals(Generation())
+        for at in range(1, 60):
+            scheduler, sequence = FakePair(truncation="remove").scheduler(), new_sequence(0, **settings)
+            scheduler.plan = first
+            scheduler.add(sequence)
+            for _ in range(at):
+                if not scheduler.idle:
+                    scheduler.step()
+            if sequence.finished:
+                break
+            n_stopped += 1
+            scheduler.withdraw(sequence)
+            sequence = from_dict(as_dict(sequence))
+            scheduler.plan = second
+            run_all(scheduler, [sequence])
+            assert outcome(sequence) == outcome(whole)
+    assert n_stopped > 20
