@@ -121,8 +121,13 @@ class Chat:
         """Show an answer as it is written, until it ends or is stopped; then save the session."""
         view, started, first_after = self.screen.answer(), time.perf_counter(), None
         stopped, earlier = False, self.conversation.result
-        self.conversation.on_draft = view.sketch if self.screen.colored else None
         whole = self.conversation.engine.loaded.abort.held if self.screen.is_terminal else contextlib.nullcontext
+
+        def sketch(chunk: Chunk) -> None:
+            with whole():
+                view.sketch(chunk)
+
+        self.conversation.on_draft = sketch if self.screen.colored else None
         with without_echo(), stopped_by_hang_up() as hang_ups:
             try:
                 with stopping_on_ctrl_c(), contextlib.closing(answer) as events:  # type: ignore[type-var]
