@@ -54,10 +54,7 @@ class Measured:
         seconds = 0.0
         for role, (n_calls, n_tokens) in self.work.items():
             if n_calls > 0:
-                whole, rest = divmod(max(1.0, n_tokens / n_calls), 1)
-                speed = plan.speeds[role]
-                each = speed.of(int(whole)) * (1 - rest) + (speed.of(int(whole) + 1) * rest if rest else 0.0)
-                seconds += n_calls * each
+                seconds += n_calls * plan.speeds[role].of(max(1.0, n_tokens / n_calls))
         return plan.speeds[Role.LEADER].of(1) / seconds if seconds else 1.0
 
 
@@ -81,11 +78,9 @@ def choose(plan: Plan, settings: Generation, measured: Measured, loss: float) ->
     gain = measured.gain(plan)
     if gain <= lossless:
         return settings, f"{own}: {found} would be {gain:.2f} times as fast"
-    lost = f"loses {measured.points_lost:.1f} points and" if measured.points_lost > 0 else "loses nothing and"
-    why = (
-        f"{found} {lost} is {gain:.2f} times as fast as the leader alone; its own text, with proposals: {lossless:.2f}"
-    )
-    return replace(settings, mode=measured.mode), why
+    lost = f"{measured.points_lost:.1f} points" if measured.points_lost > 0 else "nothing"
+    why = f"{found} loses {lost} and is {gain:.2f} times as fast as the leader alone"
+    return replace(settings, mode=measured.mode), f"{why}; the leader's own text: {lossless:.2f} times"
 
 
 def measured_of(records: Iterable[Mapping[str, Any]], points_lost: float) -> dict[str, Any]:

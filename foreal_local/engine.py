@@ -112,7 +112,7 @@ class Engine:
         """The settings with the mode that writes fastest here: auto, or the measured one where it loses at most so
         many percentage points of accuracy. Results say why (`plan`). Both models must be loaded and idle."""
         self._require_free()
-        self.plan = self.loaded.measured_plan()
+        self.plan = self.plan if self.plan.speeds else self.loaded.measured_plan()
         settings, why = choose(self.plan, settings, measured, loss)
         self.plan = replace(self.plan, choice=why)
         for lane in self.lanes:

@@ -132,27 +132,29 @@ def test_a_run_that_goes_on_keeps_what_was_chosen(bench_file: Path, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     after = (tmp_path / "out.jsonl").read_bytes()
     assert after.startswith(before)
-    assert [json.loads(line)["mode"] for line in after.splitlines()] == ["foreal", "foreal"]
+    first, second = map(json.loads, after.splitlines())
+    assert (first["mode"], first["auto"]) == (second["mode"], second["auto"])
+    assert first["mode"] == "foreal"
+    assert first["auto"] in " ".join(done.stderr.split())
+
+
+def test_a_mode_that_was_not_chosen_settles_nothing(bench_file: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    """Guards a choice that is taken from records of the same mode that a run without --loss has written."""
+    out = tmp_path / "out.jsonl"
+    assert run(*WORDS, "-o", out, "--mode", "foreal", env=env).returncode == 0
+    bench_file.write_text(FILE.format(lost=2.5, calls=100))
+    done = run("--config", bench_file, *WORDS, "-o", out, "--loss", "3", "--resume", env=env)
+    assert done.returncode == 0, done.stderr
+    (found,) = records(out.read_text("utf-8"))
+    assert found["mode"] == "auto"
+    assert "would be" in found["auto"]
 
 
 def test_a_chat_takes_it_too_and_says_why(bench_file: Path, tmp_path: Path, env: dict[str, str]) -> None:
     """Guards a session whose stored mode undoes the choice, and a reason that nobody can ask for."""
-    words = [
-        "--config",
-        bench_file,
-        "--mode",
-        "auto",
-        "--loss",
-        "3",
-        "--session",
-        "s",
-        "--max-tokens",
-        "8",
-        "--seed",
-        1,
-    ]
+    words = f"--config {bench_file} --mode auto --loss 3 --session s --max-tokens 8 --seed 1".split()
     for _ in range(2):  # the second goes on with the session
-        done = run(*map(str, words), env=env, stdin="wait\n/stats\n/show\n", command=[*MODULE[:-1], "chat"])
+        done = run(*words, env=env, stdin="wait\n/stats\n/show\n", command=[*MODULE[:-1], "chat"])
         assert done.returncode == 0, done.stderr
         told = " ".join(f"{done.stdout} {done.stderr}".split())
         assert "the measured setting (foreal, 100 responses) loses 2.5 points" in told

@@ -32,15 +32,15 @@ def test_only_sizes_that_were_measured_are_proposed() -> None:
     assert Plan({LEADER: Speed({1: 1.0}), DRAFT: Speed({1: 0.1})}).expected[0] == 1
 
 
-def test_proposals_are_ruled_out_where_none_will_ever_pay() -> None:
+def test_none_are_proposed_where_none_pay() -> None:
+    """Guards a draft that works for nothing; mode speculative proposes always, and a number that is given stands."""
     dear = Plan({LEADER: Speed({1: 1.0, 4: 4.0}), DRAFT: Speed({1: 0.5})})
-    cheap = Plan({LEADER: BY_FOURS, DRAFT: Speed({1: 0.12})})
-    for mode in ("auto", "foreal"):
-        assert dear.rules_out_proposals(Generation(mode))
-        assert not cheap.rules_out_proposals(Generation(mode))
-        assert not dear.rules_out_proposals(Generation(mode, Method(proposals=3)))
-        assert not UNMEASURED_PLAN.rules_out_proposals(Generation(mode))
-    assert not dear.rules_out_proposals(Generation("speculative"))  # which proposes always
+    for mode, proposals, most in (("auto", None, 0), ("foreal", None, 0), ("auto", 2, 2), ("speculative", None, 3)):
+        settings = Generation(mode, Method(proposals=proposals))
+        told = SimpleNamespace(n_accepted=0, n_rejected=0, tokens=[], settings=settings)
+        assert dear.most_proposals(told) == most  # type: ignore[arg-type]
+        assert dear.decides(settings) == (proposals is None)
+        assert not UNMEASURED_PLAN.decides(settings)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_response_goes_on_under_another_plan() -> None:
     run_all(FakePair(truncation="remove").scheduler(), [whole])
     n_stopped = 0
     for first, second in (plans, plans[::-1]):
-        assert first.rules_out_proposals(Generation()) != second.rules_out_proposals(Generation())
+        assert (first.expected[1] > 1.05) != (second.expected[1] > 1.05)
         for at in range(1, 60):
             scheduler, sequence = FakePair(truncation="remove").scheduler(), new_sequence(0, **settings)
             scheduler.plan = first

@@ -39,10 +39,11 @@ class EarlierOutput:
         seeds = Counter(r.get("seed") for _, r in self.lines if r["id"] in wanted and isinstance(r.get("seed"), int))
         return seeds.most_common(1)[0][0] if seeds else None
 
-    def mode(self, modes: Iterable[str]) -> str | None:
-        """Which of these modes most of its records have; None where it has none of these."""
-        wanted = set(modes)
-        found = Counter(r["mode"] for _, r in self.lines if r.get("mode") in wanted)
+    def choice(self, ids: Iterable[str], modes: Iterable[str]) -> tuple[str, str] | None:
+        """Which of these modes was chosen for most of these prompts, and why; None where none was."""
+        wanted, possible = set(ids), set(modes)
+        chosen = [r for _, r in self.lines if r["id"] in wanted and r.get("mode") in possible]
+        found = Counter((r["mode"], r["auto"]) for r in chosen if isinstance(r.get("auto"), str))
         return found.most_common(1)[0][0] if found else None
 
 

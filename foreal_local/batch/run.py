@@ -55,6 +55,7 @@ class BatchRun:
         self._trace: LineFile | None = None
         self._checkpoints: Checkpoints | None = None
         self._hashes: dict[str, str] = {}
+        self._choice = ""  # why mode auto writes as it does, told by the output that is resumed
 
     def _refuse_one_file_twice(self) -> None:
         """UsageError where a file that is written has another use too: it would be set aside or mixed up."""
@@ -120,8 +121,11 @@ class BatchRun:
         if request.measured is None or request.loss is None:
             return None
         earlier = read_earlier(Path(request.output)) if request.resume and request.output else None
-        mode = earlier.mode((self._settings.mode, request.measured.mode)) if earlier else None
-        if mode is None:
+        ids = (str(i) if p.id is None else p.id for i, p in enumerate(self._prompts))
+        settled = earlier.choice(ids, (self._settings.mode, request.measured.mode)) if earlier else None
+        if settled:
+            mode, self._choice = settled
+        else:
             engine = self._load(stack, len(self._prompts))
             mode = engine.choose_mode(self._settings, request.measured, request.loss).mode
         self._settings = self._in_mode(self._settings, mode)
@@ -171,6 +175,8 @@ class BatchRun:
                 on_progress=on_progress,
             )
             stack.enter_context(engine)
+        if self._choice:
+            engine.plan = replace(engine.plan, choice=self._choice)
         for warning in engine.warnings:
             self._note(f"warning: {warning}")
         return engine

@@ -46,7 +46,6 @@ class Job:
     frontier: how many ids each role has evaluated last, and its top-1 there
     ahead: what is known of the places behind the stream
     plan: how many proposals pay
-    proposes_none: the plan will ask for none, whatever the response shows
     n_proposed: proposals since the leader's last token, also those that were dropped since
     n_offered: proposals that the leader reads now
     reading: what the leader thinks of the tokens that it reviews
@@ -72,7 +71,6 @@ class Job:
     frontier: dict[Role, tuple[int, int]] = field(default_factory=dict)
     ahead: Ahead = field(default_factory=Ahead)
     plan: Plan = UNMEASURED_PLAN
-    proposes_none: bool = False
     n_proposed: int = 0
     n_offered: int = 0
     reading: list[Reading] = field(default_factory=list)
@@ -332,9 +330,7 @@ def begin(
     if sequence.verdict is not Verdict.END or sequence.n_settled < len(sequence.tokens):
         for _, answer in sequence.answers:
             request = flow.send(answer)
-    job = Job(sequence, slot, vocabulary, n_ctx, flow, gate_of(sequence.settings), request, served, plan=plan)
-    job.proposes_none = plan.rules_out_proposals(sequence.settings)
-    return job
+    return Job(sequence, slot, vocabulary, n_ctx, flow, gate_of(sequence.settings), request, served, plan=plan)
 
 
 def spelled(text: str, author: Role, sequence: Sequence, vocabulary: PairVocabulary) -> list[Spelled]:

@@ -41,8 +41,9 @@ class Speed:
 
     seconds: Mapping[int, float]
 
-    def of(self, n_tokens: int) -> float:
-        """Between two sizes on the straight line between them; beyond the largest in proportion to it."""
+    def of(self, n_tokens: float) -> float:
+        """Of so many tokens, or as many in the mean: between two sizes on the straight line between them, beyond the
+        largest in proportion to it."""
         sizes = sorted(self.seconds)
         above = next((size for size in sizes if size >= n_tokens), None)
         if above is None:
@@ -82,10 +83,6 @@ class Plan:
     def decides(self, settings: Generation) -> bool:
         """Whether it is the plan, and times that were measured, that say how many are proposed with these settings."""
         return bool(self.speeds) and settings.method.proposals is None and MODES[settings.mode].speculates
-
-    def rules_out_proposals(self, settings: Generation) -> bool:
-        """Whether no response with these settings will see a proposal: none pay, and without any nobody learns more."""
-        return self.decides(settings) and settings.mode != "speculative" and self.expected[1] < LEAST_GAIN
 
     @cached_property
     def _bests(self) -> list[tuple[int, float]]:

@@ -92,8 +92,6 @@ class Propose(RoleRequest):
     lasting: ClassVar[bool] = False
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
-        if job.proposes_none:  # asked before each token: told first
-            return False
         n_behind = len(job.ahead.behind(self.role, job.sequence.views[self.role]))
         leader = self.role.other
         is_known = job.choice_ahead(leader) is not None or job.holds(leader)
