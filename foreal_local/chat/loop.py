@@ -122,12 +122,7 @@ class Chat:
         view, started, first_after = self.screen.answer(), time.perf_counter(), None
         stopped, earlier = False, self.conversation.result
         whole = self.conversation.engine.loaded.abort.held if self.screen.is_terminal else contextlib.nullcontext
-
-        def sketch(chunk: Chunk) -> None:
-            with whole():
-                view.sketch(chunk)
-
-        self.conversation.on_draft = sketch if self.screen.colored else None
+        self.conversation.on_draft = view.sketch if self.screen.colored else None
         with without_echo(), stopped_by_hang_up() as hang_ups:
             try:
                 with stopping_on_ctrl_c(), contextlib.closing(answer) as events:  # type: ignore[type-var]

@@ -45,7 +45,8 @@ def stopping_on_ctrl_c() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_echo() -> Iterator[None]:
-    """Where typed keys are not shown amid the answer; they are there for the next prompt."""
+    """Where typed keys are not shown amid the answer; they are there for the next prompt. Nor does Ctrl-C make the
+    terminal throw away what it has not shown yet."""
     try:
         import termios
 
@@ -57,7 +58,7 @@ def without_echo() -> Iterator[None]:
         return
     before = termios.tcgetattr(keys)
     silent = termios.tcgetattr(keys)
-    silent[3] &= ~termios.ECHO
+    silent[3] = silent[3] & ~termios.ECHO | termios.NOFLSH
     termios.tcsetattr(keys, termios.TCSANOW, silent)
     try:
         yield
