@@ -76,7 +76,8 @@ class FakeModel:
     `agreement`: the share of prefixes at which it wants what the shared hash wants; at the others it goes its
     own way, so two fakes of agreement 1.0 are the same model. `truncation`: "remove" takes tokens back,
     "clear" forgets all (recurrent memory), "refuse" proves that nobody asks. `raise_at`: what to raise at
-    which call; `fails`: whether a row cannot be evaluated. `script` makes it want given tokens.
+    which call; `fails`: whether a row cannot be evaluated. `script` makes it want given tokens. `nan_tokens`: those
+    that make all its logits NaN, its neighbours' too, until its cache is cleared.
     """
 
     clock = 0.0
@@ -106,6 +107,9 @@ class FakeModel:
         self.n_truncated = 0
         self.n_released = 0
         self.refuses_states = False
+        self.nan_tokens: frozenset[int] = frozenset()
+        self._gives_nan = False
+        self.n_cleared = 0
         self.raise_at: dict[int, BaseException] = {}
         self.fails: Callable[[FakeModel, Row], bool] = lambda _model, _row: False
 
@@ -196,6 +200,8 @@ class FakeModel:
                 for i in range(max(begin, len(row.tokens) - row.n_outputs), end):
                     at = first + i - begin
                     self._buffer[:] = self._logits_at(self._hashes[row.slot][at], self._tokens[row.slot][at])
+                    if self._gives_nan:
+                        self._buffer[3] = np.nan
                     yield Output(index, i, self._buffer)
                     self._buffer.fill(np.nan)  # a view is not valid for longer
 
@@ -217,6 +223,7 @@ class FakeModel:
             yield parts
 
     def _extend(self, slot: int, tokens: list[int]) -> None:
+        self._gives_nan = self._gives_nan or not self.nan_tokens.isdisjoint(tokens)
         hashes = self._hashes[slot]
         for token in tokens:
             hashes.append(zlib.crc32(self.pieces[token], hashes[-1] if hashes else 0))
@@ -257,6 +264,13 @@ class FakeModel:
         self.n_released += 1
         self._tokens[slot].clear()
         self._hashes[slot].clear()
+
+    def clear(self) -> None:
+        self._gives_nan = False
+        self.n_cleared += 1
+        for tokens, hashes in zip(self._tokens, self._hashes, strict=True):
+            tokens.clear()
+            hashes.clear()
 
 
 class FakeVocabulary:

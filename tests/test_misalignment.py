@@ -162,6 +162,19 @@ def test_a_row_that_fails_is_an_error_and_frees_every_slot() -> None:
     assert [model.cached(slot) for slot in range(2)] == [0, 0]
 
 
+def test_a_response_without_numbers_is_left_out_alone() -> None:
+    """Guards NaN taken for predictions: of the response itself, and of those that are read beside it and after it."""
+    texts = [[2, 3, 4], [5, 6, 7], [8, 9, 2], [3, 3, 3]]
+    views = [view_of([2, 3], text, lambda token: (token,)) for text in texts]
+    healthy = list(predict_along(FakeModel(LEADER, n_slots=1), views, silent, lambda _token: b""))
+    model = FakeModel(LEADER, n_slots=3)
+    model.nan_tokens = frozenset({6})
+    found = list(predict_along(model, views, silent, lambda _token: b""))
+    assert found[1] is None
+    for i in (0, 2, 3):
+        assert found[i].chance.tolist() == healthy[i].chance.tolist()
+
+
 # ---------------------------------------------------------------- sentences
 @pytest.mark.parametrize("rule", ["robust", "simple"])
 def test_sentences_are_cut_as_the_decoder_cuts_them(rule: Boundaries) -> None:

@@ -212,7 +212,8 @@ class Conversation:
         return {role: min(n_common(now[role], after[role]), len(now[role]) - 1) for role in roles if role in now}
 
     def _note_answer(self, ticket: Ticket, messages: list[Message]) -> None:
-        """Make messages of the question and its answer, whole or stopped."""
+        """Make messages of the question and its answer, whole or stopped. Not of an answer that failed: it would make
+        those that follow fail as well."""
         sequence, submission = ticket.sequence, ticket.submission
         sequence.finish(FinishReason.CANCELLED)
         for role in Role:
@@ -225,7 +226,8 @@ class Conversation:
                 n += spans.pop()[1]
             spans.append((author, n))
         content = (OPENING if submission.starts_thinking else "") + sequence.text
-        self.messages = [*messages, Message("assistant", content, spans, str(sequence.finish_reason))]
+        if sequence.finish_reason is not FinishReason.ERROR:
+            self.messages = [*messages, Message("assistant", content, spans, str(sequence.finish_reason))]
         self.result = Result.of(submission, sequence, self.engine.loaded.shapes)
 
     # ---------------------------------------------------------------- on disk

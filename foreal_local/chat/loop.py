@@ -152,6 +152,7 @@ class Chat:
         assert result is not None
         if result.finish_reason is FinishReason.ERROR:
             self.screen.note(f"failed: {result.error}")
+            self.screen.note("the conversation is as it was before this question")
         if self.screen.is_terminal:
             self.screen.note(figures(result, seconds, first_after))
         elif (ending := ending_of(result)) and result.finish_reason is not FinishReason.ERROR:

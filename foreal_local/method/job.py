@@ -49,6 +49,7 @@ class Job:
     n_proposed: proposals since the leader's last token, also those that were dropped since
     n_offered: proposals that the leader reads now
     reading: what the leader thinks of the tokens that it reviews
+    doubted: roles that evaluate it by itself next: an evaluation that it had part in gave no numbers
 
     Private: how many reads are done and what the flow waits for after them; an opinion that outlived its evaluation;
     answers that are recorded with the next lasting one; whether the stream is another one than the
@@ -74,6 +75,7 @@ class Job:
     n_proposed: int = 0
     n_offered: int = 0
     reading: list[Reading] = field(default_factory=list)
+    doubted: set[Role] = field(default_factory=set)
     _n_reads: int = 0
     _after_reads: Request | None = None
     _kept: Opinion | None = None

@@ -32,6 +32,11 @@ class Opinion:
         self.top1 = int(logits.argmax())
         self._sum: float | None = None
 
+    @property
+    def is_of_numbers(self) -> bool:
+        """Whether the logits are numbers: one NaN among them, or an infinite one, is the argmax."""
+        return math.isfinite(self.logits[self.top1])
+
     def relative(self, token: int) -> float:
         """The token's probability divided by that of the most likely one: 1 for the top-1."""
         return math.exp(min(0.0, float(self.logits[token]) - float(self.logits[self.top1])))

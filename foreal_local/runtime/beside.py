@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from ..method.job import Job
+from ..method.opinion import Opinion
 from ..method.plan import MOST
 from ..method.roles import Role
 from ..method.speculation import has_room, is_of_use, propose_known
@@ -60,7 +61,10 @@ class Beside:
         for output in draft.evaluate([row]):
             if output.logits is None:
                 return False
-            job.ahead.top1s[Role.DRAFT][len(ids)] = int(output.logits.argmax())
+            opinion = Opinion(Role.DRAFT, len(ids), output.logits)
+            if not opinion.is_of_numbers:  # its next evaluation says so again, where that is dealt with
+                return False
+            job.ahead.top1s[Role.DRAFT][len(ids)] = opinion.top1
         used = draft.n_calls - n_calls, draft.seconds - seconds
         self._accounts.charge(Role.DRAFT, [Turn(job, row, before)], *used, draft.row_calls)
         return True

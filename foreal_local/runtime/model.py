@@ -105,6 +105,11 @@ class Model(Protocol):
         """Forget the slot's prefix."""
         ...
 
+    def clear(self) -> None:
+        """Forget every slot, and overwrite what they held: NaN in a cell spreads to whoever shares the cache, even
+        where that cell is masked."""
+        ...
+
 
 @dataclass(frozen=True)
 class Identity:

@@ -86,7 +86,7 @@ class Scheduler:
         self.plan = plan or UNMEASURED_PLAN
         self._n_ctx = {role: model.n_ctx for role, model in models.items()}
         self.slots = Slots(models)
-        self._turns = Turns(models, shapes, SharedPrefix(models, prefixes or {}))
+        self._turns = Turns(models, vocabulary, shapes, SharedPrefix(models, prefixes or {}))
         self._waiting: deque[Waiting] = deque()
         self._jobs: list[Job] = []
         self._touched: dict[Sequence, None] = {}  # to whom something happened, in order
@@ -190,7 +190,8 @@ class Scheduler:
         for job in jobs:
             self._touched[job.sequence] = None
             job.served = self._n_turns
-        self._turns.take(role, jobs)
+        if not self._turns.take(role, jobs):
+            self.slots.forget(role)
         return True
 
     def _has_ended(self) -> bool:

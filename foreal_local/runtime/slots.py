@@ -89,6 +89,11 @@ class Slots:
                 del slot.held[role][model.cached(id) :]
         self.free.append(slot)
 
+    def forget(self, role: Role) -> None:
+        """A role's cache was emptied."""
+        for slot in [*self.free, *self._used.values()]:
+            slot.held.pop(role, None)
+
     def clear(self) -> None:
         """Empty the caches of all free slots."""
         for slot in self.free:

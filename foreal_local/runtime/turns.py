@@ -5,17 +5,25 @@ Knows jobs, rows and the model protocol, and who pays; no queue and no kind of r
 
 from __future__ import annotations
 
-from ..errors import SequenceError
+from ..errors import ModelFileError, SequenceError
 from ..method.job import Job
 from ..method.ledger import Shape
 from ..method.opinion import Opinion
 from ..method.roles import Role
 from ..method.tokens import FinishReason
+from ..method.vocabulary import PairVocabulary
 from .accounting import Accounts, Turn
 from .beside import Beside
 from .model import Model, Output, Row
 from .rows import row_for
 from .shared_prefix import SharedPrefix
+
+_WORDS = ("1", ".", ",")
+"""What tells whether a model gives numbers at all."""
+_CAUSES = (
+    "a damaged file, or weights or a cache type that overflow here; try another quantisation, "
+    "--cache-type-k f32 --cache-type-v f32, or --flash-attn off"
+)
 
 
 class Turns:
@@ -25,8 +33,14 @@ class Turns:
     accounts: what all this has cost
     """
 
-    def __init__(self, models: dict[Role, Model], shapes: dict[Role, Shape], prefix: SharedPrefix) -> None:
-        self._models, self.prefix = models, prefix
+    def __init__(
+        self,
+        models: dict[Role, Model],
+        vocabulary: PairVocabulary,
+        shapes: dict[Role, Shape],
+        prefix: SharedPrefix,
+    ) -> None:
+        self._models, self._vocabulary, self.prefix = models, vocabulary, prefix
         self.accounts = Accounts({role: shapes[role] for role in models})
         self._beside = Beside(models, self.accounts)
 
@@ -34,22 +48,31 @@ class Turns:
         self.prefix.close()
         self._beside.close()
 
-    def take(self, role: Role, jobs: list[Job]) -> None:
-        """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on."""
+    def take(self, role: Role, jobs: list[Job]) -> bool:
+        """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on.
+
+        False where it gave no numbers (NaN, infinity): its cache is empty then, because they spread in it, and the jobs
+        are evaluated again, first each by itself, to find the one that is the cause.
+        """
         turns = []
-        for job in jobs:
+        for job in [job for job in jobs if role in job.doubted][:1] or jobs:
             turn = self._turn(role, job)
             if turn is not None:
                 turns.append(turn)
         if not turns:
-            return
+            return True
         model = self._models[role]
         n_calls, seconds = model.n_calls, model.seconds
         try:
             beside = self._beside.is_possible(role, jobs)
             for output in self._beside.evaluate(turns[0]) if beside else model.evaluate([turn.row for turn in turns]):
-                self._receive(turns[output.row], role, output)
+                if not self._receive(turns[output.row], role, output):
+                    self._charge_what_is_cached(role, turns, model.n_calls - n_calls, model.seconds - seconds)
+                    self._begin_again(role, turns)
+                    return False
             self.accounts.charge(role, turns, model.n_calls - n_calls, model.seconds - seconds, model.row_calls)
+            turns[0].job.doubted.discard(role)
+            return True
         except BaseException:
             self._charge_what_is_cached(role, turns, model.n_calls - n_calls, model.seconds - seconds)
             for turn in turns:
@@ -97,16 +120,50 @@ class Turns:
         if done:
             self.accounts.charge(role, done, n_calls, seconds, row_calls)
 
-    def _receive(self, turn: Turn, role: Role, output: Output) -> None:
-        """Hand the job's request an opinion; after the last one its flow goes on."""
+    def _begin_again(self, role: Role, turns: list[Turn]) -> None:
+        """After an evaluation without numbers nothing that is cached can be trusted.
+
+        A job has failed if it was evaluated by itself in a clean cache, without proposals, which may be the cause and
+        never be written. ModelFileError where the model gives no numbers for anything.
+        """
+        self._models[role].clear()
+        job, row, before = turns[0]
+        has_proposals = before + len(row.tokens) > len(job.sequence.views[role].ids)
+        for turn in turns:
+            turn.job.forget_proposals()
+        if len(turns) > 1 or role not in job.doubted or has_proposals:
+            for turn in turns:
+                turn.job.doubted.add(role)
+            return
+        job.doubted.discard(role)
+        if not self._gives_numbers(role, job.slot):
+            raise ModelFileError(f"the {role} gives no numbers (NaN or infinity), whatever it reads: {_CAUSES}")
+        n_written = len(job.sequence.tokens)
+        reason = f"the {role} gives no numbers (NaN or infinity) after {n_written} tokens of the answer: {_CAUSES}"
+        job.sequence.finish(FinishReason.ERROR, reason)
+
+    def _gives_numbers(self, role: Role, slot: int) -> bool:
+        """Whether the model, whose cache is empty, gives numbers for any of a few short texts."""
+        model = self._models[role]
+        found = False
+        for tokens in [self._vocabulary.encode(role, word)[:1] for word in _WORDS]:
+            for output in model.evaluate([Row(slot, tokens, 1)] if tokens else []):
+                found = found or (output.logits is not None and Opinion(role, 1, output.logits).is_of_numbers)
+            model.clear()
+        return found
+
+    def _receive(self, turn: Turn, role: Role, output: Output) -> bool:
+        """Hand the job's request an opinion; after the last one its flow goes on. False where it is no opinion."""
         job, row, before = turn
         sequence = job.sequence
         if sequence.finish_reason is not None:
-            return
+            return True
         if output.logits is None:
             sequence.finish(FinishReason.ERROR, str(output.failure))
-            return
+            return True
         opinion = Opinion(role, before + output.index + 1, output.logits)
+        if not opinion.is_of_numbers:
+            return False
         is_last = output.index == len(row.tokens) - 1
         if is_last and opinion.at <= len(sequence.views[role].ids):  # else behind the stream, in proposals
             job.frontier[role] = (opinion.at, opinion.top1)
@@ -118,6 +175,7 @@ class Turns:
                 job.advance(opinion)
         except SequenceError as error:
             sequence.finish(FinishReason.ERROR, str(error))
+        return True
 
     def trim(self, job: Job) -> None:
         """Take back what the job's caches hold that is not part of its stream."""

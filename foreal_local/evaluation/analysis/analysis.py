@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...config import Generation, Method, ModelSettings, Prompting, Runtime
 from ...errors import ForealError
@@ -104,9 +104,14 @@ class Analysis:
             responses, n_failed = self._timed("answers", partial(models.answers, prompts, request.settings))
         responses = self._not_empty(responses)
         # The drafts read first: then the leader, at each position, can be asked about the tokens that they want there.
-        predictions = [self._timed(draft.name, partial(models.predictions, draft, responses)) for draft in drafts]
+        predictions: list[list[Predictions]] = []
+        for draft in drafts:
+            found = self._timed(draft.name, partial(models.predictions, draft, responses))
+            responses, own, *predictions = self._of_numbers(draft.name, found, responses, *predictions)
+            predictions.append(own)
         wanted = _wanted(drafts, predictions)
-        readings = self._timed("leader", partial(models.readings, responses, wanted, request.method.boundaries))
+        read = self._timed("leader", partial(models.readings, responses, wanted, request.method.boundaries))
+        responses, readings, *predictions = self._of_numbers("the leader", read, responses, *predictions)
         judgements = _judgements(drafts, predictions, readings)
         meter = Meter(request.method, request.bin_width, seed=request.seed)
         figures = {name: self._timed("figures", partial(meter.measure, each)) for name, each in judgements.items()}
@@ -125,6 +130,18 @@ class Analysis:
                     f"{reasons[reason]} of {len(left)} responses did not come to their end: raise {option}"
                 )
         return left
+
+    def _of_numbers(
+        self, name: str, found: Sequence[Any], responses: list[LeaderResponse], *others: list[Any]
+    ) -> list[list[Any]]:
+        """The responses along which a model gave numbers, what it gave, and what others have given of them."""
+        for response, one in zip(responses, found, strict=True):
+            if one is None:
+                self._callbacks.note(f"response {response.id}: {name} gives no numbers (NaN or infinity): left out")
+        kept = [i for i, one in enumerate(found) if one is not None]
+        if not kept:
+            raise ForealError(f"{name} gives no numbers (NaN or infinity) along any response: its file may be damaged")
+        return [[each[i] for i in kept] for each in (responses, found, *others)]
 
     def _timed(self, name: str, step: Callable[[], Outcome]) -> Outcome:
         started = time.perf_counter()

@@ -112,19 +112,24 @@ def view_of(
 
 def predict_along(
     model: Model, views: Sequence[WrittenView], advance: Callable[[int], None], piece: PieceOf
-) -> Iterator[Predictions]:
-    """The model's predictions at every token of each view, as many views at a time as it has slots.
+) -> Iterator[Predictions | None]:
+    """The model's predictions at every token of each view, as many views at a time as it has slots; None for a view
+    along which it gives no numbers.
 
     Each view is one row with all its positions as outputs; no logits are kept. `advance` is called with the number of
     positions that are done.
     """
     for first in range(0, len(views), model.n_slots):
-        for predictions in _read(model, views[first : first + model.n_slots], advance):
-            yield Predictions.of(predictions, piece)
+        together = views[first : first + model.n_slots]
+        found: list[list[Prediction] | None] = list(_read(model, together, advance) or [])
+        if not found:  # NaN spreads to all that share the cache: each by itself tells whose it is
+            found = [one[0] if (one := _read(model, [view], lambda _: None)) else None for view in together]
+        for predictions in found:
+            yield None if predictions is None else Predictions.of(predictions, piece)
 
 
-def _read(model: Model, views: Sequence[WrittenView], advance: Callable[[int], None]) -> list[list[Prediction]]:
-    """Each of these views in a slot of its own."""
+def _read(model: Model, views: Sequence[WrittenView], advance: Callable[[int], None]) -> list[list[Prediction]] | None:
+    """Each of these views in a slot of its own; None where the model gives no numbers (its cache is empty then)."""
     by_view: list[list[Prediction]] = [[] for _ in views]
     filled = [slot for slot, view in enumerate(views) if view.starts]
     rows = []
@@ -136,6 +141,9 @@ def _read(model: Model, views: Sequence[WrittenView], advance: Callable[[int], N
             if output.logits is None:
                 assert output.failure is not None
                 raise output.failure
+            if not Opinion(Role.LEADER, 0, output.logits).is_of_numbers:
+                model.clear()
+                return None
             slot = filled[output.row]
             view, predictions = views[slot], by_view[slot]
             at = len(predictions)

@@ -200,23 +200,29 @@ class AnalysisModels:
         return responses, len(results) - len(responses)
 
     # ---------------------------------------------------------------- readers
-    def predictions(self, draft: Draft, responses: Sequence[LeaderResponse]) -> list[Predictions]:
-        """A draft's along each response."""
+    def predictions(self, draft: Draft, responses: Sequence[LeaderResponse]) -> list[Predictions | None]:
+        """A draft's along each response; None where it gives no numbers."""
         views = [view_of(draft.prompts[response.place], response.tokens, draft.translate) for response in responses]
         with self._reader(draft.settings, DRAFT, views, draft.name) as (_, predictions):
             return predictions
 
     def readings(
         self, responses: Sequence[LeaderResponse], wanted: Sequence[Sequence[Sequence[int]]], rule: Boundaries
-    ) -> list[LeaderReading]:
-        """The leader along each response. `wanted`: of each response, at each position, each draft's top-1."""
+    ) -> list[LeaderReading | None]:
+        """The leader along each response; None where it gives no numbers.
+
+        wanted: of each response, at each position, each draft's top-1
+        """
         views = [
             view_of(response.prompt, response.tokens, lambda token: (token,), asked)
             for response, asked in zip(responses, wanted, strict=True)
         ]
         with self._reader(self.leader, LEADER, views) as (vocabulary, predictions):
-            readings = []
+            readings: list[LeaderReading | None] = []
             for response, leader in zip(responses, predictions, strict=True):
+                if leader is None:
+                    readings.append(None)
+                    continue
                 texts = texts_of(vocabulary.piece(token) for token in response.tokens)
                 sentences = sentences_of(texts, rule)
                 readings.append(LeaderReading(response.id, response.tokens, texts, sentences, leader))
@@ -225,7 +231,7 @@ class AnalysisModels:
     @contextmanager
     def _reader(
         self, settings: ModelSettings, role: Role, views: list[WrittenView], name: str = "the leader"
-    ) -> Iterator[tuple[llama.Vocabulary, list[Predictions]]]:
+    ) -> Iterator[tuple[llama.Vocabulary, list[Predictions | None]]]:
         """A model's predictions along all views; its vocabulary is there for as long as this is open."""
         abort, longest = llama.Abort(), max(len(view.ids) for view in views)
         with watching_interrupts(abort), self._weights(settings, role, abort) as weights:

@@ -22,8 +22,8 @@ def read(
     runtime: Runtime,
     abort: llama.Abort,
     advance: Callable[[int], None],
-) -> list[Predictions]:
-    """The model's predictions along every view, n_slots views at a time.
+) -> list[Predictions | None]:
+    """The model's predictions along every view, n_slots views at a time; None where it gives no numbers.
 
     Each lane is a thread of its own; Ctrl-C reaches the main thread, which only waits, and then sets the abort.
 
@@ -43,7 +43,7 @@ def read(
     with _contexts(weights, min(n_slots, len(views)), n_ctx, runtime, abort) as contexts:
         n_lanes = len(contexts)
 
-        def lane(first: int) -> Generator[tuple[int, Predictions], None, None]:
+        def lane(first: int) -> Generator[tuple[int, Predictions | None], None, None]:
             mine = range(first, len(views), n_lanes)
             predictions = predict_along(contexts[first], [views[i] for i in mine], advance_or_stop, piece)
             yield from zip(mine, predictions, strict=True)

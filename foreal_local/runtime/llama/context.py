@@ -185,7 +185,8 @@ class Context:
         n_more = padded_size(n_tokens, on_gpu) - n_tokens if self._plan.has_padding_slot else 0
         if not n_more:
             return False
-        batch.add(self._plan.n_sequences - 1, [0] * n_more, 0, 0 if on_gpu else n_more)
+        filler = batch.native.token[0]  # one that is evaluated anyway: another's embedding may be damaged
+        batch.add(self._plan.n_sequences - 1, [filler] * n_more, 0, 0 if on_gpu else n_more)
         if on_gpu:
             batch.want_all()
         return True
@@ -327,6 +328,13 @@ class Context:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
         self._cached[slot] = 0
         self._marks[slot].clear()
+
+    def clear(self) -> None:
+        llama_cpp.llama_memory_clear(self._memory, True)
+        self._cached = [0] * len(self._cached)
+        self._n_newest = [0] * len(self._n_newest)
+        for marks in self._marks:
+            marks.clear()
 
     def close(self) -> None:
         if self._context:
