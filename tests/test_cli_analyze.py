@@ -94,7 +94,7 @@ def test_the_tables_say_what_the_file_says(fresh: tuple[dict[str, Any], Done]) -
         [
             r["tau"],
             *(round(100 * r[name]["value"], 1) for name in ("refused", "sentences")),
-            round(r["calls"]["value"], 3),
+            *(round(r[name]["value"], 3) for name in ("calls", "calls_by_sentence")),
         ]
         for r in draft["rewrites"]
     ]
@@ -144,7 +144,14 @@ def test_the_rewrites_follow_from_the_probabilities(fresh: tuple[dict[str, Any],
             assert foretold["refused"]["value"] == pytest.approx(sum(refused) / draft["n_tokens"], abs=1e-6)
             assert foretold["sentences"]["value"] == pytest.approx(1 - refused.count(0) / len(refused), abs=1e-6)
             calls = (len(refused) + sum(refused)) / draft["n_tokens"]
-            assert foretold["calls"]["value"] == pytest.approx(calls, abs=1e-6)
+            assert foretold["calls_by_sentence"]["value"] == pytest.approx(calls, abs=1e-6)
+            n_calls = 0
+            for relative in draft["relative"]:
+                since = 0
+                for value in relative:
+                    n_calls += since == 0
+                    since = 0 if value < foretold["tau"] or since == 15 else since + 1
+            assert foretold["calls"]["value"] == pytest.approx(n_calls / draft["n_tokens"], abs=1e-6)
     small, own = (draft["rewrites"] for draft in found["drafts"])
     assert 0 < small[0]["refused"]["value"] <= small[-1]["refused"]["value"] == found["drafts"][0]["overall"]["value"]
     assert [foretold["refused"]["value"] for foretold in own] == [0.0] * len(own)

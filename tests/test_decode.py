@@ -14,7 +14,7 @@ from foreal_local.method.modes import flow_of
 from foreal_local.method.requests import NOT_CERTAIN, Judge, OpenSentence, Request, Write, WriteCue, Written
 from foreal_local.method.review import Review
 from foreal_local.method.roles import Role
-from foreal_local.method.speculation import Propose
+from foreal_local.method.speculation import Propose, ReadAhead
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
 Hit = Callable[[int], bool]
@@ -320,12 +320,26 @@ def test_the_leader_rewrites_and_leads_until_its_own_hits(n: int, k: int) -> Non
 
 def test_a_rewritten_token_may_end_the_sentence() -> None:
     """Guards a leader that goes on in a sentence that has ended."""
-    flow = foreal(Method(review="exact"))
+    flow = foreal(Method(review="exact", proposals=0))
     next(flow)
     flow.send(False)
     written(flow, 2, ends=True)
     assert flow.send(False) == Write(LEADER)
     assert isinstance(flow.send(Written(ends_sentence=True)), OpenSentence)
+
+
+def test_the_leader_reads_ahead_of_the_draft() -> None:
+    """Guards tokens that are written although one before them is known to fall."""
+    propose, read = Propose(DRAFT, own_part=True), ReadAhead(LEADER)
+    flow = foreal(Method(review="exact", rewrite_k=0))
+    next(flow)
+    assert flow.send(False) == propose
+    assert flow.send(True) == propose
+    assert flow.send(False) == read
+    assert flow.send(True) == Write(DRAFT)
+    assert flow.send(Written(ends_sentence=False)) == propose
+    assert flow.send(False) == read
+    assert flow.send(False) == Review(LEADER, 1)
 
 
 def test_the_draft_calls_the_leader_back() -> None:

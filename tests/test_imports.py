@@ -47,6 +47,8 @@ BELOW_THE_SETTINGS = {
     "flows",
     "requests",
     "review",
+    "rules",
+    "proposals",
     "speculation",
     "reasoning",
     "roles",
@@ -149,7 +151,8 @@ def test_no_circles() -> None:
 
 def test_the_flow_knows_no_model_and_no_numbers() -> None:
     """Guards the method's file: settings and roles are all it may see."""
-    assert GRAPH["method.flows"] == {"method.requests", "method.review", "method.roles", "method.speculation"}
+    names = ("requests", "review", "roles", "rules", "speculation")
+    assert GRAPH["method.flows"] == {f"method.{name}" for name in names}
     assert "numpy" not in (PACKAGE / "method" / "flows.py").read_text(encoding="utf-8")
 
 

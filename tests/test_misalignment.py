@@ -333,7 +333,9 @@ def test_rewrites_of_probabilities_that_are_known() -> None:
     for tau, (n_tokens, n_sentences) in refused.items():
         assert found[tau].refused.value == pytest.approx(n_tokens / 12)
         assert found[tau].sentences.value == pytest.approx(n_sentences / 5)
-        assert found[tau].calls.value == pytest.approx((5 + n_tokens) / 12)
+        assert found[tau].calls_by_sentence.value == pytest.approx((5 + n_tokens) / 12)
+        n_calls = {0.01: 3, 0.03: 4, 0.1: 4, 0.3: 4, 0.6: 6, 1.0: 6}[tau]
+        assert found[tau].calls.value == pytest.approx(n_calls / 12)
         for estimate in (found[tau].refused, found[tau].sentences, found[tau].calls):
             assert estimate.low <= estimate.value <= estimate.high
 
@@ -344,7 +346,8 @@ def test_a_tau_of_ones_own_is_foretold_among_the_others() -> None:
     found = Meter(Method(tau=0.2), n_draws=50).measure(judgements).rewrites
     assert [each.tau for each in found] == [0.01, 0.03, 0.1, 0.2, 0.3, 0.6, 1.0]
     assert [each.refused.value for each in found] == [0.5] * 4 + [1.0] * 3
-    assert found[-1].calls.value == 1.5, "one sentence, two tokens: more calls than the leader alone has"
+    assert found[-1].calls.value == 1
+    assert found[-1].calls_by_sentence.value == 1.5, "one sentence, two tokens: more than the leader alone has"
     assert (found[-1].refused.low < 1.0, found[-1].refused.high) == (True, 1.0)
     (never, *_) = Meter(Method(tau=0), n_draws=50).measure(judgements).rewrites
     assert (never.tau, never.refused.value, never.calls.value) == (0.0, 0.0, 0.5)

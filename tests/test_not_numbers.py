@@ -55,13 +55,17 @@ def test_a_response_without_numbers_fails_alone(settings: dict[str, Any], role: 
     run_all(pair_with_nan(role, n_slots=1).scheduler(), alone)
     failed = [sequence for sequence in alone if sequence.finish_reason is FinishReason.ERROR]
     assert all(f"the {role} gives no numbers" in (sequence.error or "") for sequence in failed)
+    assert all(BAD in sequence.views[role].ids for sequence in failed)
     asked = any(sequence.cost[role].calls for sequence in alone)
     assert bool(failed) == asked
     for n_slots, n_batch in ((3, 7), (9, 512)):
         pair = pair_with_nan(role, n_slots=n_slots, n_batch=n_batch)
         together, scheduler = batch(settings), pair.scheduler()
         run_all(scheduler, together)
-        assert [outcome(sequence) for sequence in together] == [outcome(sequence) for sequence in alone]
+        for one, other in zip(alone, together, strict=True):
+            # What is read ahead, and may fall before the word, differs with the evaluations.
+            is_same = outcome(one) == outcome(other)
+            assert is_same or (one.rewrites and BAD in one.views[role].ids and BAD in other.views[role].ids)
         assert_empty_when_closed(scheduler, pair)
     healthy = [sequence for sequence in alone if BAD not in sequence.views[next(iter(sequence.views))].ids]
     again = [new_sequence(s.index, seed=s.index % 4, prompt=prompt_of(s.index), **settings) for s in healthy]

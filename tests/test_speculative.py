@@ -447,6 +447,9 @@ LED: list[dict[str, Any]] = [
     {"n": 1, "p": 0.5, "k": 0, "stop": ("sum of", "x?")},
     {"n": 2, "p": 0.4, "k": 1, "review": "ratio", "call_back": 1.8},
     {"gate": "entropy", "review": "fly", "fly_window": 1},
+    {"gate": "never", "review": "ratio", "tau": 0.3, "rewrite_k": 0},
+    {"n": 2, "p": 0.4, "k": 1, "review": "ratio", "tau": 0.5, "review_every": 4, "stop": ("sum of", "x?")},
+    {"gate": "never", "review": "typical", "typical_eps": 0.3},
 ]
 
 
@@ -500,6 +503,21 @@ def test_review_exact_is_the_leader_alone() -> None:
                 assert one.token_rng.bit_generator.state == other.token_rng.bit_generator.state
 
 
+@pytest.mark.parametrize("temp", [0.0, 0.7])
+def test_what_the_draft_is_about_to_write_is_read_at_once(temp: float) -> None:
+    """Guards an evaluation of the leader for each sentence, however short it is."""
+    n_calls = {}
+    for proposals in (0, 16):
+        pair = FakePair(n_slots=1, agreement=0.98, truncation="remove")
+        settings: dict[str, Any] = {"gate": "never", "review": "ratio", "tau": 0.2, "temp": temp, "max_tokens": 120}
+        sequences = [new_sequence(i, seed=i, proposals=proposals, **settings) for i in range(12)]
+        run_all(pair.scheduler(), sequences)
+        n_calls[proposals] = pair.models[LEADER].n_calls
+    n_sentences = sum(sequence.n_sentences for sequence in sequences)
+    assert n_calls[0] > n_sentences
+    assert n_calls[16] < 0.8 * n_calls[0]
+
+
 def test_review_that_accepts_all_is_none() -> None:
     """Guards a review that changes what it lets stand."""
     for temp in (0.0, 0.7):
@@ -522,12 +540,12 @@ def test_a_review_reads_no_token_again_that_the_leader_chose_itself(monkeypatch:
         sequences = [new_sequence(i, **{**own, **settings}) for i in range(12)]
         run_all(pair.scheduler(), sequences)
         assert sum(len(sequence.taken_back) for sequence in sequences) > 12
-        return [{**outcome(s), **written(s), "reviewed": s.n_reviewed} for s in sequences], pair.models[LEADER].n_calls
+        return [{**outcome(s), **written(s)} for s in sequences], pair.models[LEADER].n_calls
 
     for settings in ({}, {"temp": 0.7}, {"review": "exact"}, {"review": "fly", "fly_window": 1}):
         found, n_calls = answered(**settings)
         with monkeypatch.context() as patched:
-            patched.setattr("foreal_local.method.job.note_own", lambda *_: None)
+            patched.setattr("foreal_local.method.job.note_read", lambda *_: None)
             expected, n_before = answered(**settings)
         assert found == expected
         assert n_calls < n_before, settings

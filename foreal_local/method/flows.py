@@ -13,9 +13,10 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from .requests import NOT_CERTAIN, Answer, Judge, OpenSentence, Request, Write, WriteCue, Written
-from .review import OFF, Review
+from .review import Review
 from .roles import Role
-from .speculation import Propose
+from .rules import OFF
+from .speculation import Propose, ReadAhead
 
 if TYPE_CHECKING:
     from ..config import Method
@@ -28,6 +29,7 @@ OPEN_SENTENCE, WRITE_CUE = OpenSentence(), WriteCue()
 _WRITE = {role: Write(role) for role in Role}
 _BEGIN_LEADING = Write(Role.LEADER, begins_part=True)
 _PROPOSE = Propose(Role.DRAFT)
+_PROPOSE_OWN, _READ_AHEAD = Propose(Role.DRAFT, own_part=True), ReadAhead(Role.LEADER)
 
 
 def foreal(method: Method) -> Flow:
@@ -81,6 +83,19 @@ def propose(method: Method, n_unjudged: int = 0) -> Generator[Request, Answer | 
             pass
 
 
+def read_ahead() -> Part:
+    """The draft proposes what it is about to write, as long as it pays, and the leader reads all of that at once,
+    whatever sentences it makes. False where a token that is written already is known to fall.
+
+    What is written, and by whom, does not hang on this.
+    """
+    while (yield _PROPOSE_OWN):
+        pass
+    stands = yield _READ_AHEAD
+    assert isinstance(stands, bool)
+    return stands
+
+
 def draft(method: Method) -> Part:
     """The draft's part of a sentence: True when the sentence ended in it.
 
@@ -89,11 +104,14 @@ def draft(method: Method) -> Part:
     It then leads until the hit counter stands at k again.
     """
     reviewed = method.review != OFF
+    reads_ahead = reviewed and method.proposals != 0 and method.call_back is None
     write_next = (
         Write(Role.DRAFT, most_entropy=method.call_back) if method.call_back is not None else _WRITE[Role.DRAFT]
     )
     n_written, ended, called_back = 0, False, False
     while not (ended or called_back or (reviewed and n_written == method.review_every)):
+        if reads_ahead and not (yield from read_ahead()):
+            break
         answer = yield write_next
         assert isinstance(answer, Written)
         ended, called_back = answer.ends_sentence, answer == NOT_CERTAIN

@@ -16,13 +16,13 @@ from .gates import Gate
 from .modes import flow_of, gate_of
 from .opinion import Opinion
 from .plan import UNMEASURED_PLAN, Plan
+from .proposals import Ahead
 from .requests import Answer, Read, Request, Written
-from .review import Reading, note_own
 from .roles import Role
+from .rules import Reading, note_read
 from .sampling import choose
 from .sentences import Verdict
 from .sequence import Sequence
-from .speculation import Ahead
 from .tokens import Choice, FinishReason, Spelled
 from .vocabulary import PairVocabulary
 
@@ -53,8 +53,7 @@ class Job:
 
     Private: how many reads are done and what the flow waits for after them; an opinion that outlived its evaluation;
     answers that are recorded with the next lasting one; whether the stream is another one than the
-    newest opinion is about; how many ids each cache
-    may keep; whether the leader's own tokens are still the proposals, and the random numbers that they are drawn with.
+    newest opinion is about; how many ids each cache may keep.
     """
 
     sequence: Sequence
@@ -82,8 +81,6 @@ class Job:
     _unrecorded: list[Answer] = field(default_factory=list)
     _went_elsewhere: bool = False
     _limits: dict[Role, int] = field(default_factory=dict)
-    _along: bool = False
-    _rng: np.random.Generator | None = None
 
     def note_time(self) -> None:
         """Add the time in the slot so far to the sequence's."""
@@ -213,7 +210,7 @@ class Job:
         """Commit the token to the stream, or hold it back when it shows that the sentence has ended before it."""
         sequence, vocabulary, role, token = self.sequence, self.vocabulary, choice.role, choice.token
         piece = vocabulary.piece(role, token)
-        if role is Role.LEADER:
+        if role is Role.LEADER or sequence.rewrites:
             self.n_proposed = 0
         if sequence.verdict is Verdict.MAYBE and (piece is None or sequence.confirms_end(piece)):
             sequence.hold(choice)
@@ -225,7 +222,7 @@ class Job:
             for reader in sequence.views:
                 if reader is not role:
                     ids[reader] = vocabulary.translate(role, token, reader)
-            note_own(self, choice, ids)
+            note_read(self, choice, ids)
             sequence.append(choice, piece, ids, restarts_hits=restarts_hits)
             if not self.ahead.goes_on(sequence.views):
                 self.forget_proposals()
@@ -245,30 +242,10 @@ class Job:
         )  # one token can be several of the leader's
         return self.ahead.behind(role, view)
 
-    def choose_ahead(self, opinion: Opinion) -> None:
-        """The leader's own token at this place, if all proposals before it were its own."""
-        sequence, role = self.sequence, opinion.role
-        view, proposed = sequence.views[role].ids, self.proposed_to(role)
-        n = opinion.at - len(view)
-        greedy = sequence.settings.sampling.greedy
-        if n == 0:
-            sequence.count_proposals(n_proposed=self.n_offered)
-            self._along, self._rng = True, None if greedy else sequence.random_at(sequence.n_drawn)
-        if not self._along:
-            return
-        n_drawn = sequence.n_drawn if greedy else sequence.n_drawn + n
-        choice = self.choice_from(opinion, view + proposed[:n], n_drawn, self._rng)
-        self.ahead.choices[opinion.at] = choice
-        self._along = proposed[n : n + 1] == [choice.token]
-        if n < self.n_offered:
-            sequence.count_proposals(n_accepted=int(self._along), n_rejected=int(not self._along))
-
     def choice_ahead(self, role: Role) -> Choice | None:
         """The role's next token, where it is known already."""
-        choice = self.ahead.choices.get(len(self.sequence.views[role].ids))
-        return (
-            choice if choice is not None and choice.role is role and choice.n_drawn == self.sequence.n_drawn else None
-        )
+        choice = self.ahead.choices[role].get(len(self.sequence.views[role].ids))
+        return choice if choice is not None and choice.n_drawn == self.sequence.n_drawn else None
 
     def top1_at(self, role: Role, at: int) -> int | None:
         """The role's top-1 after so many ids of its view and the proposals, where it is known."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from . import flows
 from .flows import Flow
 from .gates import GATES, Gate
-from .review import OFF
 from .roles import Role
+from .rules import OFF
 
 if TYPE_CHECKING:
     from ..config import Generation, Method

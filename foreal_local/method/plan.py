@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 UNMEASURED = 5
 """Proposals at a time in mode speculative, where nothing is known of the models' speed; elsewhere there are none."""
-MOST = 15
+MOST = 31
+FEWEST_OWN = 16
+"""Tokens of its own that the draft proposes at a time where a number is given: a sentence's, or the leader would read
+more often than once for each."""
 LEAST_GAIN = 1.05
 """How much faster than the leader alone a plan with the draft must be, to be worth its noise."""
 _STEPS = 50
@@ -66,11 +69,14 @@ class Plan:
     speeds: Mapping[Role, Speed]
     choice: str = ""
 
-    def most_proposals(self, sequence: Sequence) -> int:
-        """Tokens to propose to the leader at a time."""
-        settings = sequence.settings
-        if settings.method.proposals is not None:
-            return settings.method.proposals
+    def most_proposals(self, sequence: Sequence, own_part: bool = False) -> int:
+        """Tokens to propose to the leader at a time.
+
+        own_part: they are what the draft will write itself, nearly all of which the leader lets stand
+        """
+        settings, wanted = sequence.settings, sequence.settings.method.proposals
+        if wanted is not None:
+            return max(wanted, FEWEST_OWN) if own_part and wanted else wanted
         always = settings.mode == "speculative"
         if len(self.speeds) < len(Role):
             return UNMEASURED if always else 0

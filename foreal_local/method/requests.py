@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from .gates import SentenceStart
+from .proposals import read_place, with_proposals
 from .reasoning import END_THINK
 from .sentences import Verdict
 
@@ -153,14 +154,11 @@ class Write(RoleRequest):
         return None if choice is None else job.commit_or_hold(choice, restarts_hits=self.begins_part)
 
     def wanted(self, job: Job) -> Wanted:
-        view = job.sequence.views[self.role]
-        proposed = job.proposed_to(self.role)
-        job.n_offered = len(proposed)  # more may follow while they are read
-        return Wanted(view.ids + proposed, len(proposed) + 1) if proposed else Wanted(view.ids)
+        return Wanted(*with_proposals(job, self.role))
 
     def take(self, job: Job, opinion: Opinion) -> None:
         if job.proposed_to(self.role):
-            job.choose_ahead(opinion)
+            read_place(job, opinion)
 
     def mark_at(self, job: Job) -> int | None:
         sequence = job.sequence

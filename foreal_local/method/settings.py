@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..settings import check_all, setting
 from .gates import GATES
-from .review import OFF, RULES
+from .rules import OFF, RULES
 from .sentences import BOUNDARIES, Boundaries
 
 HitsFrom = Literal["lead", "sentence"]
@@ -33,7 +33,7 @@ class Method:
     lead_share: share of sentences that the entropy gate lets the leader lead, learned while a response is written;
         None: gate_entropy stands
     call_back: nats above which the draft hands a sentence back to the leader; None: never
-    review: which of the draft's tokens the leader accepts (review.py); off: it is not asked
+    review: which of the draft's tokens the leader accepts (rules.py); off: it is not asked
     tau: of rule ratio
     fly_theta, fly_window: of rule fly
     typical_eps, typical_delta: of rule typical

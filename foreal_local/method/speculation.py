@@ -1,81 +1,20 @@
-"""Speculation: what is evaluated behind the stream before it is written.
+"""Speculation: the draft proposes (proposals.py), and the leader reads ahead what the draft is about to write.
 
-A proposal is the draft's top-1 after the stream and the proposals before it. The leader reads all of them in one row
-and chooses its own token at each place, as far as they are the same, and one more. None of this decides who writes
-what: requests are answered from it where they can be, as evaluations token by token would answer them (up to rounding).
+Their answers say whether there is more to evaluate ahead; what is written, and by whom, does not hang on them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from .proposals import has_room, note_place, proposal_at, propose_known, read_place, with_proposals
 from .requests import RoleRequest, Wanted
-from .roles import Role
-from .tokens import Choice
-from .view import View, n_common
+from .rules import has_fallen
 
 if TYPE_CHECKING:
     from .job import Job
     from .opinion import Opinion
-
-
-@dataclass(slots=True)
-class Ahead:
-    """What is known of the places behind the stream. It lasts as long as the stream goes along the proposals.
-
-    ids: the proposals as each role reads them, also those that are part of the stream by now
-    base: the length of each role's view when the first of them was made
-    top1s: each role's most likely token after so many ids of its view, at places that were asked about
-    choices: the leader's own tokens along the proposals, by the number of ids before each
-    """
-
-    ids: dict[Role, list[int]] = field(default_factory=lambda: {role: [] for role in Role})
-    base: dict[Role, int] = field(default_factory=dict)
-    top1s: dict[Role, dict[int, int]] = field(default_factory=lambda: {role: {} for role in Role})
-    choices: dict[int, Choice] = field(default_factory=dict)
-
-    def behind(self, role: Role, view: View) -> list[int]:
-        """The proposals that are not part of the role's view yet."""
-        ids = self.ids[role]
-        return ids[len(view.ids) - self.base[role] :] if ids else ids
-
-    def add(self, ids: dict[Role, tuple[int, ...]], views: dict[Role, View]) -> None:
-        """One more proposal, as each role reads it."""
-        for role, own in ids.items():
-            if not self.ids[role]:
-                self.base[role] = len(views[role].ids)
-            self.ids[role] += own
-
-    def cut(self, role: Role, n_ids: int) -> None:
-        """Leave out the last of the proposals, so that n_ids are left behind the first `base` ids of the view."""
-        del self.ids[role][n_ids:]
-
-    def goes_on(self, views: dict[Role, View]) -> bool:
-        """Whether the stream goes along the proposals, and some are still behind it."""
-        for role, ids in self.ids.items():
-            if ids:
-                base = self.base[role]
-                n = len(views[role].ids) - base
-                if n >= len(ids) or views[role].ids[base:] != ids[:n]:
-                    return False
-        return True
-
-    def drop(self, views: dict[Role, View]) -> dict[Role, int]:
-        """Forget what is not part of the stream; how many ids each role's cache has in common with it."""
-        common = {}
-        for role, view in views.items():
-            n = len(view.ids)
-            if self.ids[role]:
-                base = self.base[role]
-                n = common[role] = min(n, base + n_common(self.ids[role], view.ids[base:]))
-            self.top1s[role] = {at: token for at, token in self.top1s[role].items() if at <= n}
-            self.choices = {
-                at: choice for at, choice in self.choices.items() if choice.role is not role or len(view.ids) <= at <= n
-            }
-        for ids in self.ids.values():
-            ids.clear()
-        return common
 
 
 @dataclass(frozen=True)
@@ -83,24 +22,37 @@ class Propose(RoleRequest):
     """`role` proposes a token behind the stream and its earlier proposals; the answer: may it propose another?
 
     There is none where the leader's next token is known, or where a proposal would have no room or no use: the leader
-    then writes with those that there are.
+    then writes, or reads, with those that there are.
 
     n_unjudged: how many of the stream's last tokens are to be judged, so that its top-1 is wanted at their places, too
+    own_part: it proposes what it is about to write itself, for the leader to read
     """
 
     n_unjudged: int = 0
+    own_part: bool = False
     lasting: ClassVar[bool] = False
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
-        n_behind = len(job.ahead.behind(self.role, job.sequence.views[self.role]))
-        leader = self.role.other
-        is_known = job.choice_ahead(leader) is not None or job.holds(leader)
-        if is_known or max(n_behind, job.n_proposed) >= job.plan.most_proposals(job.sequence) or not has_room(job):
+        sequence = job.sequence
+        if self._is_known(job):
             return False
-        if job.top1_at(self.role, len(job.sequence.views[self.role].ids) + n_behind) is None:
+        n_behind = len(job.ahead.behind(self.role, sequence.views[self.role]))
+        if max(n_behind, job.n_proposed) >= job.plan.most_proposals(sequence, self.own_part) or not has_room(job):
+            return False
+        if proposal_at(job, self.role, len(sequence.views[self.role].ids) + n_behind) is None:
             return None
         job.n_proposed += 1
         return propose_known(job, self.role)
+
+    def _is_known(self, job: Job) -> bool:
+        """Whether it is known already what comes next, or what the leader thinks of it."""
+        leader = self.role.other
+        if self.own_part:
+            if job.holds(self.role):
+                return True
+            job.sequence.drop_peek()  # the leader's, if there is one: this place is the draft's
+            return len(job.sequence.views[leader].ids) in job.ahead.readings
+        return job.choice_ahead(leader) is not None or job.holds(leader)
 
     def wanted(self, job: Job) -> Wanted:
         view = job.sequence.views[self.role]
@@ -109,7 +61,7 @@ class Propose(RoleRequest):
         return Wanted(ids, 1 if first is None else len(ids) - first + 1)
 
     def take(self, job: Job, opinion: Opinion) -> None:
-        job.ahead.top1s[self.role][opinion.at] = opinion.top1
+        note_place(job, opinion)
 
     def mark_at(self, job: Job) -> int | None:
         if job.ahead.behind(self.role, job.sequence.views[self.role]):
@@ -118,29 +70,26 @@ class Propose(RoleRequest):
         return len(ids) - n_outputs
 
 
-def propose_known(job: Job, role: Role) -> bool:
-    """Propose the role's top-1 behind the stream and its proposals, where it is known; False where it is an end."""
-    views = job.sequence.views
-    top1 = job.top1_at(role, len(views[role].ids) + len(job.ahead.behind(role, views[role])))
-    if top1 is None or job.vocabulary.piece(role, top1) is None:
-        return False  # it would end the response
-    job.ahead.add({reader: job.vocabulary.translate(role, top1, reader) for reader in views}, views)
-    return True
+@dataclass(frozen=True)
+class ReadAhead(RoleRequest):
+    """`role`, the leader, reads what the draft is about to write, so that no review need evaluate it. The answer: does
+    all that was written since the last review stand, as far as that is known?"""
 
+    lasting: ClassVar[bool] = False
+    decodes: ClassVar[bool] = False
 
-def has_room(job: Job) -> bool:
-    """Whether one more proposal fits both contexts and the response."""
-    sequence, views = job.sequence, job.sequence.views
-    n_behind = {role: len(job.ahead.behind(role, view)) for role, view in views.items()}
-    most, n_coming = sequence.settings.max_tokens, len(sequence.tokens) + n_behind[Role.LEADER] + 1
-    full = any(len(view.ids) + n_behind[role] >= job.n_ctx[role] for role, view in views.items())
-    return not full and (most is None or n_coming < most)
+    def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
+        views, ahead = job.sequence.views, job.ahead
+        if has_fallen(job):
+            return False
+        is_of_use = ahead.is_one_to_one and len(views[self.role].ids) not in ahead.readings
+        return None if is_of_use and job.proposed_to(self.role) else True
 
+    def wanted(self, job: Job) -> Wanted:
+        return Wanted(*with_proposals(job, self.role))
 
-def is_of_use(job: Job) -> bool:
-    """Whether what the draft proposes while the leader reads may be used: the leader reads its text, or proposals."""
-    sequence = job.sequence
-    if sequence.settings.method.proposals == 0 or sequence.ending is not None:
-        return False
-    reads_draft = sequence.n_settled < len(sequence.tokens) and sequence.settings.sampling.takes_top1
-    return reads_draft or bool(job.proposed_to(Role.LEADER))
+    def take(self, job: Job, opinion: Opinion) -> None:
+        read_place(job, opinion)
+
+    def mark_at(self, job: Job) -> int | None:
+        return len(job.sequence.views[self.role].ids) - 1

@@ -11,8 +11,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from ..method.job import Job
 from ..method.opinion import Opinion
 from ..method.plan import MOST
+from ..method.proposals import has_room, is_of_use, note_place, proposal_at, propose_known
 from ..method.roles import Role
-from ..method.speculation import has_room, is_of_use, propose_known
 from .accounting import Accounts, Turn
 from .model import Model, Output, Row
 
@@ -50,7 +50,7 @@ class Beside:
         behind = job.ahead.behind(Role.DRAFT, view)
         if len(behind) >= MOST or not has_room(job):
             return False
-        if job.top1_at(Role.DRAFT, len(view.ids) + len(behind)) is not None:
+        if proposal_at(job, Role.DRAFT, len(view.ids) + len(behind)) is not None:
             return propose_known(job, Role.DRAFT)
         draft, ids = self._models[Role.DRAFT], view.ids + behind
         before = min(draft.cached(job.slot), len(ids) - 1)
@@ -64,7 +64,7 @@ class Beside:
             opinion = Opinion(Role.DRAFT, len(ids), output.logits)
             if not opinion.is_of_numbers:  # its next evaluation says so again, where that is dealt with
                 return False
-            job.ahead.top1s[Role.DRAFT][len(ids)] = opinion.top1
+            note_place(job, opinion)
         used = draft.n_calls - n_calls, draft.seconds - seconds
         self._accounts.charge(Role.DRAFT, [Turn(job, row, before)], *used, draft.row_calls)
         return True

@@ -9,7 +9,7 @@ from ..method.plan import Plan, Speed
 from ..method.roles import Role
 from .model import Model, Row
 
-_SIZES = {Role.LEADER: (1, 4, 16, 8, 12, 2), Role.DRAFT: (1,)}
+_SIZES = {Role.LEADER: (1, 4, 16, 8, 12, 2, 32), Role.DRAFT: (1,)}
 """Tokens of each sequence in an evaluation, those first that tell most: kernels on CPUs take four or sixteen tokens at
 once, and what is left over one by one."""
 _ENOUGH = 2.0

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+from ...method.plan import FEWEST_OWN
 from ..analysis.analysis import Findings
 from ..analysis.handoffs import Handoffs
 from ..analysis.misalignment import FACTOR_PLACE, Curve, Direction, Misalignment
@@ -138,11 +139,21 @@ def _grid(name: str, figures: Misalignment) -> Table:
 
 
 def _rewrites(name: str, figures: Misalignment) -> Table:
-    columns = ["tau", "tokens refused %", "sentences with one %", "leader's calls a token"]
-    rows = [[f"{r.tau:g}", _share(r.refused), _share(r.sentences), _number(r.calls, ".3f")] for r in figures.rewrites]
+    columns = ["tau", "tokens refused %", "sentences with one %", "leader's calls a token", "by sentence"]
+    rows = [
+        [
+            f"{r.tau:g}",
+            _share(r.refused),
+            _share(r.sentences),
+            _number(r.calls, ".3f"),
+            _number(r.calls_by_sentence, ".3f"),
+        ]
+        for r in figures.rewrites
+    ]
     notes = [
         "Refused: the leader's p(draft's top-1) < tau * max p, along the leader's own text.",
-        "Calls: 1 review of each sentence, and 1 more for each token refused (--rewrite-hits 0).",
+        f"Calls: 1 for {FEWEST_OWN} tokens read ahead, or for those up to the next refused one (--rewrite-hits 0).",
+        "By sentence (--proposals 0): 1 review of each sentence, and 1 more for each token refused.",
         "The leader alone takes 1 call for each token.",
     ]
     return Table(f"{name}: what --review ratio would rewrite, by tau", columns, rows, notes)
