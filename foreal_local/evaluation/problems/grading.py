@@ -14,8 +14,12 @@ from fractions import Fraction
 from importlib.util import find_spec
 
 from ...errors import UsageError
-from .answers import LONGEST, chosen_letter, final_answer, normalised, number
+from .answers import LONGEST, chosen_letter, final_answer
 from .datasets import Problem
+from .moments import same_date, same_time
+from .notation import normalised
+from .numbers import Number, close, number
+from .units import without_attached_unit
 from .verifier import INSTALL, verified
 
 
@@ -80,52 +84,93 @@ def _grade_of(equal: bool | None) -> Grade:
 
 # ---- comparing ----
 
-_TAGGED = (  # 52_8 and 3:20 p.m., which state what the problem may have said already
-    re.compile(r"\(?(\w+?)\)?(?:_\{?(\d+)\}?)?"),
-    re.compile(r"(\d{1,2}(?::\d\d)?)([ap]\.?m)?"),
-)
-_PERCENT = re.compile(r"%|\bpercent\b", re.I)
+_BASED = re.compile(r"\(?(\w+?)\)?(?:_\{?(\d+)\}?)?")  # 52_8, which may say what the problem has said already
+_PERCENT = re.compile(r"%|\bper ?cent\b", re.I)
+_SCALE = re.compile(r"(?<=\d)\s*(?:hundred|thousand|million|billion|trillion)\b", re.I)
+_VARIABLE = re.compile(r"^[\s$({\\]*([a-z])\s*=")
+_GROUP = re.compile(r"\((?:[^()\[\]]|\([^()]*\))*\)")
+_WORDS = re.compile(r"(?:\\text\{[^{}]*\}|[,; ()]|\\[{}])+")
+_WORD = re.compile(r"\\text\{([^{}]*)\}")
+# math-verify leaves out the dots, and for it 1 2 is 3, and 5 ft 3 a product
+_HALF_READ = re.compile(r"\\ldots|(?<![\d_])\d+\s+\d|\d\s*[A-Za-z]{2,}\s*\d")
 
 
 def same_answer(answer: str, right: str) -> bool | None:
-    """Do both mean the same? None where `answer` cannot be read."""
+    """Do both mean the same? None where `answer` cannot be read, or not be compared with what is right."""
     if len(answer) > LONGEST:
         return None
     ours, theirs = normalised(answer), normalised(right)
     if not ours or ours.count("{") != ours.count("}"):
         return None
+    if _other_variable(answer, right):
+        return False
     if ours == theirs:
         return True
-    a, b = number(ours), number(theirs)
-    if a is not None and b is not None:
-        return _same_number(a, b, "." in ours + theirs, *(bool(_PERCENT.search(text)) for text in (answer, right)))
-    for tagged in _TAGGED:
-        x, y = tagged.fullmatch(ours), tagged.fullmatch(theirs)
-        if x and y and (x[2] or y[2] or ":" in ours + theirs):
-            return x[1] == y[1] and (x[2] == y[2] or not x[2] or not y[2])
-    words = ours.isalpha() and theirs.isalpha() and min(len(ours), len(theirs)) > 2
-    if words and sorted(ours) != sorted(theirs):  # else it may be a product: abc and bca
-        return False
+    if _SCALE.search(answer) and not _SCALE.search(right) and same_answer(_SCALE.sub("", answer), right):
+        return True  # a problem may ask for millions
+    if _SCALE.search(right) and not _SCALE.search(answer) and same_answer(answer, _SCALE.sub("", right)):
+        return True
+    same = _same_in_plain(ours, theirs, *(bool(_PERCENT.search(text)) for text in (answer, right)))
+    if same is None:
+        same = same_date(answer, right)
+    if same is not None:
+        return same
     if find_spec("math_verify") is None:
-        if b is None:
+        if number(theirs) is None:
             raise UsageError(f"math-verify is needed to grade answers like '{right}': {INSTALL}")
         return None
-    return verified(_both_signs(_bracketed_like(ours, theirs)), _both_signs(theirs))
+    return _same_formula(ours, theirs)
 
 
-def _same_number(a: Fraction, b: Fraction, decimals: bool, a_percent: bool, b_percent: bool) -> bool:
-    """Equal, to six places if one is a decimal; 10 % is 10 or 0.1 where the other has no percent sign."""
+def _other_variable(answer: str, right: str) -> bool:
+    """x = 5 is another line than y = 5."""
+    ours, theirs = _VARIABLE.match(answer), _VARIABLE.match(right)
+    return bool(ours and theirs and ours[1] != theirs[1])
+
+
+def _same_in_plain(ours: str, theirs: str, ours_percent: bool, theirs_percent: bool) -> bool | None:
+    """Compare numbers, words, times and digits of another base; None for what is none of them."""
+    b = number(theirs)
+    a = number(ours) or (number(without_attached_unit(ours)) if b else None)
+    if a and b:
+        return _same_number(a, b, ours_percent, theirs_percent)
+    time = same_time(ours, theirs)
+    if time is not None:
+        return time
+    x, y = _BASED.fullmatch(ours), _BASED.fullmatch(theirs)
+    if x and y and (x[2] or y[2]):
+        return x[1] == y[1] and (x[2] == y[2] or not x[2] or not y[2])
+    words = [_WORD.fullmatch(text) for text in (ours, theirs)]
+    letters = [word[1] if word else text for word, text in zip(words, (ours, theirs), strict=True)]
+    if any(words) and (all(words) or all(text.isalpha() or number(text) for text in letters)):
+        return letters[0] == letters[1].lower()
+    return None
+
+
+def _same_number(a: Number, b: Number, a_percent: bool, b_percent: bool) -> bool:
+    """10 % is 10, or 0.1 where the other has no percent sign."""
     pairs = [(a, b)]
     if a_percent != b_percent:
-        pairs.append((a / 100, b) if a_percent else (a, b / 100))
-    return any(x == y or (decimals and round(x, 6) == round(y, 6)) for x, y in pairs)
+        hundredth = Fraction(1, 100)
+        pairs.append((a.times(hundredth), b) if a_percent else (a, b.times(hundredth)))
+    return any(close(x, y) for x, y in pairs)
+
+
+def _same_formula(ours: str, theirs: str) -> bool | None:
+    """What math-verify says; None where it would read only a part, or words as factors."""
+    if _HALF_READ.search(ours) or _HALF_READ.search(theirs):
+        return None
+    same = verified(_both_signs(_bracketed_like(ours, theirs)), _both_signs(theirs))
+    if same is False and _WORD.search(ours) and not _WORD.search(theirs) and not _WORDS.fullmatch(ours):
+        return None
+    return same
 
 
 def _bracketed_like(ours: str, theirs: str) -> str:
     """A list with the parentheses of the other: (1, 2) is a pair, and 1, 2 has no order."""
     if "," not in ours or "," not in theirs:
         return ours
-    pair = theirs.startswith("(") and theirs.endswith(")")
+    pair = _GROUP.fullmatch(theirs) is not None
     if pair and ours[0] not in "([" and not ours.startswith(("\\{", "\\begin")):
         return f"({ours})"
     if ours.startswith("(") and ours.endswith(")") and ours.count("(") == 1 and theirs[0] not in "([\\":

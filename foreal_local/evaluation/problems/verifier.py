@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import atexit
 import json
-import logging
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from functools import cache, lru_cache
-from importlib import import_module
 from threading import Lock, Timer
-from typing import Any
 
 from ...errors import UsageError
+from .formulas import Formulas
 
 SECONDS = 10.0  # for one comparison; sympy can take for ever
 INSTALL = "install it with: pip install 'foreal-local[bench]'"
@@ -27,7 +24,7 @@ INSTALL = "install it with: pip install 'foreal-local[bench]'"
 
 @lru_cache(maxsize=4096)
 def verified(ours: str, theirs: str) -> bool | None:
-    """Are two normalised answers equal? None where `ours` cannot be read, or not in time."""
+    """Are two normalised answers equal? None where one of them cannot be read, or not in time."""
     return _verifier().ask(ours, theirs)
 
 
@@ -51,7 +48,7 @@ class Verifier:
         self._process: subprocess.Popen[str] | None = None
 
     def ask(self, ours: str, theirs: str) -> bool | None:
-        """Are they equal? None where `ours` cannot be read, or not in time."""
+        """Are they equal? None where one of them cannot be read, or not in time."""
         with self._lock:
             process = self._process or self._start()
             assert process.stdin is not None
@@ -97,43 +94,12 @@ def serve() -> None:
     """The other process: a pair of answers on each line of stdin, true, false or null on each of stdout."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command line; the end of stdin ends this
     replies, sys.stdout = sys.stdout, open(os.devnull, "w")
-    library: Any = import_module("math_verify")
-    logging.disable()
-    written = library.LatexExtractionConfig().normalization_config
-    written = replace(written, units=False)  # its list of units has single letters
-    config = (library.LatexExtractionConfig(boxed_match_priority=0, normalization_config=written),)
-
-    @lru_cache(maxsize=4096)
-    def read(answer: str) -> list[Any]:
-        box = f"\\boxed{{{answer}}}"
-        parsed: list[Any] = library.parse(box, config, "no_fallback", "first_match", parsing_timeout=None)
-        return parsed
-
-    def compare(ours: list[Any], theirs: list[Any]) -> bool | None:
-        if not ours or not theirs:
-            return False if ours else None
-        equal = _equal_to_30_places(ours[0], theirs[0])
-        if equal is None:
-            equal = bool(library.verify(theirs, ours, allow_set_relation_comp=True, timeout_seconds=None))
-        return equal
-
+    formulas = Formulas()
     print(file=replies, flush=True)
     sys.stderr = sys.stdout  # nobody reads on: the parser's complaints would fill the pipe
     for line in sys.stdin:
-        ours, theirs = json.loads(line)
-        print(json.dumps(compare(read(ours), read(theirs))), file=replies, flush=True)
-
-
-def _equal_to_30_places(a: Any, b: Any) -> bool | None:
-    """Exact numbers by their value: quicker than algebra, and right for tiny ones. None for all other kinds."""
-    if not (getattr(a, "is_number", False) and getattr(b, "is_number", False)):
-        return None
-    if any(part.is_Float for value in (a, b) for part in value.atoms()):
-        return None
-    try:
-        x, y = a.evalf(30), b.evalf(30)
-        if not (x.is_finite and y.is_finite):
-            return bool(x == y)
-        return bool(abs(x - y) <= max(abs(x), abs(y)) * 1e-20)
-    except Exception:
-        return None
+        try:
+            equal = formulas.equal(*json.loads(line))
+        except (RecursionError, MemoryError):  # brackets in brackets, a power of ten thousand digits
+            equal = None
+        print(json.dumps(equal), file=replies, flush=True)
