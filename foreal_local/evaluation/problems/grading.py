@@ -92,7 +92,7 @@ _GROUP = re.compile(r"\((?:[^()\[\]]|\([^()]*\))*\)")
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|[,; ()]|\\[{}])+")
 _WORD = re.compile(r"\\text\{([^{}]*)\}")
 # math-verify leaves out the dots, and for it 1 2 is 3, and 5 ft 3 a product
-_HALF_READ = re.compile(r"\\ldots|(?<![\d_])\d+\s+\d|\d\s*[A-Za-z]{2,}\s*\d")
+_HALF_READ = re.compile(r"\\ldots|(?<![\d_^])\d+\s+\d|\d\s*[A-Za-z]{2,}\s*\d")
 
 
 def same_answer(answer: str, right: str) -> bool | None:
@@ -119,7 +119,15 @@ def same_answer(answer: str, right: str) -> bool | None:
         if number(theirs) is None:
             raise UsageError(f"math-verify is needed to grade answers like '{right}': {INSTALL}")
         return None
-    return _same_formula(ours, theirs)
+    same = _same_formula(ours, theirs)
+    if same is False and ("=" in ours) != ("=" in theirs):  # y = 2x - 9 is an equation, where the other is one
+        same = _same_formula(_equation(answer, ours), _equation(right, theirs))
+    return same
+
+
+def _equation(answer: str, plain: str) -> str:
+    name = _VARIABLE.match(answer)
+    return f"{name[1]}={plain}" if name and "=" not in plain else plain
 
 
 def _other_variable(answer: str, right: str) -> bool:

@@ -115,7 +115,7 @@ def _untexted(text: str, words: list[str]) -> str:
 
 
 def _as_word(letters: str) -> str:
-    word = letters.lower()
+    word = letters.lower().replace("doesnotexist", "dne")
     return (
         r"\emptyset"
         if re.fullmatch(r"(?:there(?:is|are))?no(?:real)?solutions?|(?:the)?emptyset", word)
@@ -266,13 +266,17 @@ _NUMBERS = _rewrites(
 _THOUSANDS = r"\d{1,3}(?:[, ]\d{3})+(?:\.\d+)?"
 _NAME = (
     r"(?:[A-Za-z]|\\[a-z]+(?:\s*\{?[A-Za-z]{1,3}\}?)?|[A-Z]{2,3}|[A-Za-z]{4,}|[\ue000-\uf8ff])"
-    r"(?:_\{?\w+\}?)?(?:\s*\([A-Za-z]\))?"
+    r"(?:_\{\w+\}|_\w)?(?:\s*\([A-Za-z]\))?"
 )
 _FORMULAS = _rewrites(
     (r"^\s*(-?\d+)\s+(\d+)\s*/\s*(\d+)\s*$", r"\1\\frac{\2}{\3}"),
     (r"^\s*(\w)\s*>\s*([^<>,]+?)\s*\band\b\s*\1\s*(<|\\le\b)([^<>,]+)$", r"\2<\1\3\4"),
     (r"^\s*(\w)\s*\\ge\b\s*([^<>,]+?)\s*\band\b\s*\1\s*(<|\\le\b)([^<>,]+)$", r"\2\\le \1\3\4"),
     (r"(?:,\s*)?\b(?:and|or)\b", ","),
+    (r"(?<![\w.^/}])(\d+)/(\d+)(?=\s+(?:[A-Za-z]|\\pi|\\sqrt)|\s*\()", r"\\frac{\1}{\2}"),  # 2/3 x
+    (r"(?<![\w.^/}])([2-9]|\d\d+)/(\d+)(?=\\pi)", r"\\frac{\1}{\2}"),  # 4/3 of pi; 1/2pi may mean 1/(2pi)
+    (r"\\sqrt\[(\d*[13579])\]\s*\{\s*-(\d+)\s*\}", r"-\\sqrt[\1]{\2}"),  # the real root
+    (r"\\hat\s*\{?\s*\\?([ijk])(?:math)?\s*\}?", r"\1"),
     (r"\\varnothing|\\\{\s*\\\}", r"\\emptyset "),
     (r"[\[(]\s*(\\begin\{(?:array\}\{[^{}]*|matrix)\}.*\\end\{(?:array|matrix)\})\s*[\])]", r"\1"),
     (r"\{(?:[pbBV]|small)matrix\}|\{array\}(?:\s*\{[lcr| ]*\})?", "{matrix}"),

@@ -16,7 +16,7 @@ _NO_UNIT = (
     r"(?i:[ap]\.?\s?m)|(?i:thousand|[mbtr]+illion|e[+-]?\d+))\b)"
 )
 _SYMBOL = (
-    r"(?:(?:[kMGTcdmnpu]|\\mu\s*)?(?:Pa|Hz|eV|mol|cal|Wh|bar|rad|\\Omega|[mgsLlJNWVAKCFTH])"
+    r"(?:(?:[kMGTcdmnpu]|\\mu\s*)?(?:Pa|Hz|eV|mol|cal|Wh|bar|rad|\\Omega|[mgsLlJNWVAKCFTHM])"
     r"|h|hr|min|mi|yd|oz|ft|in|lb|pt|qt|ha|[km]ph|rpm|sec|°\s*[CFK]?)(?![A-Za-z])"
 )
 _POWER = r"(?:\s*\^\s*(?:\{-?[1-4]\}|-?[1-4]))?"
@@ -28,7 +28,7 @@ _WORDS = rf"[A-Za-z]{{3}}[A-Za-z /.]*{_POWER}"
 _IN_TEXT = re.compile(
     rf"(?<=[\w}})°])(?P<unit>(?:\s*(?:/|\\cdot|\\mu)?\s*(?:{TEXT}|\\mathrm)\s*\{{\s*(?!\s|{_NO_UNIT})[^{{}}\d]*\}}{_POWER}(?:\s*/)?)+){_END}"
 )
-_AFTER_DIGIT = re.compile(rf"(?<=\d)\s+(?!{_NO_UNIT})(?:{_SYMBOLS}|{_WORDS}){_END}")
+_AFTER_DIGIT = re.compile(rf"(?<=\d)(?<!\^\d)\s+(?!{_NO_UNIT})(?:{_SYMBOLS}|{_WORDS}){_END}")
 _AFTER_FORMULA = re.compile(
     rf"(?:(?<=\}})|(?<=\\pi))(?!\s+(?!rad|deg|min|sec)\w{{3}}$)\s+(?!{_NO_UNIT})(?![a-fh-ln-zA-Z](?![A-Za-z]))(?:{_SYMBOLS}|{_WORDS}){_END}"
 )
