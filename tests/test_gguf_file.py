@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,18 @@ import pytest
 
 from foreal_local.errors import ModelFileError
 from foreal_local.method.ledger import Shape
-from foreal_local.runtime.gguf_file import read_header, read_shape, split_parts
+from foreal_local.runtime.gguf_file import (
+    cache_bytes_per_token,
+    fingerprint,
+    is_quantised,
+    n_ctx_train,
+    read_header,
+    read_shape,
+    split_parts,
+)
 
-U8, I32, U32, F32, BOOL, STRING, ARRAY, U64, F64 = 0, 5, 4, 6, 7, 8, 9, 10, 12
-CODES = {U8: "B", I32: "i", U32: "I", F32: "f", BOOL: "?", U64: "Q", F64: "d"}
+U8, U16, I32, U32, F32, BOOL, STRING, ARRAY, U64, F64 = 0, 2, 5, 4, 6, 7, 8, 9, 10, 12
+CODES = {U8: "B", U16: "H", I32: "i", U32: "I", F32: "f", BOOL: "?", U64: "Q", F64: "d"}
 
 
 def text(value: str) -> bytes:
@@ -36,9 +47,21 @@ def header(
     """A header's bytes: metadata as key: (value type, value), tensors as name: dims."""
     parts = [magic, struct.pack("<IQQ", version, len(tensors), len(metadata))]
     parts += [text(key) + struct.pack("<I", kind) + packed(kind, value) for key, (kind, value) in metadata.items()]
+    at = 0
     for name, dims in tensors.items():
-        parts.append(text(name) + struct.pack(f"<I{len(dims)}Q", len(dims), *dims) + struct.pack("<IQ", 0, 0))
+        parts.append(text(name) + struct.pack(f"<I{len(dims)}Q", len(dims), *dims) + struct.pack("<IQ", 0, at))
+        at = padded(at + 4 * prod(dims))
     return b"".join(parts)
+
+
+def padded(at: int) -> int:
+    return (at + 31) // 32 * 32
+
+
+def model(metadata: dict[str, tuple[int, Any]], tensors: dict[str, tuple[int, ...]]) -> bytes:
+    """A header and weights of zeros: all that is looked at before llama.cpp loads a file."""
+    begin, n = header(metadata, tensors), sum(padded(4 * prod(dims)) for dims in tensors.values())
+    return begin.ljust(padded(len(begin)), b"\0") + bytes(n)
 
 
 LLAMA: dict[str, tuple[int, Any]] = {
@@ -62,7 +85,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def shape_of(path: Path, metadata: dict[str, tuple[int, Any]], tensors: dict[str, tuple[int, ...]]) -> Shape:
-    path.write_bytes(header(metadata, tensors))
+    path.write_bytes(model(metadata, tensors))
     return read_shape(path)
 
 
@@ -162,19 +185,83 @@ def test_a_model_without_attention_has_no_layers_that_count(path: Path) -> None:
     assert (found.n_layers, found.width) == (0, 0)
 
 
+def write_parts(folder: Path, n_parts: int = 3) -> list[Path]:
+    """A model split into parts, as llama-gguf-split writes them: the metadata in the first."""
+    names, paths = list(TENSORS), []
+    for i in range(n_parts):
+        path = folder / f"m-{i + 1:05d}-of-{n_parts:05d}.gguf"
+        split: dict[str, tuple[int, Any]] = {"split.no": (U16, i), "split.count": (U16, n_parts)}
+        own = names[2 * i : 2 * i + 2]
+        path.write_bytes(model((LLAMA if i == 0 else {}) | split, {name: TENSORS[name] for name in own}))
+        paths.append(path)
+    return paths
+
+
 def test_the_parts_of_a_split_model_are_one(tmp_path: Path) -> None:
-    """Guards a split model counted by its first part."""
-    names = list(TENSORS)
-    for i, (metadata, part) in enumerate(((LLAMA, names[:2]), ({}, names[2:4]), ({}, names[4:])), start=1):
-        file = tmp_path / f"m-{i:05d}-of-00003.gguf"
-        file.write_bytes(header(metadata, {name: TENSORS[name] for name in part}))
-    first = tmp_path / "m-00001-of-00003.gguf"
-    assert [p.name for p in split_parts(first)] == [f"m-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
+    """Guards a split model counted by its first part, and one that is known only by it."""
+    parts = write_parts(tmp_path)
     assert split_parts(tmp_path / "m.gguf") == [tmp_path / "m.gguf"]
-    assert read_shape(first) == Shape(8 * 8 + 8 * 32 + 8 + 8 * 100, 2, 8)
-    (tmp_path / "m-00002-of-00003.gguf").unlink()
-    with pytest.raises(ModelFileError, match="m-00002-of-00003"):
-        read_shape(first)
+    for named in parts:
+        assert split_parts(named) == parts
+        assert read_shape(named) == Shape(8 * 8 + 8 * 32 + 8 + 8 * 100, 2, 8)
+        assert fingerprint(named) == fingerprint(parts[0])
+
+
+# ---------------------------------------------------------------- split models with something wrong
+@pytest.mark.parametrize("look", [fingerprint, read_shape, n_ctx_train, is_quantised, cache_bytes_per_token])
+@pytest.mark.parametrize("named", [0, 1, 2])
+def test_missing_parts_are_named(tmp_path: Path, look: Callable[[Path], object], named: int) -> None:
+    """Guards a traceback, which foreal-gen gave as its first look was at a part that is not there."""
+    parts = write_parts(tmp_path)
+    gone = [part for i, part in enumerate(parts) if i != named]
+    for part in gone:
+        part.unlink()
+    with pytest.raises(ModelFileError, match=r"^2 of the 3 parts of .* are missing: ") as caught:
+        look(parts[named])
+    assert all(part.name in str(caught.value) for part in gone)
+    parts[named].unlink()
+    with pytest.raises(ModelFileError, match="no such model file"):
+        look(parts[named])
+
+
+def test_of_many_missing_parts_some_are_named(tmp_path: Path) -> None:
+    """Guards an error of a hundred thousand names."""
+    path = tmp_path / "m-00001-of-99999.gguf"
+    path.write_bytes(model(LLAMA, TENSORS))
+    with pytest.raises(ModelFileError, match=r"^99998 of the 99999 parts") as caught:
+        read_shape(path)
+    assert len(str(caught.value)) < 500
+
+
+def test_parts_joined_by_cat_or_renamed_are_told(tmp_path: Path) -> None:
+    """Guards llama.cpp's `invalid split file name`, which does not say what was done to the file."""
+    parts = write_parts(tmp_path)
+    joined, renamed = tmp_path / "joined.gguf", tmp_path / "renamed.gguf"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    renamed.write_bytes(parts[1].read_bytes())
+    for path, number in ((joined, 1), (renamed, 2)):
+        with pytest.raises(ModelFileError, match=f"is part {number} of a model split into 3.*llama-gguf-split --merge"):
+            read_shape(path)
+
+
+def test_parts_under_each_others_names_are_told(tmp_path: Path) -> None:
+    """Guards a model put together from parts in another order, or from parts of two models."""
+    parts = write_parts(tmp_path)
+    second, third = parts[1].read_bytes(), parts[2].read_bytes()
+    parts[1].write_bytes(third)
+    parts[2].write_bytes(second)
+    with pytest.raises(
+        ModelFileError, match=r"m-00002-of-00003.gguf is part 3 of a model split into 3.*not part 2 of 3"
+    ):
+        read_shape(parts[0])
+
+
+def test_a_whole_model_named_like_a_part_is_told(tmp_path: Path) -> None:
+    """Guards advice to download parts that there never were, where all parts are there."""
+    for part in write_parts(tmp_path):
+        part.write_bytes(model(LLAMA, TENSORS))
+    with pytest.raises(ModelFileError, match="whole model, but is named like one of 3 parts"):
+        read_shape(tmp_path / "m-00001-of-00003.gguf")
 
 
 # ---------------------------------------------------------------- broken files
@@ -184,11 +271,11 @@ def test_the_parts_of_a_split_model_are_one(tmp_path: Path) -> None:
         (b"", "empty"),
         (b"G", "not a GGUF"),
         (b"# a readme\n" * 20, "not a GGUF"),
-        (b"<!DOCTYPE html><html>", "not a GGUF"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "not a GGUF"),
+        (b"<!DOCTYPE html><html>", "not a GGUF.*a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "not a GGUF.*git lfs pull"),
         (header(LLAMA, TENSORS, version=1), "version 1"),
         (header(LLAMA, TENSORS, version=4), "version 4"),
-        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "version"),
+        (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
         (header({}, {}) + b"", None),
         (header({"x": (U32, 1)}, {}).replace(struct.pack("<II", U32, 1), struct.pack("<II", 99, 1)), "torn"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63), "torn"),
@@ -226,6 +313,87 @@ def test_a_file_torn_anywhere_is_reported(path: Path) -> None:
             read_header(path)
     path.write_bytes(whole)
     assert list(read_header(path).tensors) == list(TENSORS)
+
+
+def test_weights_that_are_cut_off_are_reported(path: Path) -> None:
+    """Guards a download that stopped within the weights: how much is there, and how much there should be."""
+    whole = model(LLAMA, TENSORS)
+    path.write_bytes(whole)
+    assert read_shape(path)
+    for size in (len(whole) - 1, len(whole) - 4000, len(header(LLAMA, TENSORS)) + 40):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ModelFileError, match=f"cut off: it has {size:,} bytes, its tensors need {len(whole):,};"):
+            read_shape(path)
+
+
+def test_a_file_that_changes_is_looked_at_again(path: Path) -> None:
+    """Guards what was remembered of a file that is still being written."""
+    whole = model(LLAMA, TENSORS)
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ModelFileError):
+        read_shape(path)
+    path.write_bytes(whole)
+    assert read_shape(path)
+
+
+def test_values_of_a_wrong_kind_are_named(path: Path) -> None:
+    """Guards a TypeError from counting with whatever stands in the file."""
+    for key in ("block_count", "embedding_length", "attention.head_count", "expert_count", "context_length"):
+        values = (STRING, "many"), (F32, 2.5), (BOOL, True), (ARRAY, (STRING, ["a"])), (U64, 2**63), (I32, -1)
+        for kind, value in values:
+            path.write_bytes(model({**LLAMA, f"llama.{key}": (kind, value)}, TENSORS))
+            if (key, kind) in (("embedding_length", U64), ("context_length", U64), ("attention.head_count", U64)):
+                continue  # absurd, and nothing that is counted with here: llama.cpp refuses it
+            with pytest.raises(ModelFileError, match=f"damaged: .*llama.{key}|experts"):
+                read_shape(path)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({"llama.block_count": (U32, 0)}, "block_count is 0"),
+        ({"llama.block_count": (U32, 513)}, "at most 512"),
+        ({"llama.attention.head_count_kv": (U32, 3)}, "4 attention heads cannot share 3 KV heads"),
+        ({"llama.expert_count": (U32, 2000), "llama.expert_used_count": (U32, 2)}, "at most 1024"),
+        ({"llama.expert_used_count": (U32, 2)}, "2 of 0 experts"),
+        ({"llama.expert_count": (U32, 8)}, "0 of 8 experts"),
+        ({"llama.rope.freq_base": (F32, float("nan"))}, "rope.freq_base is nan"),
+        ({"llama.attention.layer_norm_rms_epsilon": (F32, -1.0)}, "between 0 and 1"),
+        ({"general.alignment": (U32, 3)}, "power of 2"),
+        ({"tokenizer.ggml.tokens": (ARRAY, (STRING, []))}, "no tokens"),
+        ({"tokenizer.ggml.tokens": (ARRAY, (STRING, ["a", "b", "a"]))}, "3 tokens, but only 2 different"),
+    ],
+)
+def test_what_llama_cpp_would_die_of_is_refused(path: Path, metadata: dict[str, tuple[int, Any]], words: str) -> None:
+    """Guards a process that llama.cpp ends: it asserts what a damaged file need not keep to."""
+    path.write_bytes(model({**LLAMA, **metadata}, TENSORS))
+    with pytest.raises(ModelFileError, match=words) as caught:
+        read_shape(path)
+    assert str(path) in str(caught.value)
+
+
+def test_empty_tokens_are_told_apart_by_their_place(path: Path) -> None:
+    """Guards a vocabulary with padding of empty texts, which llama.cpp takes: it names each by its place."""
+    path.write_bytes(model({**LLAMA, "tokenizer.ggml.tokens": (ARRAY, (STRING, ["a", "", "", "b"]))}, TENSORS))
+    assert read_shape(path)
+
+
+def test_tensors_that_do_not_follow_each_other_are_refused(path: Path) -> None:
+    whole = model(LLAMA, TENSORS)
+    row = text("output_norm.weight")
+    at = whole.index(row) + len(row) + 4 + 8 + 4
+    (offset,) = struct.unpack_from("<Q", whole, at)
+    path.write_bytes(whole[:at] + struct.pack("<Q", offset + 32) + whole[at + 8 :])
+    with pytest.raises(ModelFileError, match=f"'output_norm.weight' begins at byte {offset + 32}, where {offset} is"):
+        read_shape(path)
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the administrator may read everything")
+def test_a_file_without_permission_is_reported(path: Path) -> None:
+    path.write_bytes(model(LLAMA, TENSORS))
+    path.chmod(0)
+    with pytest.raises(ModelFileError, match=r"cannot read .*: Permission denied"):
+        read_shape(path)
 
 
 def test_a_path_that_cannot_be_read_is_reported(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ every failure once. Knows nothing of sentences, roles or flows.
 
 library.py     the library's start, its log, what this build can do; Abort stops an evaluation
 weights.py     a model file in memory
+trial.py       a model with an unusual header, which another process (apart.py) loads first
 vocabulary.py  texts and token ids; chat templates
 batch.py       rows cut into pieces that fit one evaluation
 context.py     a KV cache and its evaluations

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import llama_cpp
 
 from ...errors import ModelFileError
-from ..gguf_file import is_quantised, read_shape, split_parts
+from ..gguf_file import is_quantised, model_file, read_shape, stamp_of
 from .library import Abort, library, must_avoid_amx, supports_gpu_offload
+from .trial import try_loading
 from .vocabulary import Vocabulary
+
+_DESCRIPTION = re.compile(r"(\S+) \S+(?: \((?:Scout|Maverick)\))?(?: \(guessed\))? (.+)")
+"""llama.cpp's: architecture, its own name of a size, and quantization."""
 
 
 class Weights:
     """A model file in memory. Several contexts may share it; close it after them.
 
-    path: the file, or the first of its parts
+    path: the file, or one of its parts
     n_bytes: size of all parts
     shape: what the FLOPs of the model depend on
     vocabulary: its tokens
@@ -42,9 +47,12 @@ class Weights:
         log = library()
         log.verbose = verbose
         log.errors.clear()
+        file, stamp = model_file(path), stamp_of(path)  # tells what is not a GGUF, or a damaged one
         self.path = path
-        self.shape = read_shape(path)  # also tells what is not a GGUF
-        self.n_bytes = sum(part.stat().st_size for part in split_parts(path))
+        self.shape = read_shape(path)
+        self.n_bytes = file.n_bytes
+        with abort.held():
+            try_loading(path)
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
         self.avoids_amx = is_quantised(path) and must_avoid_amx()  # plain weights are not multiplied there
@@ -58,7 +66,10 @@ class Weights:
         callback = llama_cpp.llama_progress_callback(progress)
         params.progress_callback = callback
         with abort.held():
-            model = llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+            model = llama_cpp.llama_model_load_from_file(os.fsencode(file.parts[0]), params)
+        if model and stamp_of(path) != stamp:
+            llama_cpp.llama_model_free(model)
+            raise ModelFileError(f"{path} changed while it was loaded: run it again when it is complete")
         if not model:
             raise ModelFileError(f"llama.cpp cannot load {path}: {log.take_reason()}")
         self.model = model
@@ -77,12 +88,15 @@ class Weights:
         return template.decode("utf-8", "replace") if template else None
 
     def describe(self) -> str:
-        """Architecture, number of parameters and quantization, as llama.cpp names them."""
+        """Architecture, number of parameters and quantization. llama.cpp's own name of the size is left out: it goes
+        by the number of layers, and calls a model of half a billion parameters "1B"."""
         buffer = ctypes.create_string_buffer(256)
         llama_cpp.llama_model_desc(self.model, buffer, len(buffer))
-        n_parameters = llama_cpp.llama_model_n_params(self.model)
-        size = f"{n_parameters / 1e9:.1f} B" if n_parameters >= 1e9 else f"{n_parameters / 1e6:.1f} M"
-        return buffer.value.decode("utf-8", "replace").replace("?B", size).replace(" (guessed)", "")
+        text = buffer.value.decode("utf-8", "replace")
+        n = llama_cpp.llama_model_n_params(self.model)
+        size = f"{n / 1e9:.1f} B" if n >= 1e9 else f"{n / 1e6:.1f} M"
+        match = _DESCRIPTION.fullmatch(text)
+        return f"{match[1]} {size} {match[2]}" if match else f"{text}, {size}"
 
     def close(self) -> None:
         if self.model:
