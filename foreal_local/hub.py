@@ -1,43 +1,23 @@
 """Where models come from: files on disk, the hub and its cache.
 
-Knows how users name a model, which file of a repository that means, and how to get it. Does not know
+Knows how to get the file that a name means (hub_names.py), from the disk, the hub or its cache. Does not know
 what is inside a GGUF file or who will load it; pairs.py knows pairs. The hub's library is imported only when
 a hub name is used; its own environment variables (HF_TOKEN, HF_HOME, HF_HUB_OFFLINE, HF_ENDPOINT, ...) hold
 here too.
 """
 
-# ruff: noqa: PTH111, PTH112, PTH113  (what users write may be no path at all; os.path never raises for it)
+# ruff: noqa: PTH110, PTH111, PTH112, PTH113  (what users write may be no path at all; os.path never raises for it)
 
 from __future__ import annotations
 
 import errno
 import os
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import DownloadError, ForealError, ModelFileError
-
-DEFAULT_QUANTS = ("Q4_K_M", "Q8_0", "Q4_0")  # tried in this order where a hub name has no quant
-
-HOW_TO_NAME = "give the path of a .gguf file, or a hub name owner/repo[:quant]"
-
-_PREFIX = re.compile(r"hf:(?://)?|(?:https?://)?(?:hf\.co|huggingface\.co)/", re.I)
-_NAME = re.compile(
-    r"(?P<repo>[A-Z0-9][\w.-]*/[A-Z0-9][\w.-]*)(?<!\.gguf)"
-    r"(?: [:/] (?:(?:blob|resolve)/main/)? (?P<file>[^\\:]+\.gguf) | : (?P<quant>[\w.-]+) )?",
-    re.I | re.A | re.X,
-)
-_QUANT = re.compile(
-    r"(?<![A-Z0-9]) (?:UD-)? "
-    r"(?: I?Q\d+(?:_[A-Z0-9]+)* | TQ\d_\d | (?:B?F|FP)(?:16|32) | (?:MX|NV)FP4(?:_MOE)? ) (?![A-Z0-9_])",
-    re.I | re.X,
-)
-_NOT_A_MODEL = re.compile(r"(?:^|[/._-])(?:mmproj[^/]*|imatrix)\.gguf$|(?:^|/)imatrix[^/]*$", re.I)
-_SPLIT = re.compile(r"-\d{5}-of-(\d{5})(\.gguf)$", re.I)
-
+from .hub_names import HOW_TO_NAME, MAIN, HubName, all_parts, choose_file, parse_hub_name
 
 # ---- a model by path or hub name ----
 
@@ -45,13 +25,15 @@ _SPLIT = re.compile(r"-\d{5}-of-(\d{5})(\.gguf)$", re.I)
 def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) -> Path:
     """The file on disk that `spec` means, downloaded if need be; the first part of a split model.
 
-    spec: a path, or a hub name: `owner/repo`, `owner/repo:quant` or `owner/repo/file.gguf`, with `hf:` in front to
-        mean the hub even where a path of that name exists
+    spec: a path, or a hub name: `owner/repo`, `owner/repo:quant` or `owner/repo/file.gguf`, perhaps of a revision
+        (`owner/repo@revision:quant`), with `hf:` in front to mean the hub even where a path of that name exists; or
+        the link of any page or file of the model on the hub's site
     offline: look in the cache only
     progress: show a progress bar if this is a terminal
 
     Raises ModelFileError for what does not exist, DownloadError for what cannot be fetched now.
     """
+    spec = spec if os.path.exists(spec) else spec.strip()
     path = os.path.expanduser(spec)
     if os.path.isfile(path):
         return Path(path)
@@ -69,83 +51,6 @@ def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) ->
         return _from_hub(name)
 
 
-@dataclass(frozen=True)
-class HubName:
-    """A model on the hub as the user writes it.
-
-    repo: owner/repo
-    quant: a tag such as Q4_K_M; None where it is not given, or a file is
-    file: a file of the repository; None where it is not given, or a quant is
-    """
-
-    repo: str
-    quant: str | None = None
-    file: str | None = None
-
-    def __str__(self) -> str:
-        return self.repo + (f":{self.quant}" if self.quant else f"/{self.file}" if self.file else "")
-
-
-def parse_hub_name(spec: str) -> HubName | None:
-    """The hub name that `spec` is; None where it can only be a path (x.gguf, ./dir/x.gguf, C:\\dir\\x.gguf)."""
-    prefix = _PREFIX.match(spec)
-    match = _NAME.fullmatch(spec, prefix.end() if prefix else 0)
-    if match:
-        return HubName(match["repo"], match["quant"], match["file"])
-    if prefix:
-        raise ModelFileError(f"'{spec}' is not a hub name: write {prefix[0]}owner/repo[:quant]")
-    return None
-
-
-# ---- which file of a repository ----
-
-
-def choose_file(files: Iterable[str], name: HubName) -> str:
-    """The file of a repository that `name` means; a split model's first part. ModelFileError if none."""
-    ggufs = {all_parts(file)[0] for file in files if file.lower().endswith(".gguf")}
-    models = sorted(file for file in ggufs if not _NOT_A_MODEL.search(file))
-    if not models:
-        raise ModelFileError(f"{name.repo} has no .gguf file (look for a repository with GGUF in its name)")
-    if name.file:
-        if all_parts(name.file)[0] in ggufs:
-            return all_parts(name.file)[0]
-        raise ModelFileError(f"{name.repo} has no file '{name.file}'; it has: {', '.join(models)}")
-    available = ", ".join(sorted({quant_of(model) or model for model in models}))
-    if name.quant:
-        matching = _with_quant(models, name.quant)
-        if not matching:
-            raise ModelFileError(f"{name.repo} has no {name.quant} file; it has: {available}")
-    else:
-        matching = next(filter(None, (_with_quant(models, quant) for quant in DEFAULT_QUANTS)), models)
-        if matching is models and len(models) > 1:
-            raise ModelFileError(f"{name.repo} has several files; add one of these, {name.repo}:QUANT: {available}")
-    if len(matching) > 1:
-        raise ModelFileError(f"'{name}' fits several files; name one, {name.repo}/FILE: {', '.join(matching)}")
-    return matching[0]
-
-
-def quant_of(file: str) -> str | None:
-    """The quant tag in a file's name, in upper case: the last one where it has several."""
-    tags = _QUANT.findall(file)
-    return tags[-1].upper() if tags else None
-
-
-def all_parts(file: str) -> list[str]:
-    """All files of a split model, whichever of them is given; of any other model its one file."""
-    match = _SPLIT.search(file)
-    if not match:
-        return [file]
-    stem, n_parts = file[: match.start()], max(int(match[1]), 1)
-    return [f"{stem}-{i:05d}-of-{match[1]}{match[2]}" for i in range(1, n_parts + 1)]
-
-
-def _with_quant(models: list[str], quant: str) -> list[str]:
-    """The models of this quant; those tagged UD- ("dynamic" quants) only where no other has it."""
-    tags = {model: quant_of(model) or "" for model in models}
-    exact = [model for model in models if tags[model] == quant.upper()]
-    return exact or [model for model in models if tags[model] == f"UD-{quant.upper()}"]
-
-
 # ---- the hub and its cache ----
 
 
@@ -158,7 +63,7 @@ def _from_hub(name: HubName) -> Path:
     from huggingface_hub import constants, hf_hub_download, model_info
 
     try:
-        info = model_info(name.repo, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        info = model_info(name.repo, revision=name.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
     except Exception as error:
         try:
             return _from_cache(name)
@@ -166,7 +71,7 @@ def _from_hub(name: HubName) -> Path:
             raise explain(error, name) from error
     file = choose_file([sibling.rfilename for sibling in info.siblings or []], name)
     try:
-        paths = [hf_hub_download(name.repo, part) for part in all_parts(file)]
+        paths = [hf_hub_download(name.repo, part, revision=name.revision) for part in all_parts(file)]
     except Exception as error:
         raise explain(error, name) from error
     return Path(paths[0])
@@ -176,27 +81,31 @@ def _from_cache(name: HubName) -> Path:
     """The cached file that `name` means, by the same rules, without any request."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    cached = _cached_models(Path(HF_HUB_CACHE) / f"models--{name.repo.replace('/', '--')}")
+    cached = _cached_models(Path(HF_HUB_CACHE) / f"models--{name.repo.replace('/', '--')}", name.revision)
     try:
         return cached[choose_file(cached, name)]
     except ModelFileError as error:
-        reason = str(error) if cached else f"nothing of {name.repo} is there"
+        of_repo = name.repo + (f" at {name.revision}" if name.revision else "")
+        reason = str(error) if cached else f"nothing of {of_repo} is there"
         raise DownloadError(
             f"offline, and the cache {HF_HUB_CACHE} cannot serve '{name}': {reason}; "
             "get it once with a connection, or give the path of a .gguf file"
         ) from error
 
 
-def _cached_models(home: Path) -> dict[str, Path]:
+def _cached_models(home: Path, revision: str | None) -> dict[str, Path]:
     """The complete models in one repository's cache folder, by their names in the repository.
 
-    Older revisions count too: after an update of the repository, the next download moves refs/main to the new
-    revision, which has none of the files that were fetched before.
+    Of the main branch, older revisions count too: after an update of the repository, the next download moves refs/main
+    to the new revision, which has none of the files that were fetched before. Of a revision that was asked for, only
+    that one does; a commit may be given by its first digits.
     """
-    ref = home / "refs" / "main"
-    current = ref.read_text().strip() if ref.is_file() else ""
+    ref = home / "refs" / (revision or MAIN)
+    current = ref.read_text().strip() if ref.is_file() else revision or ""
     models = {}
     for snapshot in sorted((home / "snapshots").glob("*"), key=lambda s: (s.name == current, s.stat().st_mtime)):
+        if revision and not snapshot.name.startswith(current):
+            continue
         for path in snapshot.rglob("*"):
             name = path.relative_to(snapshot).as_posix()
             if name.lower().endswith(".gguf") and all((snapshot / part).is_file() for part in all_parts(name)):
@@ -239,6 +148,8 @@ def explain(error: Exception, name: HubName) -> ForealError:
     if isinstance(error, errors.RepositoryNotFoundError):
         missing = f"no file '{name}' here and no repository {repo} on the hub (a private one needs HF_TOKEN)"
         return ModelFileError(f"{missing}; {HOW_TO_NAME}")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ModelFileError(f"{repo} has no revision '{name.revision}': leave it out, or name a branch or a commit")
     if isinstance(error, errors.EntryNotFoundError):
         return ModelFileError(f"{repo} does not have all files of '{name}': {text}")
     if isinstance(error, errors.HFValidationError):

@@ -27,7 +27,8 @@ from .config import (
     runtime_of,
 )
 from .errors import UsageError
-from .hub import HOW_TO_NAME, resolve_model
+from .hub import resolve_model
+from .hub_names import HOW_TO_NAME
 from .method.modes import roles_of
 from .method.roles import Role
 from .pairs import DEFAULT_PAIR, PairEntry, find_pair, load_pairs

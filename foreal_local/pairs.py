@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from .config import OF_A_RESPONSE, find_setting
-from .errors import UsageError
-from .hub import HOW_TO_NAME, bundled_dir, parse_hub_name
+from .errors import ModelFileError, UsageError
+from .hub import bundled_dir
+from .hub_names import HOW_TO_NAME, parse_hub_name
 
 DEFAULT_PAIR = "tiny"
 
@@ -45,7 +46,7 @@ def load_pairs() -> dict[str, PairEntry]:
 
 def find_pair(name: str) -> PairEntry:
     """The pair of this name; UsageError with the nearest name where there is none."""
-    pairs = load_pairs()
+    pairs, name = load_pairs(), name.strip()
     if name not in pairs:
         from difflib import get_close_matches
 
@@ -101,7 +102,10 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
     for role in ("leader", "draft"):
         if not texts.get(role):
             raise UsageError(f"{where} names no {role}: {HOW_TO_NAME}")
-        spec = os.path.expanduser(texts[role])  # noqa: PTH111  (a hub name is no path)
+        spec = os.path.expanduser(texts[role].strip())  # noqa: PTH111  (a hub name is no path)
         beside = file.parent.absolute() / spec
-        texts[role] = str(beside) if beside.exists() or parse_hub_name(spec) is None else spec
+        try:
+            texts[role] = str(beside) if beside.exists() or parse_hub_name(spec) is None else spec
+        except ModelFileError as error:
+            raise UsageError(f"{where}: {role}: {error}") from None
     return PairEntry(name, **texts, settings=settings)

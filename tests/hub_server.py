@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 COMMIT = "c0ffee" * 6 + "c0de"
+
+
+def commit_of(revision: str) -> str:
+    """The commit that a branch or a tag stands for: itself, where it is one."""
+    return revision if re.fullmatch("[0-9a-f]{40}", revision) else hashlib.sha1(revision.encode()).hexdigest()
 
 
 class Request(NamedTuple):
@@ -25,9 +32,13 @@ class Request(NamedTuple):
 
 @dataclass
 class HubServer:
-    """Repositories as {name: {file: bytes}}; `with HubServer(repos) as hub` serves them at `hub.url`."""
+    """Repositories as {name: {file: bytes}}; `with HubServer(repos) as hub` serves them at `hub.url`.
+
+    revisions: other branches, tags and commits of a repository, as {(name, revision): {file: bytes}}
+    """
 
     repos: dict[str, dict[str, bytes]]
+    revisions: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     gated: dict[str, str] = field(default_factory=dict)  # the token that opens a repository's files
     commit: str = COMMIT
     cut_at: int | None = None  # the next file breaks off after so many bytes; once
@@ -73,26 +84,31 @@ class _Handler(BaseHTTPRequestHandler):
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
         api = path.startswith("/api/models/")
         owner, name, *rest = [*path.removeprefix("/api/models").strip("/").split("/"), "", ""]
-        repo, file = f"{owner}/{name}", "/".join(rest[2:]).rstrip("/")
-        files = self.hub.repos.get(repo)
+        repo, file, revision = f"{owner}/{name}", "/".join(rest[2:]).rstrip("/"), unquote(rest[1])
+        files, self.commit = self.hub.repos.get(repo), self.hub.commit
+        if files is not None and revision not in ("", "main", self.hub.commit):
+            files, self.commit = self.hub.revisions.get((repo, revision)), commit_of(revision)
+            if files is None:
+                self._send(404, {"X-Error-Code": "RevisionNotFound"})
+                return
         if self.hub.status and self.hub.status[0] in path:
             self._send(self.hub.status[1])
         elif files is None:
             self._send(404 if token else 401, {"X-Error-Code": "RepoNotFound"})
         elif api:
-            info = {"id": repo, "sha": self.hub.commit, "siblings": [{"rfilename": file} for file in files]}
+            info = {"id": repo, "sha": self.commit, "siblings": [{"rfilename": file} for file in files]}
             self._send(200, {"Content-Type": "application/json"}, json.dumps(info).encode())
         elif token != self.hub.gated.get(repo, token):
             self._send(403 if token else 401, {"X-Error-Code": "GatedRepo"})
         elif file not in files:
-            self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.hub.commit})
+            self._send(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": self.commit})
         else:
             self._send_file(files[file])
 
     def _send_file(self, body: bytes) -> None:
         headers = {
             "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
-            "X-Repo-Commit": self.hub.commit,
+            "X-Repo-Commit": self.commit,
             "Accept-Ranges": "bytes",
         }
         start = 0

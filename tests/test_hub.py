@@ -9,15 +9,17 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hub_server import HubServer
+from hub_server import COMMIT, HubServer, commit_of
 
 from foreal_local import hub
 from foreal_local.errors import DownloadError, ModelFileError, UsageError
-from foreal_local.hub import HubName, choose_file, parse_hub_name, quant_of, resolve_model
+from foreal_local.hub import resolve_model
+from foreal_local.hub_names import HubName, choose_file, nearest_quant, parse_hub_name, quant_of
 from foreal_local.pairs import DEFAULT_PAIR, find_pair, load_pairs
 
 ROOT = Path(__file__).parent.parent
@@ -82,8 +84,96 @@ def test_hub_names(spec: str, name: HubName) -> None:
     assert parse_hub_name(spec) == name
 
 
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+MODEL, Q8 = HubName("org/Model-GGUF"), HubName("org/Model-GGUF", file="M-Q8_0.gguf")
+
+
+@pytest.mark.parametrize(
+    "host", ["huggingface.co", "www.huggingface.co", "hf.co", "HuggingFace.co", "mirror.example:80"]
+)
+@pytest.mark.parametrize("scheme", ["https://", "http://", ""])
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("org/Model-GGUF", MODEL),
+        ("org/Model-GGUF/", MODEL),
+        ("org/Model-GGUF:latest", MODEL),
+        ("org/Model-GGUF:Q8_0", replace(MODEL, quant="Q8_0")),
+        ("org/Model-GGUF?library=llama-cpp-python", MODEL),
+        ("org/Model-GGUF#provided-files", MODEL),
+        ("org/Model-GGUF?show_file_info=M-Q8_0.gguf", Q8),
+        ("org/Model-GGUF/tree/main", MODEL),
+        ("org/Model-GGUF/tree/main/", MODEL),
+        ("org/Model-GGUF/tree/main/Q4_K_M", replace(MODEL, folder="Q4_K_M")),
+        ("org/Model-GGUF/tree/v1.0", replace(MODEL, revision="v1.0")),
+        (f"org/Model-GGUF/tree/{REVISION}", replace(MODEL, revision=REVISION)),
+        (f"org/Model-GGUF/commit/{REVISION}", replace(MODEL, revision=REVISION)),
+        ("org/Model-GGUF/commits/main", MODEL),
+        ("org/Model-GGUF/blob/main/M-Q8_0.gguf", Q8),
+        ("org/Model-GGUF/resolve/main/M-Q8_0.gguf", Q8),
+        ("org/Model-GGUF/resolve/main/M-Q8_0.gguf?download=true", Q8),
+        ("org/Model-GGUF/raw/main/M-Q8_0.gguf", Q8),
+        ("org/Model-GGUF/blob/main/sub%20dir/M-Q8_0.gguf", replace(MODEL, file="sub dir/M-Q8_0.gguf")),
+        (f"org/Model-GGUF/blob/{REVISION}/M-Q8_0.gguf", replace(Q8, revision=REVISION)),
+        ("org/Model-GGUF/blob/refs%2Fpr%2F1/M-Q8_0.gguf", replace(Q8, revision="refs/pr/1")),
+        ("org/Model-GGUF/resolve/refs/pr/1/M-Q8_0.gguf", replace(Q8, revision="refs/pr/1")),
+        ("org/Model-GGUF/discussions/3", MODEL),
+        ("org/Model-GGUF/discussions", MODEL),
+    ],
+)
+def test_links_of_the_site(host: str, scheme: str, path: str, name: HubName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards links as people copy them, from the address bar or from a button, of which two shapes were known."""
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example:80/")
+    assert parse_hub_name(f" {scheme}{host}/{path}\n") == name
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (" org/Model-GGUF\t", MODEL),
+        ("org/Model-GGUF:LATEST", MODEL),
+        ("org/Model-GGUF/", MODEL),
+        ("org/Model-GGUF@main", MODEL),
+        ("org/Model-GGUF@v1:Q8_0", replace(MODEL, quant="Q8_0", revision="v1")),
+        ("org/Model-GGUF@v1/M-Q8_0.gguf", replace(Q8, revision="v1")),
+        ("org/Model-GGUF@v1:M-Q8_0.gguf", replace(Q8, revision="v1")),
+        ("hf://org/Model-GGUF@v1/M-Q8_0.gguf", replace(Q8, revision="v1")),
+        ("hf://models/org/Model-GGUF", MODEL),
+        ("org/Model-GGUF/blob/main/M-Q8_0.gguf", Q8),
+        ("org/Model-GGUF/tree/main", MODEL),
+    ],
+)
+def test_names_with_more_around_them(spec: str, name: HubName) -> None:
+    assert parse_hub_name(spec) == name
+
+
+@pytest.mark.parametrize("name", [MODEL, Q8, replace(Q8, revision="v1"), replace(MODEL, revision="v1", quant="Q8_0")])
+def test_a_name_as_it_is_printed_can_be_given(name: HubName) -> None:
+    """Guards errors that print a name that the program itself does not take."""
+    assert parse_hub_name(str(name)) == name
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            "https://hf-mirror.com/org/Model",
+            "link to hf-mirror.com, which is not the hub.*HF_ENDPOINT=https://hf-mirror",
+        ),
+        ("https://example.org/m.gguf", "download the file and give its path"),
+        ("https://huggingface.co/datasets/org/data", "is a data set, not a model"),
+        ("https://huggingface.co/spaces/org/space", "is a space, not a model"),
+        ("https://huggingface.co/org", "is not a hub name"),
+        ("https://huggingface.co/", "is not a hub name"),
+    ],
+)
+def test_links_that_lead_to_no_model(spec: str, words: str) -> None:
+    with pytest.raises(ModelFileError, match=words):
+        parse_hub_name(spec)
+
+
 def test_a_prefix_without_a_hub_name_is_an_error() -> None:
-    with pytest.raises(ModelFileError, match="hf:model"):
+    with pytest.raises(ModelFileError, match="'hf:model' is not a hub name"):
         parse_hub_name("hf:model")
 
 
@@ -99,6 +189,9 @@ def test_local_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert resolve_model("org/Model") == Path("org/Model")
     assert resolve_model("~/org/Model") == tmp_path / "org" / "Model"
+    assert resolve_model(" org/Model\n") == Path("org/Model")
+    (tmp_path / " x ").write_bytes(b"x")
+    assert resolve_model(" x ") == Path(" x ")
 
 
 @pytest.mark.parametrize("spec", ["foo.gguf", "./x/y.gguf", "C:\\models\\x.gguf", "x" * 300, "here/sub/y.gguf"])
@@ -132,6 +225,9 @@ def test_directory_instead_of_file(tmp_path: Path) -> None:
         ("M-UD-Q2_K.gguf M-Q2_K.gguf", "ud-q2_k", "M-UD-Q2_K.gguf"),
         ("M-BF16.gguf M-F16.gguf mmproj-F16.gguf", "f16", "M-F16.gguf"),
         ("M-mxfp4.gguf M-Q8_0.gguf", "MXFP4", "M-mxfp4.gguf"),
+        ("M-fp16.gguf M-bf16.gguf M.gguf", "F16", "M-fp16.gguf"),
+        ("M-F16.gguf M-Q8_0.gguf", "fp16", "M-F16.gguf"),
+        ("M-f32.gguf M-Q8_0.gguf", "FP32", "M-f32.gguf"),
         ("Q8_0/M-00001-of-00002.gguf Q8_0/M-00002-of-00002.gguf", "Q8_0", "Q8_0/M-00001-of-00002.gguf"),
         ("M-Q8_0.gguf M-Q4_K_M.gguf M-Q4_0.gguf", None, "M-Q4_K_M.gguf"),
         ("M-Q4_0.gguf M-Q8_0.gguf M-F16.gguf", None, "M-Q8_0.gguf"),
@@ -148,8 +244,13 @@ def test_choice(files: str, quant: str | None, chosen: str) -> None:
 @pytest.mark.parametrize(
     ("files", "quant", "message"),
     [
-        ("M-Q4_K_M.gguf M-Q4_0_4_4.gguf", "Q4_K", "org/M has no Q4_K file; it has: Q4_0_4_4, Q4_K_M"),
-        ("M-Q4_0_4_4.gguf", "Q4_0", "org/M has no Q4_0 file; it has: Q4_0_4_4"),
+        (
+            "M-Q4_K_M.gguf M-Q4_0_4_4.gguf",
+            "Q4_K",
+            r"no Q4_K file; did you mean org/M:Q4_K_M\? it has: Q4_0_4_4, Q4_K_M",
+        ),
+        ("M-Q4_0_4_4.gguf", "Q4_0", r"org/M has no Q4_0 file; did you mean org/M:Q4_0_4_4\? it has: Q4_0_4_4"),
+        ("M-Q4_K_M.gguf M-Q8_0.gguf", "Q5_K_M", "org/M has no Q5_K_M file; it has: Q4_K_M, Q8_0"),
         ("M-Q6_K.gguf M-Q5_K_M.gguf", None, "org/M has several files.*org/M:QUANT: Q5_K_M, Q6_K"),
         ("A-Q8_0.gguf B-Q8_0.gguf", "Q8_0", "several files.*A-Q8_0.gguf, B-Q8_0.gguf"),
         ("A-Q8_0.gguf B-Q8_0.gguf", None, "several files.*A-Q8_0.gguf, B-Q8_0.gguf"),
@@ -160,6 +261,44 @@ def test_choice(files: str, quant: str | None, chosen: str) -> None:
 def test_no_choice_says_what_there_is(files: str, quant: str | None, message: str) -> None:
     with pytest.raises(ModelFileError, match=message):
         choose_file(files.split(), HubName("org/M", quant))
+
+
+def test_files_of_a_folder() -> None:
+    """Guards tree links of repositories with a folder for each quant."""
+    files = ["Q4_K_M/M-Q4_K_M.gguf", "Q8_0/M-Q8_0.gguf", "Q8_01/M-F16.gguf"]
+    assert choose_file(files, HubName("org/M", folder="Q8_0")) == "Q8_0/M-Q8_0.gguf"
+    with pytest.raises(ModelFileError, match=r"org/M, folder Q2_K, has no \.gguf file"):
+        choose_file(files, HubName("org/M", folder="Q2_K"))
+
+
+def test_a_file_that_is_not_there() -> None:
+    """Guards a typo in a long name, a quant written as a file, and the link of a file that is no model."""
+    files = ["Model-1.5B-Q4_K_M.gguf", "Model-1.5B-Q8_0.gguf", "README.md"]
+    with pytest.raises(
+        ModelFileError, match=r"no file 'Model-1\.5-Q8_0\.gguf'; did you mean 'Model-1\.5B-Q8_0\.gguf'\?"
+    ):
+        choose_file(files, HubName("org/M", file="Model-1.5-Q8_0.gguf"))
+    with pytest.raises(ModelFileError, match=r"'README\.md' of org/M is no \.gguf file; it has: Model-1\.5B-Q4"):
+        choose_file(files, HubName("org/M", file="README.md"))
+    assert choose_file(files, HubName("org/M", file="q8_0.gguf")) == "Model-1.5B-Q8_0.gguf"
+
+
+@pytest.mark.parametrize(
+    ("quant", "meant"),
+    [
+        ("Q4", "Q4_K_M"),
+        ("q4km", "Q4_K_M"),
+        ("4bit", "Q4_K_M"),
+        ("Q8", "Q8_0"),
+        ("int8", "Q8_0"),
+        ("Q6", "Q6_K"),
+        ("F16", "BF16"),
+        ("Q5_K_M", None),
+        ("fast", None),
+    ],
+)
+def test_the_quant_that_was_meant(quant: str, meant: str | None) -> None:
+    assert nearest_quant(quant, {"Q4_K_S", "Q4_0", "Q4_K_M", "IQ4_XS", "Q8_0", "Q6_K", "BF16"}) == meant
 
 
 @pytest.mark.parametrize(
@@ -258,6 +397,37 @@ def test_offline_chooses_among_what_is_cached(server: HubServer, resolve: Resolv
     assert "has no Q4_K_M file; it has: Q8_0; get it once with a connection" in missed.message
     assert "nothing of org/Other-GGUF is there; get it once with a connection" in unknown.message
     assert server.log == []
+
+
+def test_other_revisions(server: HubServer, resolve: Resolve) -> None:
+    """Guards a revision that is dropped, so that a pinned model is another one: online, and from the cache."""
+    repo = "org/Model-GGUF"
+    server.revisions = {(repo, name): {"Model-Q8_0.gguf": name.encode()} for name in ("v1", "a" * 40, "refs/pr/1")}
+    specs = [
+        f"{repo}@v1",
+        f"{server.url}/{repo}/tree/v1",
+        f"https://huggingface.co/{repo}/blob/{'a' * 40}/Model-Q8_0.gguf",
+        f"https://hf.co/{repo}/resolve/refs%2Fpr%2F1/Model-Q8_0.gguf?download=true",
+        f"{repo}:Q8_0",
+    ]
+    found = resolve(server.url, *specs)
+    expected = [b"v1", b"v1", b"a" * 40, b"refs/pr/1", b"eight"]
+    assert [outcome.content() for outcome in found] == expected
+    assert f"/{commit_of('v1')}/" in (found[0].path or "")
+
+    server.log.clear()
+    assert resolve(server.url, *specs, offline=True) == found
+    short, missed, main = resolve(server.url, f"{repo}@aaaaaaa", f"{repo}@v2", f"{repo}/tree/main", offline=True)
+    assert short.content() == b"a" * 40
+    assert f"nothing of {repo} at v2 is there" in missed.message
+    assert main.content() == b"eight"
+    assert server.log == []
+
+    (unknown,) = resolve(server.url, f"{repo}@v2:Q8_0")
+    assert unknown.error == "ModelFileError"
+    assert unknown.message.startswith(f"{repo} has no revision 'v2'")
+    (same,) = resolve(server.url, f"{repo}@{COMMIT}:Q8_0")
+    assert same.content() == b"eight"
 
 
 def test_offline_needs_all_parts(server: HubServer, resolve: Resolve) -> None:
@@ -466,6 +636,10 @@ def test_own_pairs(own_pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             [mine]
             leader = "~/a.gguf"
             draft = "/models/b.gguf"
+
+            [pasted]
+            leader = " https://huggingface.co/org/Model-GGUF/blob/v1/M-Q8_0.gguf "
+            draft = "org/Model-GGUF@v1:Q8_0"
             """
         ),
         encoding="utf-8-sig",
@@ -476,6 +650,9 @@ def test_own_pairs(own_pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tiny.note, tiny.settings) == ("", {"n": 25, "p": 1, "temp": 0.0})
     assert find_pair("mine").leader == str(Path("~/a.gguf").expanduser())
     assert "r1-32b" in load_pairs()
+    pasted = find_pair(" pasted ")
+    assert pasted.leader == "https://huggingface.co/org/Model-GGUF/blob/v1/M-Q8_0.gguf"
+    assert pasted.draft == "org/Model-GGUF@v1:Q8_0"
 
     named = own_pairs.with_name("other.toml")
     named.write_text('[other]\nleader = "a.gguf"\ndraft = "b.gguf"\n')
@@ -490,6 +667,7 @@ def test_own_pairs(own_pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("[x", "not valid TOML"),
         ("x = 1", "pair 'x' in .* is not a table"),
         ('[x]\nleader = "a.gguf"', "names no draft"),
+        ('[x]\nleader = "https://example.org/a"\ndraft = "b.gguf"', "pair 'x'.* leader: .*link to example.org"),
         ('[x]\nleader = "a.gguf"\ndraft = "b.gguf"\ntop = 1', "unknown key 'top'"),
         ('[x]\nleader = "a.gguf"\ndraft = "b.gguf"\nn = 1.5', "n cannot be 1.5"),
         ('[x]\nleader = "a.gguf"\ndraft = "b.gguf"\nk = true', "k cannot be True"),

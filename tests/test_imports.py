@@ -30,15 +30,16 @@ ALLOWED = {
     "by_name": _SETTINGS,
     "asynchronous": _CORE | {"results", "lane"},
     "engine": _CORE | {"choice", "results", "lane", "offline", "asynchronous", "by_name", "storage"},
-    "hub": {"errors"},
+    "hub_names": {"errors"},
+    "hub": {"errors", "hub_names"},
     "presets": _SETTINGS,
     "choice": _SETTINGS | {"method"},
     "tally": _CORE,
-    "pairs": _SETTINGS | {"hub"},
-    "loading": _ENGINE | {"hub", "pairs"},
+    "pairs": _SETTINGS | {"hub", "hub_names"},
+    "loading": _ENGINE | {"hub", "hub_names", "pairs"},
     "chat": _ENGINE | {"presets", "tally"},
     "batch": _ENGINE | {"tally"},
-    "evaluation": _ENGINE | {"batch", "hub", "presets"},
+    "evaluation": _ENGINE | {"batch", "hub", "hub_names", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {

@@ -76,6 +76,9 @@ def _wrong_numbers(header: Header) -> Iterator[str]:
             yield f"{key} is {shown(value)}"
         elif "epsilon" in key and any(isinstance(number, float) and not 0 <= number < 1 for number in numbers):
             yield f"{key} is {shown(value)}, but must be between 0 and 1"
+    base = header.get("rope.freq_base")
+    if isinstance(base, float) and base <= 0:
+        yield f"{header.architecture}.rope.freq_base is {base}, but must be positive"
     for name in ("embedding_length", "context_length", "vocab_size"):
         if header.get(name) is not None and not header.whole(name):
             yield f"{header.architecture}.{name} is 0"
@@ -85,6 +88,8 @@ def _wrong_numbers(header: Header) -> Iterator[str]:
         if header.whole(name) > max(header.whole("embedding_length"), 2**16):
             yield f"{header.architecture}.{name} is {header.get(name)}"
     heads, kv_heads = (header.per_layer(f"attention.{name}") for name in ("head_count", "head_count_kv"))
+    if any(heads) and header.get("rope.dimension_count") == 0 and header.architecture in _ARCHITECTURES:
+        yield f"{header.architecture}.rope.dimension_count is 0"  # llama.cpp would evaluate it for ever
     for n, n_kv in zip(heads, kv_heads, strict=True):
         if n and n_kv and n % n_kv:
             yield f"{n} attention heads cannot share {n_kv} KV heads"
@@ -124,7 +129,7 @@ _KNOWN: dict[str, Callable[[object], bool]] = {}
 def _whole(least: int, most: int) -> Callable[[object], bool]:
     def holds(value: object) -> bool:
         numbers = value if isinstance(value, list) else [value]
-        return all(type(number) is int and least <= number <= most for number in numbers)
+        return bool(numbers) and all(type(number) is int and least <= number <= most for number in numbers)
 
     return holds
 
@@ -142,7 +147,7 @@ _KNOWN |= {
 _KNOWN |= {f"attention.{name}": _whole(0, 1024) for name in ("head_count", "head_count_kv")}
 _KNOWN |= {f"attention.{name}": _whole(16, 1024) for name in ("key_length", "value_length")}
 _KNOWN |= {f"attention.layer_norm{name}epsilon": _real(1e-12, 1e-2) for name in ("_", "_rms_")}
-_KNOWN |= {"attention.sliding_window": _whole(16, 2**20), "attention.sliding_window_pattern": _whole(1, 16)}
+_KNOWN |= {"attention.sliding_window": _whole(16, 2**20), "attention.sliding_window_pattern": _whole(2, 16)}
 _KNOWN |= {"expert_count": _whole(0, 512), "expert_used_count": _whole(0, 64)}
 _KNOWN |= {f"expert_{name}": _whole(1, 2**20) for name in ("feed_forward_length", "shared_feed_forward_length")}
 _KNOWN |= {"rope.freq_base": _real(1.0, 1e9), "rope.dimension_count": _whole(2, 1024)}

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-SECONDS = 30.0
-"""How long a run may take before it counts as one that hangs; whole cases take about a second."""
+SECONDS = 90.0
+"""How long a run may take before it counts as one that hangs. Most take a tenth of a second; a model that llama.cpp
+hangs over in its trial (runtime/llama/trial.py) takes a minute until it is refused."""
 CODES = frozenset({0, 1, 2})
 """What the commands document: fine, some prompts failed or could not be written, a usage error."""
 _CRASH = re.compile(rb"Traceback \(most recent|Exception ignored|core dumped")

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...errors import DownloadError, ForealError, UsageError
-from ...hub import HubName, bundled_dir
+from ...hub import bundled_dir
 from ...hub import explain as explain_hub_error
+from ...hub_names import HubName
 
 DEFAULT_SET = "heldout"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
