@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote
 
 from .errors import ModelFileError
 
@@ -97,8 +97,8 @@ def _after_prefix(spec: str) -> str | None:
     match = _HOST.match(spec)
     if not match:
         return None
-    mirror = urlsplit(os.environ.get("HF_ENDPOINT", "")).netloc.lower()
-    if match["host"].lower() in (*_HOSTS, mirror):
+    mirror = _HOST.match(os.environ.get("HF_ENDPOINT", ""))
+    if match["host"].lower() in (*_HOSTS, mirror["host"].lower() if mirror else ""):
         return spec[match.end() :]
     if match["scheme"]:
         raise ModelFileError(
@@ -149,7 +149,8 @@ def choose_file(files: Iterable[str], name: HubName) -> str:
     ggufs = {all_parts(file)[0] for file in inside if file.lower().endswith(".gguf")}
     models = sorted(file for file in ggufs if not _NOT_A_MODEL.search(file))
     if not models:
-        raise ModelFileError(f"{where} has no .gguf file (look for a repository with GGUF in its name)")
+        hint = f"write {name.repo}:QUANT" if name.folder else "look for a repository with GGUF in its name"
+        raise ModelFileError(f"{where} has no .gguf file ({hint})")
     quant = name.quant
     if name.file:
         if all_parts(name.file)[0] in ggufs:
@@ -185,13 +186,13 @@ def _no_file(name: HubName, models: list[str]) -> ModelFileError:
 
 def quant_of(file: str) -> str | None:
     """The quant tag in a file's name, as `canonical` spells it: the last one where it has several."""
-    tags = _QUANT.findall(file)
-    return canonical(tags[-1]) if tags else None
+    return canonical(file) if _QUANT.search(file) else None
 
 
 def canonical(quant: str) -> str:
-    """A quant tag in upper case, and F16 for FP16."""
-    return re.sub(r"^FP(16|32)$", r"F\1", quant.upper())
+    """A quant tag in upper case, without what stands before it (i1-), and F16 for FP16."""
+    tags = _QUANT.findall(quant)
+    return re.sub(r"^FP(16|32)$", r"F\1", (tags[-1] if tags else quant).upper())
 
 
 def nearest_quant(quant: str, available: Iterable[str]) -> str | None:

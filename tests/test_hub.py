@@ -228,6 +228,7 @@ def test_directory_instead_of_file(tmp_path: Path) -> None:
         ("M-fp16.gguf M-bf16.gguf M.gguf", "F16", "M-fp16.gguf"),
         ("M-F16.gguf M-Q8_0.gguf", "fp16", "M-F16.gguf"),
         ("M-f32.gguf M-Q8_0.gguf", "FP32", "M-f32.gguf"),
+        ("M.i1-Q4_K_M.gguf M.i1-IQ3_M.gguf", "i1-Q4_K_M", "M.i1-Q4_K_M.gguf"),
         ("Q8_0/M-00001-of-00002.gguf Q8_0/M-00002-of-00002.gguf", "Q8_0", "Q8_0/M-00001-of-00002.gguf"),
         ("M-Q8_0.gguf M-Q4_K_M.gguf M-Q4_0.gguf", None, "M-Q4_K_M.gguf"),
         ("M-Q4_0.gguf M-Q8_0.gguf M-F16.gguf", None, "M-Q8_0.gguf"),
