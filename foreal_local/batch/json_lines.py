@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ from ..errors import UsageError
 def to_line(record: dict[str, Any]) -> str:
     """One line of JSON. Half a surrogate pair (a prompt may have \\ud800) stays escaped, because UTF-8 has none."""
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def print_line(line: str) -> None:
+    """Write a line to standard output, as UTF-8 whatever encoding a terminal there would have."""
+    sys.stdout.flush()
+    out = getattr(sys.stdout, "buffer", None)
+    if out is None:  # a program's own stream of text
+        sys.stdout.write(line)
+    else:
+        out.write(line.encode())
+        out.flush()
 
 
 def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:

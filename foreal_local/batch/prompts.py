@@ -19,6 +19,8 @@ def read_prompts(path: str, settings: Generation, prompting: Prompting | None = 
     settings, prompting: what a prompt's own settings change
     """
     name = "<stdin>" if path == "-" else path
+    if path == "-" and sys.stdin is None:
+        raise UsageError("standard input is closed: --file - reads prompts there; name a file instead")
     try:
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:

@@ -6,6 +6,7 @@ A record is kept where it is whole and answers the same prompt with the same set
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..storage.files import OutputError, numbered, replace_file
+from ..storage.files import OutputError, keep_aside, replace_file
 
 Note = Callable[[str], None]
 
@@ -140,8 +141,7 @@ def replace_lines(path: Path, lines: Iterable[bytes], keep_old: bool, note: Note
     """Give a file these lines, and with `keep_old` keep it as it was under a numbered name."""
     try:
         if keep_old:
-            old = numbered(path)
-            replace_file(old, [path.read_bytes()], like=path)
+            old = keep_aside(Path(os.path.realpath(path)), copy=True)
             note(f"{path} as it was is kept as {old}")
         replace_file(path, list(lines))
     except OSError as error:

@@ -23,8 +23,9 @@ from ..runtime.gguf_file import fingerprint
 from ..runtime.interrupt import sigterm_as_ctrl_c
 from ..runtime.loaded import ctx_size_of
 from ..storage.checkpoints import Checkpoints
-from ..storage.files import LineFile, OutputError, check_writable, locked, same_file
-from .json_lines import to_line
+from ..storage.files import LineFile, OutputError, locked, same_file
+from ..storage.ownership import check_writable, was_there
+from .json_lines import print_line, to_line
 from .printing import AnswerPrinter
 from .progress import answering_bar, loading_bar
 from .request import BatchRequest
@@ -42,8 +43,9 @@ class BatchRun:
 
     def __init__(self, request: BatchRequest, pair_for: Callable[[set[Role]], Pair]) -> None:
         self._request, self._settings, self._prompts = request, request.settings, request.prompts
-        for path in filter(None, (request.output, request.trace)):
-            check_writable(path)
+        for option, path in (("--output", request.output), ("--trace", request.trace)):
+            if path:
+                check_writable(path, option)
         self._pair = pair_for(request.roles)
         self._refuse_one_file_twice()
         if request.resume and not (request.output and request.format == "jsonl"):
@@ -213,7 +215,7 @@ class BatchRun:
             return None
         file = LineFile(path, append)
         if file.set_aside:
-            self._note(f"{file.path} was there already: kept as {file.set_aside}")
+            self._note(was_there(file.path, file.set_aside))
         return file
 
     # ---------------------------------------------------------------- answering
@@ -297,8 +299,7 @@ class BatchRun:
         if self._output:
             self._output.write(line)
         else:
-            click.echo(line, nl=False)
-            sys.stdout.flush()
+            print_line(line)
         self._report(result)
 
     def _report(self, result: Result) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -10,11 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import generation_of, prompting_of
-from ..errors import SessionError, UsageError
+from ..errors import UsageError
 from ..method.reasoning import split_reasoning
 from ..presets import preset
 from ..settings import Setting
-from ..storage.files import replace_file
 from .commands import (
     OF_THE_MODELS,
     OF_THE_PROMPT,
@@ -25,7 +25,8 @@ from .commands import (
     setting_named,
     thinking_of,
 )
-from .past import markdown, short, show_loaded
+from .files import named
+from .past import short, show_loaded
 from .screen import gauge, totals
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Actions:
     def do_read(self, argument: str) -> None:
         path, text = _file_and_rest(argument)
         try:
-            content = path.read_text(encoding="utf-8")
+            content = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise UsageError(f"cannot read {path}: {reason}") from None
@@ -168,24 +169,24 @@ class Actions:
             self._screen.paragraph(f"{label}: {text}")
 
     def do_save(self, argument: str) -> None:
-        path = Path(argument).expanduser() if argument else self._chat.session
-        if path is None:
+        if not argument and self._chat.session is None:
             raise UsageError("/save needs a FILE here: only a chat with --session NAME has one of its own")
-        self._chat.save(path)
-        self._screen.note(f"saved in {path}")
+        path = named(argument) if argument else self._chat.session
+        assert path is not None
+        if self._chat.files.save(path):
+            self._screen.note(f"saved in {path}")
 
     def do_load(self, argument: str) -> None:
-        self._conversation.load(Path(argument).expanduser())
+        path = named(argument)
+        self._conversation.load(path)
+        self._chat.files.loaded(path)
         show_loaded(self._conversation, self._screen)
         self._chat.save_session()
 
     def do_export(self, argument: str) -> None:
-        path = Path(argument).expanduser()
-        try:
-            replace_file(path, ["".join(markdown(self._conversation.messages)).encode("utf-8", "replace")])
-        except OSError as error:
-            raise SessionError(f"cannot write {path}: {error.strerror or error}") from None
-        self._screen.note(f"written to {path}")
+        path = named(argument)
+        if self._chat.files.export(path):
+            self._screen.note(f"written to {path}")
 
     def do_clear(self, _: str) -> None:
         self._chat.clear()
@@ -200,7 +201,8 @@ def _file_and_rest(argument: str) -> tuple[Path, str]:
     """A file's name, which may have spaces, and the text after it."""
     words = argument.split(" ")
     for n in range(len(words), 0, -1):
-        path = Path(" ".join(words[:n])).expanduser()
-        if path.is_file():
-            return path, " ".join(words[n:])
-    return Path(words[0]).expanduser(), " ".join(words[1:])
+        path = named(" ".join(words[:n]))
+        with contextlib.suppress(OSError):  # a name that is too long
+            if path.is_file():
+                return path, " ".join(words[n:])
+    return named(words[0]), " ".join(words[1:])

@@ -231,8 +231,12 @@ class Conversation:
         self.result = Result.of(submission, sequence, self.engine.loaded.shapes)
 
     # ---------------------------------------------------------------- on disk
-    def save(self, path: Path) -> None:
-        """Save the messages, the settings, and the state of each model at the place where the next turn begins."""
+    def save(self, path: Path, is_own: Callable[[Path], bool] | None = None) -> Path | None:
+        """Save the messages, the settings, and the state of each model at the place where the next turn begins.
+
+        is_own: whether a file that stands there may go; another is kept, and its numbered name is returned. None: it
+            may
+        """
         states = {}
         if self.messages:
             probe = [*self.messages, Message("user", ".")] if self.messages[-1].role == "assistant" else self.messages
@@ -247,7 +251,7 @@ class Conversation:
             "cost": {str(role): asdict(cost) for role, cost in self.cost.items()},
             "tally": asdict(self.tally),
         }
-        write_stored(path, KIND, content, states, self.engine.loaded.identity)
+        return write_stored(path, KIND, content, states, self.engine.loaded.identity, is_own)
 
     def load(self, path: Path) -> None:
         """Load a saved conversation; where a model's state cannot be restored, `notes` say why.

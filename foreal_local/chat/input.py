@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from prompt_toolkit.completion import CompleteEvent, Completion
     from prompt_toolkit.document import Document
@@ -42,7 +44,10 @@ class PipedLines:
     """Lines of a pipe or a file, without a prompt."""
 
     def read(self, prompt: str = "", default: str = "") -> str:
-        line = sys.stdin.buffer.readline()
+        try:
+            line = sys.stdin.buffer.readline()
+        except OSError as error:
+            raise UsageError(f"cannot read standard input: {error.strerror or error}") from None
         if not line:
             raise EOFError
         return line.decode("utf-8", "replace").rstrip("\r\n")

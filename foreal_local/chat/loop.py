@@ -18,6 +18,7 @@ from ..results import Chunk, Event, PromptProgress
 from .actions import Actions
 from .commands import NAMES, describe_chat, parse
 from .conversation import Conversation
+from .files import ChatFiles
 from .input import LineEditor, Source, read_message
 from .screen import Screen, count, ending_of, figures, gauge
 from .signals import ignore, stopped_by_hang_up, stopping_on_ctrl_c, without_echo
@@ -41,6 +42,7 @@ class Chat:
     ) -> None:
         self.conversation, self.screen, self.session, self.models = conversation, screen, session, models
         self.actions = Actions(self)
+        self.files = ChatFiles(self)
         self.source: Source | None = None  # of the user's lines, while the chat runs
         self._reopen = reopen
         self._leaving = False
@@ -204,6 +206,7 @@ class Chat:
     def clear(self) -> None:
         """Begin a new conversation."""
         self.conversation.clear()
+        self.files.forget()
         self._has_warned = False
 
     def reopen(self, changes: dict[str, Any]) -> None:
@@ -217,15 +220,21 @@ class Chat:
     def save_session(self) -> None:
         """Save the conversation in its session, if it has one."""
         if self.session:
-            self.save(self.session)
+            try:
+                self.session.parent.mkdir(parents=True, exist_ok=True)
+                self.conversation.save(self.session)
+            except OSError as error:
+                reason = error.strerror or error
+                raise SessionError(f"cannot write {self.session}: {reason}; an older session stays") from None
 
-    def save(self, path: Path) -> None:
-        """Save the conversation in a file; SessionError where that cannot be written."""
+    def confirm(self, question: str) -> bool:
+        """Ask the user on a terminal, yes or no; on a pipe it is yes."""
+        if not isinstance(self.source, LineEditor):
+            return True
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.conversation.save(path)
-        except OSError as error:
-            raise SessionError(f"cannot write {path}: {error.strerror or error}; an older session stays") from None
+            return self.source.read(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except (EOFError, KeyboardInterrupt):
+            return False
 
 
 def editor_for(chat: Chat, history: Path) -> LineEditor:

@@ -15,7 +15,8 @@ import click
 from .. import __version__
 from ..config import Generation, ModelSettings, Sampling, generation_of, prompting_of, runtime_of
 from ..errors import UsageError
-from ..storage.files import LineFile, check_writable, locked
+from ..storage.files import LineFile, locked
+from ..storage.ownership import check_writable, was_there
 from .options import (
     ForealCommand,
     method_options,
@@ -25,6 +26,7 @@ from .options import (
     settings_in,
     with_settings_of,
 )
+from .streams import require_output
 
 if TYPE_CHECKING:
     from ..evaluation.analysis.analysis import AnalysisRequest
@@ -135,6 +137,7 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
     from ..evaluation.reports.analysis_tables import tables_of
     from .tables import print_tables
 
+    require_output("name a file with --output, or --report", bool(values["output"] or values["report"]))
     request = _request_of(values, leader, drafts)
     quiet = values["quiet"]
     analysis = Analysis(request, Callbacks(_note, partial(_progress_bar, quiet), partial(loading_bar, quiet)))
@@ -149,7 +152,7 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
     if values["report"]:
         from .reports import report_analysis
 
-        click.echo(f"report: {report_analysis(values, findings)}")
+        click.echo(f"report: {report_analysis(values, findings, _note)}")
     return 1 if findings.n_failed else 0
 
 
@@ -167,7 +170,7 @@ def _request_of(values: dict[str, Any], leader: str, drafts: list[str]) -> Analy
             raise UsageError(f"--{name} is {values[name]}, but must be 1 or more")
     settings = Generation("leader", method, Sampling(temp=0), values["seed"], max_tokens=values["max_tokens"])
     if values["output"]:
-        check_writable(values["output"])
+        check_writable(values["output"], "--output")
     if values["report"]:
         check_folder(Path(values["report"]))
     runtime, prompting = runtime_of(by_name), prompting_of(by_name)
@@ -222,7 +225,7 @@ def _write(output: str, record: dict[str, Any]) -> None:
     file = LineFile(output)
     with contextlib.closing(file):
         if file.set_aside:
-            _note(f"{file.path} was there already: kept as {file.set_aside}")
+            _note(was_there(file.path, file.set_aside))
         file.write(json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n")
 
 

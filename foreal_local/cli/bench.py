@@ -16,7 +16,8 @@ from ..config import MODES, Method, Sampling, generation_of, names_of, prompting
 from ..errors import UsageError
 from ..presets import PRESETS
 from ..settings import either
-from ..storage.files import OutputError, check_writable, same_file
+from ..storage.files import same_file
+from ..storage.ownership import FIGURES, RECOMMENDATION, check_writable, write_result
 from .options import (
     ForealCommand,
     method_options,
@@ -28,6 +29,7 @@ from .options import (
     typed_models,
     with_settings_of,
 )
+from .streams import require_output
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import BenchRequest
@@ -83,6 +85,8 @@ def main(context: click.Context, /, **values: Any) -> None:
     from .loading import named_pair, pair_of
 
     _check_files(values)
+    written = any(values[name] for name in ("output", "figures", "recommend", "report"))
+    require_output("name a file with --json, or --report", written)
     if not 0 <= values["loss"] <= 100:
         raise UsageError(f"--loss is {values['loss']}, but must be between 0 and 100 points")
     if values["report"]:
@@ -139,8 +143,8 @@ def _check_files(values: dict[str, Any]) -> None:
         raise UsageError("--output is -, but must be a file: a run that was stopped goes on from it")
     written = {f"--{name}": values[key] for name, key in _WRITTEN.items() if values[key]}
     read = {f"--{name}": values[name] for name in ("problems", "responses") if values[name]}
-    for path in written.values():
-        check_writable(path)
+    for name, path in written.items():
+        check_writable(path, name)
     for name, path in written.items():
         for other, another in (read | written).items():
             if other != name and same_file(path, another):
@@ -167,27 +171,24 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
     if not whole and wanted:
         lines += ["", f"interrupted: {' and '.join(wanted)} are written once all is done; this command goes on"]
     if whole and values["figures"]:
-        _write(values["figures"], json.dumps(figures_of(values["problems"], measures), indent=1))
+        text = json.dumps(figures_of(values["problems"], measures), indent=1) + "\n"
+        write_result(Path(values["figures"]), text.encode(), FIGURES, _note)
     if whole and values["recommend"] and recommendation.setting:
         lost = next(m.accuracy_difference for m in measures if m.setting == recommendation.setting)
         points_lost = -100 * lost.value if lost else 0.0
-        _write(values["recommend"], _config_of(recommendation, points_lost, responses, values))
+        text = _config_of(recommendation, points_lost, responses, values)
+        write_result(Path(values["recommend"]), text.encode("utf-8", "replace"), RECOMMENDATION, _note)
         lines.append(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
     if whole and values["report"]:
         from .reports import report_bench
 
-        lines += ["", f"report: {report_bench(values, entry, responses, measures, recommendation)}"]
+        lines += ["", f"report: {report_bench(values, entry, responses, measures, recommendation, _note)}"]
     for line in lines:
         click.echo(line)
 
 
-def _write(path: str, text: str) -> None:
-    from ..storage.files import replace_file
-
-    try:
-        replace_file(Path(path), [text.encode()])
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror or error}") from None
+def _note(line: str) -> None:
+    click.echo(f"foreal bench: {line}", err=True)
 
 
 _OPTIONS_KEPT = ("pair", "leader", "draft", "ctx_size", "system", "raw", "template_arg")

@@ -32,6 +32,7 @@ from .options import (
     with_preset,
     with_settings_of,
 )
+from .streams import require_output
 
 if TYPE_CHECKING:
     from ..chat.conversation import Conversation
@@ -75,6 +76,9 @@ def main(context: click.Context, /, **values: Any) -> None:
         return
     from .loading import named_pair
 
+    require_output("answers are printed there")
+    if sys.stdin is None:
+        raise UsageError("standard input is closed: a chat reads its messages there")
     if values["raw"]:
         raise UsageError("a chat needs a chat template: leave out --raw (FOREAL_RAW)")
     values = typed_models(values, context)

@@ -26,6 +26,7 @@ from .options import (
     with_preset,
     with_settings_of,
 )
+from .streams import require_output
 
 if TYPE_CHECKING:
     from ..config import Generation, Prompting
@@ -89,6 +90,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     values = with_preset(values, context)
     by_name = settings_in(values)
     settings, prompting = generation_of(by_name), prompting_of(by_name)
+    require_output("name a file with --output", values["output"] not in (None, "", "-"))
     on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()
     request = BatchRequest(
         prompts=_prompts(values, settings, prompting),

@@ -7,6 +7,7 @@ from importlib import import_module
 import click
 
 from .. import __version__
+from .streams import StreamsCommand
 
 _COMMANDS = {
     "analyze": "Show where leader and drafts disagree.",
@@ -16,7 +17,7 @@ _COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(StreamsCommand, click.Group):
     """Subcommands by name, so that --help does not wait for what it does not need."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

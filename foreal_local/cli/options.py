@@ -5,8 +5,6 @@ Those of settings come from config.py's table; others are where their command is
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -18,6 +16,7 @@ from ..config import SETTINGS, Method, Prompting, Runtime, Sampling, names_of
 from ..errors import ForealError, UsageError
 from ..presets import PRESETS, preset
 from ..settings import Setting, arguments_of
+from .streams import StreamsCommand
 
 if TYPE_CHECKING:
     from ..choice import Measured
@@ -37,23 +36,14 @@ class CliError(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc]
 
 
-class ForealCommand(click.Command):
+class ForealCommand(StreamsCommand):
     """A command whose errors are one line on stderr and whose Ctrl-C ends with 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        for name in ("stdout", "stderr"):  # None where the caller has closed it
-            if getattr(sys, name) is None:
-                setattr(sys, name, open(os.devnull, "w"))
         try:
             return super().invoke(ctx)
         except ForealError as error:
             raise CliError(error) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE or error.filename is not None:
-                raise  # click knows what a reader that left is
-            # Standard output itself. What it still holds would fail again when the interpreter ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise CliError(ForealError(f"cannot write to standard output: {error.strerror or error}")) from error
         except KeyboardInterrupt:
             ctx.exit(130)
 

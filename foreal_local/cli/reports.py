@@ -17,6 +17,7 @@ from ..evaluation.reports.report import timestamp, write_report
 from ..method.modes import roles_of
 from ..method.roles import Role
 from ..runtime.gguf_file import fingerprint
+from ..storage.ownership import Note
 from .loading import pair_of
 from .options import settings_in
 
@@ -34,8 +35,12 @@ def report_bench(
     responses: Sequence[Response],
     measures: Sequence[Measures],
     recommendation: Recommendation,
+    note: Note,
 ) -> Path:
-    """Write the report of a benchmark, with a response that is written once more as an example; the report's path."""
+    """Write the report of a benchmark, with a response that is written once more as an example; the report's path.
+
+    note: hears of files that were there already and are kept
+    """
     models: dict[str, Path] = {}
     example, notes = None, []
     if values["responses"]:
@@ -58,17 +63,17 @@ def report_bench(
         example,
         notes,
     )
-    return write_report(Path(values["report"]), bench_report(responses, measures, texts))
+    return write_report(Path(values["report"]), bench_report(responses, measures, texts), note)
 
 
-def report_analysis(values: dict[str, Any], findings: Findings) -> Path:
+def report_analysis(values: dict[str, Any], findings: Findings, note: Note) -> Path:
     """Write the report of an analysis; the report's path."""
     from ..evaluation.reports.analysis_report import analysis_report
 
     request = findings.request
     models = {"leader": request.leader.path} | {name: draft.path for name, draft in request.drafts.items()}
     facts = facts_of(values, models, [values["seed"]])
-    return write_report(Path(values["report"]), analysis_report(findings, facts))
+    return write_report(Path(values["report"]), analysis_report(findings, facts), note)
 
 
 # ---------------------------------------------------------------- how the figures came about

@@ -18,7 +18,8 @@ from ..method.roles import Role
 from ..method.sequence import Sequence
 from ..results import with_seed
 from ..runtime.model import Identity, Snapshot
-from .files import replace_file
+from .files import remove_scratch, replace_file
+from .ownership import was_there
 from .session import Session, read_session, write_session
 
 
@@ -44,8 +45,7 @@ class Checkpoints:
 
     def clean(self) -> None:
         """Remove half-written files of a run that was killed. Call it only while no other run uses the folder."""
-        for scratch in self.folder.glob(".*.part"):
-            scratch.unlink(missing_ok=True)
+        remove_scratch(self.folder)
 
     def settle_seed(self, settings: Generation) -> Generation:
         """The settings with a seed: their own, or that of the stopped run whose checkpoints these are, or a new one.
@@ -54,16 +54,22 @@ class Checkpoints:
         """
         if settings.seed is not None:
             return settings
-        file = self.folder / "run.json"
+        file = self._seed_file
         try:
-            return replace(settings, seed=_whole(json.loads(file.read_text())["seed"]))
-        except (OSError, ValueError, KeyError, TypeError, UsageError):
+            seed = _seed_in(file)
+            if seed is not None:
+                return replace(settings, seed=seed)
             settings = with_seed(settings)
-        try:
-            replace_file(file, [json.dumps({"seed": settings.seed}).encode()])
+            kept = replace_file(file, [json.dumps({"seed": settings.seed}).encode()], is_own=lambda file: False)
         except OSError as error:
             raise SessionError(f"cannot write {file}: {error.strerror or error}") from None
+        if kept:
+            self._note(was_there(file, kept))
         return settings
+
+    @property
+    def _seed_file(self) -> Path:
+        return self.folder / "run.json"
 
     def path(self, id: str, settings_hash: str) -> Path:
         """The file of a prompt's response with these settings."""
@@ -111,11 +117,16 @@ class Checkpoints:
 
     def close(self) -> None:
         """End a complete run: its seed is removed, unless there are checkpoints of other prompts."""
-        if not any(self.folder.glob("*.session")):
-            (self.folder / "run.json").unlink(missing_ok=True)
+        if not any(self.folder.glob("*.session")) and _seed_in(self._seed_file) is not None:
+            self._seed_file.unlink(missing_ok=True)
 
 
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(value)
-    return value
+def _seed_in(file: Path) -> int | None:
+    """The seed that a run has kept in this file; None where the file is missing, or is something else."""
+    try:
+        seed = json.loads(file.read_bytes()) if file.is_file() else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(seed, dict) or seed.keys() != {"seed"}:
+        return None
+    return seed["seed"] if type(seed["seed"]) is int and seed["seed"] >= 0 else None

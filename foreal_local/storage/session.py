@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ class Session:
 # ---------------------------------------------------------------- sequences
 def write_session(path: Path, sequence: Sequence, states: dict[Role, Snapshot], identity: Identity) -> None:
     """Save an unfinished sequence in a file."""
-    write_stored(path, "sequence", as_dict(sequence), states, identity)
+    write_stored(path, "sequence", as_dict(sequence), states, identity, is_stored)
 
 
 def read_session(path: Path, identity: Identity) -> Session:
@@ -88,9 +90,17 @@ def read_session(path: Path, identity: Identity) -> Session:
 
 # ---------------------------------------------------------------- writing
 def write_stored(
-    path: Path, kind: str, content: dict[str, Any], states: dict[Role, Snapshot], identity: Identity
-) -> None:
-    """Write a file of this kind, so that at any moment the path has the whole old file or the whole new one."""
+    path: Path,
+    kind: str,
+    content: dict[str, Any],
+    states: dict[Role, Snapshot],
+    identity: Identity,
+    is_own: Callable[[Path], bool] | None = None,
+) -> Path | None:
+    """Write a file of this kind, so that at any moment the path has the whole old file or the whole new one.
+
+    is_own: whether a file that stands there may go; another is kept, and its numbered name is returned. None: it may
+    """
     table: dict[str, dict[str, Any]] = {}
     offset = 0
     for role, state in states.items():
@@ -101,7 +111,16 @@ def write_stored(
     values = {"kind": kind, kind: content, "states": table, "models": identity.models, "contexts": identity.contexts}
     header = zlib.compress(json.dumps(values, separators=(",", ":")).encode("utf-8", "surrogatepass"), 9)
     frame = _FRAME.pack(_MAGIC, VERSION, len(header), _digest(VERSION, header))
-    replace_file(path, [frame, header, *(state.data for state in states.values()), header, frame])
+    parts = [frame, header, *(state.data for state in states.values()), header, frame]
+    return replace_file(path, parts, is_own=is_own)
+
+
+def is_stored(path: Path) -> bool:
+    """Whether a file is of this program's, by its first or its last bytes: one that is torn is, too."""
+    with open(path, "rb") as file:
+        begin = file.read(len(_MAGIC))
+        file.seek(-min(_FRAME.size, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        return _MAGIC in (begin, file.read(len(_MAGIC)))
 
 
 def _digest(version: int, header: bytes) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ForealError, UsageError
-from ...storage.files import replace_file
+from ...storage.ownership import IMAGE, REPORT, VECTOR, Note, check_writable, write_result
 from .example import escaped
 from .plots import check_matplotlib, image
 from .table import Table
@@ -22,7 +22,7 @@ from .table import Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE = "report.html"
+PAGE, _FIGURES = "report.html", "figures"
 _STYLE = Path(__file__).with_name("report.css")
 
 
@@ -80,27 +80,32 @@ class Report:
 
 
 def check_folder(folder: Path) -> None:
-    """UsageError before a long run whose report could not be drawn or written; makes the folder."""
+    """UsageError or OutputError before a long run whose report could not be drawn or written; makes the folders."""
     check_matplotlib()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FIGURES).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the folder of --report {folder}: {error.strerror or error}") from None
+        reason = f"{error.filename or folder}: {error.strerror or error}"
+        raise UsageError(f"cannot make the folder of --report {reason}") from None
+    for file in (folder / PAGE, folder / _FIGURES / "a figure"):
+        check_writable(file)
 
 
-def write_report(folder: Path, report: Report) -> Path:
-    """Write figures/*.png, figures/*.svg and the page, each whole or not at all; the page's path."""
-    figures = folder / "figures"
-    vectors = {}
+def write_report(folder: Path, report: Report, note: Note = lambda line: None) -> Path:
+    """Write the page, figures/*.png and figures/*.svg, each whole or not at all; the page's path.
+
+    note: hears of files that were there already, and are no earlier report's: they are kept under numbered names
+    """
+    figures = folder / _FIGURES
     try:
         figures.mkdir(parents=True, exist_ok=True)
-        for picture in report.pictures:
-            vectors[picture.name] = image(picture.figure, "svg", picture.name)
-            replace_file(figures / f"{picture.name}.svg", [vectors[picture.name]])
-            replace_file(figures / f"{picture.name}.png", [image(picture.figure, "png", picture.name)])
-        replace_file(folder / PAGE, [page(report, vectors).encode()])
     except OSError as error:
         raise ForealError(f"cannot write the report to {folder}: {error.strerror or error}") from None
+    vectors = {picture.name: image(picture.figure, "svg", picture.name) for picture in report.pictures}
+    write_result(folder / PAGE, page(report, vectors).encode("utf-8", "backslashreplace"), REPORT, note)
+    for picture in report.pictures:
+        write_result(figures / f"{picture.name}.svg", vectors[picture.name], VECTOR, note)
+        write_result(figures / f"{picture.name}.png", image(picture.figure, "png", picture.name), IMAGE, note)
     return folder / PAGE
 
 
