@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,11 @@ class Setting:
         """As /set lists it."""
         return self.name.replace("_", "-")
 
+    @property
+    def kind_in_words(self) -> str:
+        """Of a setting that is a number."""
+        return "whole number" if self.kind is int else "number"
+
     def before_it_existed(self) -> Any:
         """What a file that does not name it means."""
         return self.default if self.was is SINCE_0_1_0 else self.was
@@ -84,7 +90,7 @@ class Setting:
         if self.optional and value is None:
             return
         if not self._holds(value):
-            self._refuse(value, self._wanted(), self.label)
+            self._refuse(value, _LARGEST if _is_too_large(value) else self._wanted(), self.label)
 
     def _holds(self, value: Any) -> bool:
         if self.choices is not None:
@@ -95,13 +101,10 @@ class Setting:
             return isinstance(value, str) and (self.optional or bool(value.strip()))
         if self.kind not in (int, float):
             return isinstance(value, self.kind)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or (self.kind is int and value != int(value)):
+        if not _is_number(value) or (self.kind is int and value != int(value)):
             return False
-        finite = math.isfinite(value)
         low = self.low is None or value >= self.low
-        return (
-            finite and low and (self.high is None or value <= self.high) and (self.above is None or value > self.above)
-        )
+        return low and (self.high is None or value <= self.high) and (self.above is None or value > self.above)
 
     def _wanted(self) -> str:
         note = f" ({self.note})" if self.note else ""
@@ -118,7 +121,7 @@ class Setting:
         return f"{self.low:g} or more{note}"
 
     def _refuse(self, value: Any, wanted: str, name: str | None = None) -> None:
-        raise UsageError(f"{name or self.name} is {value!r}, but must be {wanted}")
+        raise UsageError(f"{name or self.name} is {shown(value)}, but must be {wanted}")
 
     def from_text(self, text: str) -> Any:
         """The value of a text that a user typed; "none" and "off" are None where that is a value."""
@@ -137,16 +140,15 @@ class Setting:
         try:
             return self.kind(text)
         except ValueError:
-            self._refuse(text, "a whole number" if self.kind is int else "a number")
+            self._refuse(text, f"a {self.kind_in_words}")
 
     def from_json(self, value: Any) -> Any:
         """The value that a JSON or TOML file gives."""
         if self.optional and value is None:
             return None
         if self.kind in (int, float):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-            if not number or (self.kind is int and value != int(value)):
-                self._refuse(value, "a whole number" if self.kind is int else "a number")
+            if not _is_number(value) or (self.kind is int and value != int(value)):
+                self._refuse(value, _LARGEST if _is_too_large(value) else f"a {self.kind_in_words}")
             return self.kind(value)
         if self.kind is tuple and isinstance(value, str):
             return (value,)
@@ -154,7 +156,42 @@ class Setting:
             self._refuse(value, "a text or a list of texts")
         if self.kind in (str, bool, dict) and not isinstance(value, self.kind):
             self._refuse(value, {str: "a text", bool: "true or false", dict: "an object"}[self.kind])
+        if self.kind is dict and not _is_finite(value):
+            self._refuse(value, "an object whose numbers are finite")
         return tuple(value) if self.kind is tuple else value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold; a whole number may be of any length."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max
+
+
+_LARGEST = "a number of at most 308 digits"
+
+
+def _is_too_large(value: Any) -> bool:
+    """Whether it is a number that no float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) > sys.float_info.max
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether all numbers in a JSON value are."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def shown(value: Any) -> str:
+    """A value for a message, in a few words where it is long."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        exact = abs(value) < 10**4000  # longer ones Python does not write
+        return f"a whole number of {len(str(abs(value))) if exact else math.floor(math.log10(abs(value))) + 1} digits"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:160]}... ({len(text)} characters)"
 
 
 def setting(default: Any, help: str, option: str, **more: Any) -> Any:

@@ -145,6 +145,75 @@ def test_a_record_stands_or_is_made_again(name: str, out: Path) -> None:
         assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns), "rewritten for nothing"
 
 
+# ---------------------------------------------------------------- found by their content
+def at(place: int, hash: str, text: str, **more: Any) -> bytes:
+    return line(str(place), text, index=place, settings_hash=hash, **more)
+
+
+def found(path: Path, lines: list[bytes], *hashes: str) -> list[tuple[str, int, str, int | None]]:
+    """Id, index, text and drawn_index of the records that stand when prompts of these hashes are resumed."""
+    path.write_bytes(b"".join(lines))
+    by_id = {str(i): hash for i, hash in enumerate(hashes)}
+    plan = plan_for(read_earlier(path), by_id, 256, {id: int(id) for id in by_id})
+    plan.apply(lambda note: None)
+    kept = [json.loads(item) for item in path.read_bytes().splitlines()]
+    assert plan.done == {record["id"] for record in kept} & by_id.keys()
+    return sorted((r["id"], r["index"], r["text"], r.get("drawn_index")) for r in kept)
+
+
+def test_records_are_found_where_their_prompts_stand_now(out: Path) -> None:
+    """Guards a file of prompts with a line put at its top: all records were made again."""
+    lines = [at(0, "A", "a"), at(1, "B", "b"), at(2, "C", "c")]
+    assert found(out, lines, "X", "A", "B", "C") == [("1", 1, "a", 0), ("2", 2, "b", 1), ("3", 3, "c", 2)]
+    assert found(out, lines, "C", "B", "A") == [("0", 0, "c", 2), ("1", 1, "b", None), ("2", 2, "a", 0)]
+    moved = out.read_bytes().splitlines(keepends=True)
+    assert found(out, moved, "A", "B", "C") == [("0", 0, "a", None), ("1", 1, "b", None), ("2", 2, "c", None)]
+    assert files_beside(out) == {}, "no text was lost"
+
+
+def test_answers_of_one_prompt_stay_distinct(out: Path) -> None:
+    """Guards an answer that stands for two prompts, and one made anew from random numbers that one has already."""
+    twice = [at(0, "A", "first"), at(1, "A", "second")]
+    assert found(out, twice, "X", "A", "A") == [("1", 1, "second", None), ("2", 2, "first", 0)]
+    once = [item for item in out.read_bytes().splitlines(keepends=True) if b"first" in item]
+    assert found(out, once, "A", "X", "A") == [("0", 0, "first", None)]
+    assert found(out, twice, "A") == [("0", 0, "first", None), ("1", 1, "second", None)]
+    assert found(out, twice[:1], "A", "A") == [("0", 0, "first", None)]
+
+
+def test_a_named_record_is_nobody_elses(out: Path) -> None:
+    """Guards a record of another file's prompt that is taken for one without a name."""
+    lines = [line("apples", "a", index=0, settings_hash="A"), at(0, "B", "b")]
+    assert found(out, lines, "A", "B") == [("1", 1, "b", 0), ("apples", 0, "a", None)]
+
+
+def test_a_record_that_must_be_made_again_is_not_found(out: Path) -> None:
+    """Guards a failed response that stands because its prompt has moved."""
+    assert found(out, [at(0, "A", "a", finish_reason="error"), at(1, "B", "b")], "X", "A", "B") == [("2", 2, "b", 1)]
+
+
+def test_a_trace_follows_its_records(tmp_path: Path) -> None:
+    """Guards a trace whose responses have the ids of other prompts now."""
+    path, header = tmp_path / "trace.jsonl", '{"type": "header"}\n'
+    blocks = [f'{{"type": "prompt", "id": "{i}"}}\n{{"type": "end", "id": "{i}"}}\n' for i in range(3)]
+    strange = '{"type": "end", "id": []}\n'
+    path.write_text(header + blocks[0] + blocks[1] + strange)
+    assert keep_whole_traces(path, header, {"0"}, {"0": "1", "1": "2"})
+    assert path.read_text() == header + blocks[1] + blocks[2]
+
+
+STRANGE = [{"finish_reason": []}, {"settings_hash": {}}, {"ctx_size": "x"}, {"index": []}, {"mode": ["leader"]}]
+
+
+@pytest.mark.parametrize("fields", STRANGE, ids=lambda fields: next(iter(fields)))
+def test_a_record_with_strange_fields_is_none(fields: dict[str, Any], out: Path) -> None:
+    """Guards a traceback of a file that somebody has changed."""
+    out.write_bytes(line("a", **fields))
+    out.write_bytes(out.read_bytes() + line("b"))
+    with pytest.raises(UsageError, match=r"out\.jsonl:1 is not a record"):
+        read_earlier(out)
+
+
 def test_older_copies_keep_their_numbers(out: Path) -> None:
     """Guards the copy of one resumed run overwritten by the next one's."""
     texts = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,17 @@ from typing import Any
 
 from ..errors import UsageError
 
+_MOST_DIGITS = 4000
+
 
 def to_line(record: dict[str, Any]) -> str:
     """One line of JSON. Half a surrogate pair (a prompt may have \\ud800) stays escaped, because UTF-8 has none."""
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; infinity, which no setting takes, for one that is longer than Python converts."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else math.copysign(math.inf, -digits.startswith("-") or 1)
 
 
 def print_line(line: str) -> None:
@@ -30,22 +38,34 @@ def print_line(line: str) -> None:
 def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The object of each line, after its place (path:number) for messages; empty lines are left out."""
     try:
-        lines = Path(path).read_bytes().decode("utf-8-sig").split("\n")
+        data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text ({error.reason}): convert the file") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of(data, path):
         where = f"{path}:{number}"
         yield where, object_of(where, line)
+
+
+def lines_of(data: bytes, name: str) -> list[tuple[int, str]]:
+    """The lines of a file with their numbers, from 1; empty ones are left out. UsageError where they are no UTF-8.
+
+    A byte order mark is no part of a line: files that were joined have several.
+
+    name: the file's, for messages
+    """
+    try:
+        lines = data.decode("utf-8").split("\n")  # not splitlines: a text may hold other separators
+    except UnicodeDecodeError as error:
+        at = data[: error.start].count(b"\n") + 1
+        raise UsageError(f"{name}:{at}: not UTF-8 text ({error.reason}): convert the file") from None
+    unmarked = ((number, line.lstrip("\ufeff")) for number, line in enumerate(lines, 1))
+    return [(number, line) for number, line in unmarked if line.strip()]
 
 
 def object_of(where: str, line: str) -> dict[str, Any]:
     """The object that a line is; UsageError, which begins with `where`, if it is none."""
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_int=_whole)
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not JSON ({error}): one object per line is expected") from None
     if not isinstance(record, dict):

@@ -10,7 +10,9 @@ from typing import Any
 from ..config import OF_A_RESPONSE, Generation, Prompting, find_setting, generation_of, names_of, prompting_of
 from ..errors import UsageError
 from ..results import Prompt
-from .json_lines import object_of
+from ..settings import shown
+from .json_lines import lines_of, object_of
+from .run_batch import as_own_line
 
 
 def read_prompts(path: str, settings: Generation, prompting: Prompting | None = None) -> list[Prompt]:
@@ -25,12 +27,7 @@ def read_prompts(path: str, settings: Generation, prompting: Prompting | None = 
         data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read prompts from {path}: {error.strerror or error}") from None
-    try:
-        lines = data.decode("utf-8-sig").split("\n")  # not splitlines: a text may hold other separators
-    except UnicodeDecodeError as error:
-        at = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"{name}:{at}: not UTF-8 text ({error.reason}): convert the file") from None
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    numbered = lines_of(data, name)
     if not numbered:
         raise UsageError(f"no prompts in {name}: it has no line with text")
     as_json = path.lower().endswith((".jsonl", ".ndjson")) or (path == "-" and _is_object(numbered[0][1]))
@@ -63,17 +60,17 @@ def _is_object(line: str) -> bool:
 
 
 def _prompt(where: str, line: str, settings: Generation, prompting: Prompting) -> Prompt:
-    record = object_of(where, line)
+    record = as_own_line(where, object_of(where, line))
     if ("prompt" in record) == ("messages" in record):
         raise UsageError(f"{where}: an object needs either `prompt` or `messages`")
     content: Any = record.get("prompt", record.get("messages"))
     if "prompt" in record and not isinstance(content, str):
-        raise UsageError(f"{where}: `prompt` is {content!r}, but must be a text")
+        raise UsageError(f"{where}: `prompt` is {shown(content)}, but must be a text")
     if "messages" in record:
         content = _messages(where, content)
     id = record.get("id")
     if id is not None and not isinstance(id, (str, int)):
-        raise UsageError(f"{where}: `id` is {id!r}, but must be a text or a number")
+        raise UsageError(f"{where}: `id` is {shown(id)}, but must be a text or a number")
     try:
         own_settings, own_prompting = _overrides(record, settings, prompting)
     except UsageError as error:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
 from ..storage.files import OutputError, keep_aside, replace_file
+from .json_lines import to_line
 
 Note = Callable[[str], None]
 
@@ -74,8 +75,21 @@ def _record(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    known = isinstance(record, dict) and isinstance(record.get("id"), str) and "finish_reason" in record
-    return record if known else None
+    if not isinstance(record, dict) or not record.keys() >= {"id", "finish_reason"}:
+        return None
+    return record if all(isinstance(record.get(name, each), kind) for name, (kind, each) in _FIELDS.items()) else None
+
+
+_FIELDS: dict[str, tuple[Any, Any]] = {
+    "id": (str, None),
+    "finish_reason": (str, None),
+    "settings_hash": ((str, type(None)), None),
+    "ctx_size": (int, 0),
+    "index": (int, 0),
+    "drawn_index": (int, 0),
+    "mode": (str, ""),
+}
+"""What is read of a record: its type, and what is no error where it is missing."""
 
 
 @dataclass
@@ -85,6 +99,7 @@ class ResumePlan:
     earlier: the file as it is
     done: ids of this run's prompts that need no answer any more
     lines: what is kept, also of other runs' prompts
+    moved: the new id of each record that was found by its content, by its old id
     dropped: how many records are dropped, by the reason
     loses_text: whether a dropped record has a text
     """
@@ -92,6 +107,7 @@ class ResumePlan:
     earlier: EarlierOutput
     done: set[str]
     lines: list[bytes]
+    moved: dict[str, str]
     dropped: Counter[str]
     loses_text: bool
 
@@ -99,39 +115,107 @@ class ResumePlan:
         """Reduce the file to what is kept; the old file is set aside where a text would be lost."""
         for reason, n in self.dropped.items():
             note(f"{n} of the records {'is' if n == 1 else 'are'} {reason}")
+        if self.moved:
+            n = len(self.moved)
+            note(f"{n} of the records {'is' if n == 1 else 'are'} of prompts that stand at another place now")
         if self.earlier.torn:
             note(f"the last line of {self.earlier.path} was torn and is cut off")
-        if self.dropped or self.earlier.torn or self.earlier.mended:
+        if self.dropped or self.moved or self.earlier.torn or self.earlier.mended:
             replace_lines(self.earlier.path, self.lines, self.loses_text, note)
 
 
-def plan_for(earlier: EarlierOutput, hashes: dict[str, str], ctx_size: int) -> ResumePlan:
+def plan_for(
+    earlier: EarlierOutput, hashes: dict[str, str], ctx_size: int, places: Mapping[str, int] | None = None
+) -> ResumePlan:
     """Which records are kept.
 
     hashes: the settings_hash of each prompt of this run, by its id
     ctx_size: of this run; a response that filled a smaller context is answered again
+    places: the index of each prompt that has no id but its place; its record may have been at another place
     """
     kept: dict[str, bytes] = {}
+    moved: dict[str, str] = {}
     dropped: Counter[str] = Counter()
     loses_text = False
-    for line, record in earlier.lines:
-        reason = _reason_to_drop(record, hashes, ctx_size)
-        if reason is None and record["id"] in kept:
+    found = _found_by_content(earlier, hashes, ctx_size, places or {})
+    taken = set(found.values())
+    for number, (line, record) in enumerate(earlier.lines):
+        id = found.get(number, record["id"])
+        reason = _reason_to_drop(id, record, hashes, ctx_size)
+        if reason is None and (id in kept or (id in taken and number not in found)):
             reason = "dropped: twice in the file"
-        if reason is None:
-            kept[record["id"]] = line
-        else:
+        if reason is not None:
             dropped[reason] += 1
             loses_text |= bool(record.get("text"))
-    return ResumePlan(earlier, kept.keys() & hashes.keys(), list(kept.values()), dropped, loses_text)
+            continue
+        if id != record["id"]:
+            moved[record["id"]] = id
+            line = to_line(_at_place(record, id, (places or {})[id])).encode()
+        kept[id] = line
+    return ResumePlan(earlier, kept.keys() & hashes.keys(), list(kept.values()), moved, dropped, loses_text)
 
 
-def _reason_to_drop(record: dict[str, Any], hashes: dict[str, str], ctx_size: int) -> str | None:
-    id, reason = record["id"], record["finish_reason"]
+def _found_by_content(
+    earlier: EarlierOutput, hashes: dict[str, str], ctx_size: int, places: Mapping[str, int]
+) -> dict[int, str]:
+    """The prompt of each record, by the record's number, of those that have only their place for a name.
+
+    Records of one prompt that is asked several times are told apart by the place that their random numbers are of,
+    then by their id: so no two of its answers become the same.
+    """
+    prompts: dict[str, list[str]] = {}
+    for id in places:
+        prompts.setdefault(hashes[id], []).append(id)
+    left: dict[str, tuple[int, dict[str, Any]]] = {}
+    for number, (_, record) in enumerate(earlier.lines):
+        named = not record["id"].isdecimal() or (record["id"] in hashes and record["id"] not in places)
+        if not named and record.get("settings_hash") in prompts and not _must_be_made_again(record, ctx_size):
+            left.setdefault(record["id"], (number, record))
+    found: dict[int, str] = {}
+    for key_of in (
+        lambda id, place: (id, place),
+        lambda id, place: place,
+        lambda id, place: id,
+        lambda id, place: None,
+    ):
+        records: dict[Any, list[str]] = {}
+        for id, (_, record) in reversed(left.items()):
+            key = record["settings_hash"], key_of(id, _drawn_at(record))
+            records.setdefault(key, []).append(id)
+        for digest, ids in prompts.items():
+            for id in list(ids):
+                same = records.get((digest, key_of(id, places[id])))
+                if same:
+                    number, _ = left.pop(same.pop())
+                    found[number] = id
+                    ids.remove(id)
+    return found
+
+
+def _drawn_at(record: dict[str, Any]) -> Any:
+    """The place that its random numbers are of."""
+    return record.get("drawn_index", record.get("index"))
+
+
+def _at_place(record: dict[str, Any], id: str, index: int) -> dict[str, Any]:
+    """The record of a prompt that stands at another place now; `drawn_index` is that of its random numbers."""
+    drawn = _drawn_at(record)
+    more = {} if drawn == index else {"drawn_index": drawn}
+    rest = {name: value for name, value in record.items() if name not in ("id", "index", "drawn_index")}
+    return {"id": id, "index": index} | more | rest
+
+
+def _reason_to_drop(id: str, record: dict[str, Any], hashes: dict[str, str], ctx_size: int) -> str | None:
     if id not in hashes:
         return None  # of a prompt that is not in this run
     if record.get("settings_hash") != hashes[id]:
         return "made again: the prompt, the settings or the models have changed"
+    return _must_be_made_again(record, ctx_size)
+
+
+def _must_be_made_again(record: dict[str, Any], ctx_size: int) -> str | None:
+    """Why a record does not stand though it answers the prompt."""
+    reason = record["finish_reason"]
     if reason == "context" and record.get("ctx_size", 0) < ctx_size:
         return "made again: the context is larger now"
     return f"made again: finish_reason is {reason}" if reason in ("error", "cancelled") else None
@@ -148,11 +232,12 @@ def replace_lines(path: Path, lines: Iterable[bytes], keep_old: bool, note: Note
         raise OutputError(f"cannot write {path}: {error.strerror or error}; it is as it was") from None
 
 
-def keep_whole_traces(path: Path, header: str, unfinished: set[str]) -> bool:
+def keep_whole_traces(path: Path, header: str, unfinished: set[str], moved: Mapping[str, str] | None = None) -> bool:
     """Reduce a trace to its whole responses, without those of the unfinished ids; whether it can be continued.
 
     header: what its first line must be; a trace of other settings has another, and cannot be continued
     unfinished: ids whose responses are written again
+    moved: the new ids of records that have others now
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
@@ -160,13 +245,16 @@ def keep_whole_traces(path: Path, header: str, unfinished: set[str]) -> bool:
         raise UsageError(f"cannot read {path} to resume it: {error.strerror or error}") from None
     if not lines or lines[0] != header.encode():
         return False
-    kept, block = lines[:1], list[bytes]()
+    kept, block, new_ids = lines[:1], list[bytes](), moved or {}
     for line in lines[1:]:
         entry = _entry(line)
+        if entry["id"] in new_ids:
+            entry["id"] = new_ids[entry["id"]]
+            line = to_line(entry).encode()
         block = [line] if entry.get("type") == "prompt" else [*block, line]
-        if entry.get("type") == "end" and entry.get("id") not in unfinished:
+        if entry.get("type") == "end" and entry["id"] not in unfinished:
             kept += block
-    if len(b"".join(kept)) < len(b"".join(lines)):
+    if kept != lines:
         replace_lines(path, kept, False, lambda text: None)
     return True
 
@@ -175,5 +263,5 @@ def _entry(line: bytes) -> dict[str, Any]:
     try:
         entry = json.loads(line) if line.endswith(b"\n") else {}
     except (ValueError, RecursionError):
-        return {}
-    return entry if isinstance(entry, dict) else {}
+        entry = {}
+    return entry if isinstance(entry, dict) and isinstance(entry.get("id"), str) else {"id": ""}

@@ -146,6 +146,7 @@ class BatchRun:
             replace(p, id=str(i) if p.id is None else p.id, index=i if p.index is None else p.index)
             for i, p in enumerate(self._prompts)
         ]
+        places = {str(p.id): p.index or 0 for p, given in zip(named, self._prompts, strict=True) if given.id is None}
         if self._settings.seed is None and earlier:
             unseeded = (str(p.id) for p in named if p.settings is None or p.settings.seed is None)
             self._settings = replace(self._settings, seed=earlier.seed(unseeded))
@@ -153,7 +154,8 @@ class BatchRun:
         self._settings = checkpoints.settle_seed(self._settings) if checkpoints else with_seed(self._settings)
         self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
         self._hashes = {str(p.id): self._hash(p) for p in self._prompts}
-        return plan_for(earlier, self._hashes, ctx_size_of(self._pair, request.runtime)) if earlier else None
+        ctx_size = ctx_size_of(self._pair, request.runtime)
+        return plan_for(earlier, self._hashes, ctx_size, places) if earlier else None
 
     def _seeded(self, settings: Generation | None) -> Generation:
         settings = settings or self._settings
@@ -188,7 +190,9 @@ class BatchRun:
         output, trace, done = self._request.output, self._request.trace, self._apply(plan)
         header = trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
         unfinished = self._hashes.keys() - done
-        continued = trace is not None and plan is not None and keep_whole_traces(Path(trace), header, unfinished)
+        moved = plan.moved if plan else {}
+        continued = trace is not None and plan is not None
+        continued = continued and keep_whole_traces(Path(str(trace)), header, unfinished, moved)
         self._output, self._trace = self._open(output, plan is not None), self._open(trace, continued)
         for file in filter(None, (self._output, self._trace)):
             stack.callback(file.close)

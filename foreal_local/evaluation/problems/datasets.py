@@ -129,8 +129,8 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Columns]]:
         where = f"{path}, line {number}"
         if line.strip():
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line.lstrip("\ufeff"))
+            except (ValueError, RecursionError) as error:
                 raise UsageError(f"{where} is not JSON ({error}): one object on each line is wanted") from error
             if not isinstance(row, dict):
                 raise UsageError(f"{where} is {type(row).__name__}, but must be an object with a problem and an answer")
