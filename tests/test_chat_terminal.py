@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner
 from commands import ROOT, Done, environment, error_line, run
 from real import tiny_gguf
-from real.models import TinyModels
+from real.models import Files, TinyModels
 from terminal import ALT_ENTER, CTRL_C, ENTER, TAB, UP, Terminal, terminal_environment
 
 from foreal_local.cli.chat import main
@@ -925,3 +925,21 @@ def test_questions_are_not_taken_for_choices(tmp_path: Path) -> None:
     n_answers = process.before.count("20 tokens · leader")
     assert n_answers >= 2
     assert process.before.count("the context 160") == 6 - n_answers
+
+
+def test_a_file_that_is_there_is_asked_for(chat_pair: Files, tmp_path: Path) -> None:
+    """Guards a thesis replaced by a chat because nobody asked; and a question about the chat's own files."""
+    thesis = tmp_path / "t.md"
+    thesis.write_text("a life's work")
+    with Terminal(env=terminal_environment(chat_pair, tmp_path)) as chat:
+        for answer, words in (("n", "is as it was"), ("", "is as it was"), ("y", "was there already: kept as")):
+            chat.ask(f"/export {thesis}")
+            chat.wait("[y/N]")
+            chat.send(answer + ENTER)
+            chat.wait(chat.at_prompt)
+            assert words in unwrapped(chat.text)
+            kept = thesis.with_name("t.md.~1~")
+            assert (kept if answer == "y" else thesis).read_text() == "a life's work"
+        assert "[y/N]" not in chat.say(f"/export {thesis}")
+        assert chat.leave() == 0
+    assert len(list(tmp_path.glob("t.md*"))) == 2

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import zlib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from commands import ROOT, environment, error_line, jsonl, run
 from real.models import Files
 
 from foreal_local.errors import ForealError, UsageError
+from foreal_local.storage import session
 from foreal_local.storage.checkpoints import Checkpoints
 from foreal_local.storage.files import LineFile, OutputError, descriptor_of, keep_aside, locked, replace_file
 from foreal_local.storage.ownership import (
@@ -343,3 +345,52 @@ def test_bench_keeps_a_config_and_figures_of_the_users(tmp_path: Path) -> None:
     assert len(files) == 3 + pays
     refused = run(*options[:-1], "best.toml", env=env, cwd=folder, command=BENCH)
     assert "same file" in error_line(refused)
+
+
+# ---------------------------------------------------------------- sessions of other programs
+STRANGE: dict[str, dict[str, object]] = {
+    "models": {"models": 1.5},
+    "no-models": {"models": None},
+    "states": {"states": {"leader": True}},
+    "kind": {"kind": "sequence"},
+    "content": {"conversation": []},
+    "budget": {"think_budget": "x"},
+    "messages": {"messages": [5]},
+    "role": {"messages": [{"role": 5, "content": "x", "spans": [], "finish_reason": None}]},
+    "held": {"held": {"leader": ["x"]}},
+    "cost": {"cost": {"leader": {"calls": []}, "draft": {}}},
+    "tally": {"tally": {"n_tokens": "x"}},
+    "settings": {"settings": {}},
+    "prompting": {"prompting": {"system": 5}},
+}
+
+
+def test_a_session_that_another_program_wrote_is_a_line(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards a chat that ends in a traceback: the digest is right, and the values are not what this version saves."""
+    options = ("-q", "--max-tokens", "3", "--seed", "1")
+    run(*options, env=env, cwd=tmp_path, command=CHAT, stdin="wait\n/save whole\n")
+    data = (tmp_path / "whole").read_bytes()
+    found = session._whole_header(data, at_end=False)
+    assert found
+    values = json.loads(zlib.decompress(found[1]))
+
+    def write(name: str, header: bytes, version: int = session.VERSION) -> None:
+        frame = session._FRAME.pack(session._MAGIC, version, len(header), session._digest(version, header))
+        (tmp_path / name).write_bytes(frame + header + data[len(frame) + len(found[1]) :])
+
+    for name, changes in STRANGE.items():
+        top = {key: value for key, value in changes.items() if key in values}
+        own = {key: value for key, value in changes.items() if key not in values}
+        inner = values["conversation"] | own
+        header = zlib.compress(json.dumps({**values, "conversation": inner, **top}).encode())
+        write(name, header)
+    write("no-zlib", b"abc")
+    write("no-json", zlib.compress(b"[" * 100_000))
+    write("older", found[1], 0)
+    names = [*STRANGE, "no-zlib", "no-json", "older"]
+    lines = "".join(f"/load {name}\n/clear\nso\n" for name in names)
+    done = run(*options, env=env, cwd=tmp_path, command=CHAT, stdin=lines)
+    errors = [line for line in done.stderr.splitlines() if not line.startswith(("answer ", "a new "))]
+    assert (done.returncode, len(errors)) == (1, len(names)), done.stderr
+    assert all(name in line for name, line in zip(names, errors, strict=True))
+    assert done.stdout.count("\n") >= len(names), "the chat goes on"

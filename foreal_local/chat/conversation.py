@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..config import MODES, Generation, Prompting, from_older
 from ..engine import Engine
@@ -261,24 +262,43 @@ class Conversation:
         stored = read_stored(path, KIND, self.engine.loaded.identity)
         content = stored.content
         try:
-            messages = [Message(**{**m, "spans": [tuple(span) for span in m["spans"]]}) for m in content["messages"]]
+            messages = [_message(each) for each in content["messages"]]
             settings = settings_from_dict(content["settings"])
             prompting = Prompting(**from_older(content["prompting"], Prompting))
-            cost = {Role(role): Cost(**cost) for role, cost in content["cost"].items()}
-            tally = Tally(**content.get("tally", {}))  # version 0.1.0 has none
-            think_budget, held = content["think_budget"], {Role(r): list(ids) for r, ids in content["held"].items()}
+            cost = {role: Cost(**_numbers(content["cost"][str(role)])) for role in Role}
+            tally = Tally(**_numbers(content.get("tally", {})))  # version 0.1.0 has none
+            think_budget = None if content["think_budget"] is None else int(content["think_budget"])
+            held = {Role(role): [int(id) for id in ids] for role, ids in content["held"].items()}
         except Exception as error:  # the digest was right: another program wrote this
             raise SessionError(f"{path} holds no conversation of this version ({error!r})") from None
         self.messages, self.cost, self.tally = messages, cost, tally
         self.settings, self.prompting, self.think_budget = settings, prompting, think_budget
         self.notes = stored.notes
         for role, state in stored.states.items():
-            if state.n_tokens > self.engine.ctx_size:
+            ids = held.get(role, [])
+            if state.n_tokens > self.engine.ctx_size or state.n_tokens != len(ids):
                 continue
             try:
-                self.engine.restore_prefix(role, held.get(role, []), state)
+                self.engine.restore_prefix(role, ids, state)
             except SequenceError as error:
                 self.notes.append(f"the {role}: {error}; its text is evaluated again")
+
+
+def _message(values: dict[str, Any]) -> Message:
+    """A message as it was saved; an exception where it is none."""
+    spans = [(str(Role(author)), int(n)) for author, n in values["spans"]]
+    message = Message(**{**values, "spans": spans})
+    if message.role not in ("user", "assistant") or not isinstance(message.content, str):
+        raise ValueError(f"a message of {message.role!r}")
+    return message
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """The values; TypeError where one is no number."""
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name} is {value!r}")
+    return values
 
 
 def _as_dicts(messages: list[Message]) -> Messages:

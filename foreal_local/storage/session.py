@@ -142,13 +142,21 @@ def read_stored(path: Path, kind: str, identity: Identity) -> Stored:
         data = path.read_bytes()
     except OSError as error:
         raise SessionError(f"cannot read {path}: {error.strerror or error}") from None
-    values, begin, notes = _read_header(path, data)
     try:
-        if values["kind"] != kind:
-            raise SessionError(f"{path} is a saved {values['kind']}, not a {kind}")
-        content, models, contexts, table = values[kind], values["models"], values["contexts"], values["states"]
-    except (KeyError, TypeError) as error:  # the digest was right: another program wrote this
+        return _stored_in(path, data, kind, identity)
+    except SessionError:
+        raise
+    except Exception as error:  # the digest was right: another program wrote this
         raise SessionError(f"{path} holds no session of this version ({error!r}): remove it") from None
+
+
+def _stored_in(path: Path, data: bytes, kind: str, identity: Identity) -> Stored:
+    """What the bytes of a file hold; any exception where another program wrote them."""
+    values, begin, notes = _read_header(path, data)
+    if values["kind"] != kind:
+        raise SessionError(f"{path} is a saved {values['kind']}, not a {kind}")
+    content, models, contexts, table = values[kind], values["models"], values["contexts"], values["states"]
+    content.keys()  # an object
     other_models = [role for role in models if models[role] != identity.models.get(role)]
     stored = Stored(content, {}, notes, other_models)
     for role, entry in table.items():
@@ -196,4 +204,5 @@ def _read_state(data: bytes, begin: int, entry: dict[str, Any]) -> Snapshot | No
     state = memoryview(data)[begin : begin + entry["size"]]
     if _digest_of_state(state) != entry["digest"]:
         return None
-    return Snapshot(entry["n_tokens"], state, entry.get("top1"))
+    n_tokens, top1 = entry["n_tokens"], entry.get("top1")
+    return Snapshot(int(n_tokens), state, None if top1 is None else int(top1))
