@@ -11,16 +11,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
 from .method.modes import MODES as MODES
 from .method.modes import axes_of
+from .method.roles import Role
 from .method.settings import COMPARE as COMPARE
 from .method.settings import HITS_FROM as HITS_FROM
 from .method.settings import Method as Method
-from .settings import Setting, check_all, setting, settings_of
+from .settings import OWN_TEMPLATE_ARGS, Setting, check_all, setting, settings_of
 
 FilePath = str | os.PathLike[str]
 FLASH_ATTENTION = ("auto", "on", "off")
@@ -99,6 +101,9 @@ class Prompting:
     system: a system message
     raw: no chat template at all
     template_args: passed to the chat template, such as enable_thinking=False
+    parse_special: control tokens that are spelled out in messages are control tokens; else they are text. A raw prompt
+        is all the user's own: they always are
+    now: what chat templates take for the time, in ISO's format; None: when the models were opened
     """
 
     system: str | None = setting(None, "System message.", "--system", metavar="TEXT", optional=True)
@@ -107,9 +112,25 @@ class Prompting:
         None, "A switch of the chat template, such as enable_thinking=false; repeatable.", "--template-arg", kind=dict,
         metavar="NAME=VALUE",
     )  # fmt: skip
+    parse_special: bool = setting(
+        False, "Read control tokens that a prompt's text spells out.", "--parse-special", kind=bool, was=False
+    )
+    now: str | None = setting(
+        None, "The time for chat templates, such as 2025-07-01T12:00.  [default: of the run's start]", "--now",
+        metavar="TIME", optional=True, was=None,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         check_all(self)
+        for name in self.template_args:
+            if name in OWN_TEMPLATE_ARGS:
+                raise UsageError(f"template_args has {name}, which is the program's own: it cannot be given")
+        if self.now is not None:
+            try:
+                datetime.fromisoformat(self.now)
+            except ValueError:
+                wanted = "a time such as 2025-07-01T12:00"
+                raise UsageError(f"now is {self.now!r}, but must be {wanted}") from None
         if self.raw and self.system:
             raise UsageError(f"system is {self.system!r}, but must be left out with --raw (no chat template)")
 
@@ -203,6 +224,10 @@ class Pair:
             object.__setattr__(self, role, model if isinstance(model, ModelSettings) else ModelSettings(model))
         object.__setattr__(self, "name", name)
 
+    def of(self, role: Role) -> ModelSettings:
+        """That role's model."""
+        return self.leader if role is Role.LEADER else self.draft
+
 
 # ---------------------------------------------------------------- the table
 GROUPS = (Method, Sampling, Generation, Prompting, Runtime)
@@ -247,6 +272,11 @@ def prompting_of(values: dict[str, Any], base: Prompting | None = None) -> Promp
     if own.get("template_args"):
         own["template_args"] = {**base.template_args, **own["template_args"]}
     return replace(base, **own)
+
+
+def with_time(prompting: Prompting, now: str) -> Prompting:
+    """The prompting with this time, unless it names one, or uses no chat template."""
+    return prompting if prompting.now is not None or prompting.raw else replace(prompting, now=now)
 
 
 def runtime_of(values: dict[str, Any], base: Runtime | None = None) -> Runtime:

@@ -21,9 +21,10 @@ from .offline import OfflineRun
 from .results import Chunk, Content, Contents, Event, Prompt, Result, as_prompt, as_prompts, in_order, with_seed
 from .runtime.interrupt import watching_interrupts
 from .runtime.loaded import LoadedPair, Progress
+from .runtime.messages import Messages, as_messages
 from .runtime.model import Snapshot
 from .runtime.scheduler import Scheduler, States
-from .runtime.text import Messages, PromptTokens
+from .runtime.text import PromptTokens
 from .storage.checkpoints import Checkpoints
 
 
@@ -102,6 +103,7 @@ class Engine:
 
     def encode(self, content: str | Messages, prompting: Prompting | None = None) -> PromptTokens:
         """A prompt's ids for each role, as it would be answered."""
+        content = content if isinstance(content, str) else as_messages(content)
         return self.loaded.encode(content, prompting or self.prompting)
 
     def describe(self, role: Role) -> str:

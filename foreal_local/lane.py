@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import Generation, Prompting
+from .digest import settings_hash
 from .errors import ForealError, UsageError
 from .method.ledger import Shape
 from .method.modes import gate_of, roles_of
@@ -15,7 +16,7 @@ from .method.plan import Plan
 from .method.roles import Role
 from .method.sequence import Sequence
 from .method.tokens import FinishReason, Spelled
-from .results import Chunk, Event, Prompt, PromptProgress, Result, Submission, settings_hash
+from .results import Chunk, Event, Prompt, PromptProgress, Result, Submission
 from .runtime.llama import Abort
 from .runtime.loaded import LoadedPair
 from .runtime.scheduler import Scheduler, States, Update
@@ -57,8 +58,9 @@ def encoded_ticket(
     """
     assert prompt.index is not None
     name = str(prompt.index) if prompt.id is None else prompt.id
+    prompting = loaded.at_its_time(prompting)
     digest = settings_hash(prompt.content, settings, prompting, loaded.fingerprints)
-    submission = Submission(prompt, digest, loaded.ctx_size, plan=plan)
+    submission = Submission(prompt, digest, loaded.ctx_size, plan=plan, now=prompting.now)
     try:
         encoded = loaded.encode(prompt.content, prompting)
         needed = roles_of(settings.mode)

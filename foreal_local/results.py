@@ -5,35 +5,34 @@ A Result's `as_dict` is the result line of design.md.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .config import Generation, Method, Prompting, Sampling, for_digest, in_force, is_as_before, names_of
+from .config import Generation, Method, Prompting, Sampling, in_force, names_of
 from .errors import UsageError
 from .method.ledger import Cost, Shape
-from .method.modes import MODES, roles_of
+from .method.modes import MODES
 from .method.plan import UNMEASURED_PLAN, Plan
 from .method.reasoning import split_reasoning
 from .method.roles import Role
 from .method.sequence import Sequence
 from .method.tokens import FinishReason, Token
-from .runtime.text import Messages
+from .runtime.messages import Messages, as_messages
 
 
 @dataclass(frozen=True)
 class Prompt:
     """One thing to answer.
 
-    content: a text (one user message) or a list of messages
+    content: a text (one user message) or a list of messages, whose contents may be lists of text parts
     id: a name for it; None: its index
     settings: None: the run's
     index: its place among the run's prompts, None: by order; its random numbers come from the seed and the index, so
         that prompts that share both share them
     prompting: None: the run's
+    where: the file and the line that it comes from, for messages; "": none
     """
 
     content: str | Messages
@@ -41,6 +40,11 @@ class Prompt:
     settings: Generation | None = None
     index: int | None = None
     prompting: Prompting | None = None
+    where: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.content, str):
+            object.__setattr__(self, "content", as_messages(self.content))
 
 
 Content = Prompt | str | Messages
@@ -73,20 +77,6 @@ def in_order(results: list[Result], prompts: list[Prompt]) -> list[Result]:
 
 def _is_messages(content: object) -> bool:
     return isinstance(content, list) and bool(content) and all(isinstance(each, dict) for each in content)
-
-
-def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:
-    """What a response follows from but its index: prompt, settings with the seed, models by fingerprint.
-
-    A setting that is younger than version 0.1.0 is left out at the value that means what was so before it existed, and
-    one that only other modes have is left out always.
-    """
-    method = for_digest(names_of(Method), settings)
-    sampling = for_digest(names_of(Sampling), settings)
-    own = for_digest(names_of(Generation), settings) | {"method": method, "sampling": sampling}
-    asked = {name: value for name, value in asdict(prompting).items() if not is_as_before(name, value)}
-    parts = [content, own, asked, {str(role): models[role] for role in roles_of(settings.mode)}]
-    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def with_seed(settings: Generation) -> Generation:
@@ -187,6 +177,7 @@ class Submission:
     ctx_size: tokens of its context
     starts_thinking: the prompt opens the reasoning
     plan: how it was decided what is proposed, and who writes in mode auto
+    now: the time that its chat templates were told; None: they ask for none
     """
 
     prompt: Prompt
@@ -194,6 +185,7 @@ class Submission:
     ctx_size: int
     starts_thinking: bool = False
     plan: Plan = UNMEASURED_PLAN
+    now: str | None = None
 
 
 @dataclass(frozen=True)
@@ -270,6 +262,7 @@ class Result:
             "finish_reason": str(self.finish_reason),
             "error": self.error,
             **self._settings(),
+            **({"now": self.submission.now} if self.submission.now else {}),
             "ctx_size": self.submission.ctx_size,
             "settings_hash": self.submission.settings_hash,
             "usage": {

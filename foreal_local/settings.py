@@ -227,7 +227,14 @@ def either(names: Collection[str]) -> str:
     return f"one of {', '.join(most)} or {last}"
 
 
-_OWN_TEMPLATE_ARGS = {"messages", "add_generation_prompt", "bos_token", "eos_token"}
+OWN_TEMPLATE_ARGS = (
+    "messages",
+    "add_generation_prompt",
+    "bos_token",
+    "eos_token",
+    "raise_exception",
+    "strftime_now",
+)
 
 
 def arguments_of(items: Collection[str], option: str) -> dict[str, Any]:
@@ -235,7 +242,7 @@ def arguments_of(items: Collection[str], option: str) -> dict[str, Any]:
     arguments = {}
     for item in items:
         name, equals, value = item.partition("=")
-        if name in _OWN_TEMPLATE_ARGS:
+        if name in OWN_TEMPLATE_ARGS:
             raise UsageError(f"{option}: {name} is the program's own: it cannot be given")
         if not equals or not name.isidentifier():
             raise UsageError(f"{option}: {item!r} is not NAME=VALUE")

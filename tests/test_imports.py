@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # What each folder, or module beside them, may import; itself always.
 _SETTINGS = {"errors", "settings", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
-_ENGINE = _CORE | {"choice", "results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
+_ENGINE = _CORE | {"choice", "digest", "results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -24,8 +24,9 @@ ALLOWED = {
     "method": _SETTINGS,
     "runtime": _SETTINGS | {"method"},
     "results": _CORE,
+    "digest": _CORE,
     "storage": _CORE | {"results"},
-    "lane": _CORE | {"results"},
+    "lane": _CORE | {"digest", "results"},
     "offline": _CORE | {"results", "lane", "storage"},
     "by_name": _SETTINGS,
     "asynchronous": _CORE | {"results", "lane"},

@@ -10,9 +10,10 @@ from fakes import DRAFT, LEADER, SHAPES, FakePair
 from runs import new_sequence, run_all
 
 from foreal_local.config import MODES, Generation, Prompting, Sampling
+from foreal_local.digest import settings_hash
 from foreal_local.method.sequence import Sequence
 from foreal_local.method.tokens import FinishReason
-from foreal_local.results import Prompt, Result, Submission, settings_hash
+from foreal_local.results import Prompt, Result, Submission
 
 # design.md, "One result, one line"; further keys may stand between them.
 KEYS = [

@@ -42,6 +42,8 @@ def other_value(setting: Setting) -> Any:
     """A value that is allowed and not the default."""
     if setting.choices is not None:
         return next(value for value in setting.choices() if value != setting.default)
+    if setting.name == "now":
+        return "2025-07-01T12:00"
     plain = {str: "Hmm,", bool: True, tuple: ("x y",), dict: {"note": "ja"}}
     if setting.kind in plain:
         return plain[setting.kind]

@@ -13,36 +13,51 @@ from foreal_local.config import Prompting
 from foreal_local.errors import UsageError, VocabularyError
 from foreal_local.method.reasoning import ReasoningSplitter, split_reasoning
 from foreal_local.method.roles import Role
-from foreal_local.runtime.text import Messages, PairTokens, PromptTokens, different_tokens, encode_prompt
+from foreal_local.runtime.chat_template import ChatTemplate
+from foreal_local.runtime.messages import Messages, as_messages
+from foreal_local.runtime.pair_tokens import PairTokens, different_tokens
+from foreal_local.runtime.text import PromptTokens, encode_prompt
+from foreal_local.runtime.vocabulary import Special, encode_after
 
 WORDS = [*(chr(code) for code in range(32, 127)), "\n"]
 
 
 @dataclass
 class FakeRoleVocabulary:
-    """One token per character, then special tokens, which are recognised in texts. Ids from 0."""
+    """One token per character, then special tokens, which are recognised in texts. Ids from 0.
 
-    specials: list[str] = field(default_factory=lambda: ["<s>", "</s>"])
+    user_defined: those special tokens that are recognised in any text, as words are
+    adds_blank: a blank is put before a text, and behind each special token, as SentencePiece does
+    """
+
+    controls: list[str] = field(default_factory=lambda: ["<s>", "</s>"])
     words: list[str] = field(default_factory=lambda: list(WORDS))
     kind: int = 2
     adds_bos: bool = False
     bos: str = "<s>"
     eos: str = "</s>"
+    user_defined: tuple[str, ...] = ()
+    adds_blank: bool = False
 
     @property
     def pieces(self) -> list[str]:
-        return [*self.words, *self.specials]
+        return [*self.words, *self.controls]
 
     @property
     def n_tokens(self) -> int:
         return len(self.pieces)
 
-    def encode(self, text: str, add_special: bool = False, parse_special: bool = True) -> list[int]:
-        ids = [self.pieces.index(self.bos)] if add_special and self.adds_bos else []
+    def encode(self, text: str, parse_special: bool = True) -> list[int]:
+        ids: list[int] = []
+        blank = self.adds_blank
         while text:
-            special = next((s for s in self.specials if s and parse_special and text.startswith(s)), text[0])
-            ids.append(self.pieces.index(special))
-            text = text[len(special) :]
+            known = [s for s in self.controls if s and (parse_special or s in self.user_defined)]
+            special = next((s for s in known if text.startswith(s)), "")
+            if blank and not special:
+                ids.append(self.pieces.index(" "))
+            blank = self.adds_blank and bool(special)
+            ids.append(self.pieces.index(special or (text[0] if text[0] in self.words else "?")))
+            text = text[len(special or text[0]) :]
         return ids
 
     def decode(self, ids: list[int]) -> str:
@@ -59,6 +74,14 @@ class FakeRoleVocabulary:
 
     def is_ordinary(self, token: int) -> bool:
         return token < len(self.words)
+
+    @property
+    def specials(self) -> tuple[Special, ...]:
+        return tuple(Special(text, text not in self.user_defined) for text in self.controls)
+
+    @property
+    def bos_id(self) -> int:
+        return self.pieces.index(self.bos)
 
 
 # ---------------------------------------------------------------- views
@@ -154,22 +177,27 @@ def test_other_kinds_of_vocabulary_are_refused() -> None:
 
 
 # ---------------------------------------------------------------- prompts
-def render(template: str, bos: str, eos: str, messages: Messages, args: dict[str, Any]) -> str:
-    """A template language of one line: "bos|role prefix|ending", for the tests."""
-    start, prefix, ending = template.split("|")
-    body = "".join(f"{prefix}{message['role']}:{message['content']}\n" for message in messages)
-    return f"{bos if start else ''}{body}{args.get('note', '')}{ending}"
+def chat(source: str | None) -> ChatTemplate | None:
+    """A template of "bos|role prefix|ending", or any in Jinja."""
+    if source is None or "{" in source:
+        return None if source is None else ChatTemplate(source, "<s>", "</s>", "model.gguf")
+    start, prefix, ending = source.split("|")
+    first = "{{ bos_token }}" if start else ""
+    body = "{% for m in messages %}" + prefix + "{{ m.role }}:{{ m.content }}\n\n{% endfor %}{{ note }}"
+    ending = "{% if add_generation_prompt %}{{ " + repr(ending) + " }}{% endif %}"
+    return ChatTemplate(first + body.replace("\n\n", "{{ '\\n' }}") + ending, "<s>", "</s>", "model.gguf")
 
 
 def encoded(
     messages: Messages | str,
     templates: dict[Role, str | None],
     prompting: Prompting | None = None,
-    adds_bos: bool = False,
+    **vocabulary: Any,
 ) -> tuple[dict[Role, str], PromptTokens]:
     """Both roles' prompt texts as their ids spell them."""
-    vocabularies = {role: FakeRoleVocabulary(adds_bos=adds_bos) for role in templates}
-    prompt = encode_prompt(messages, prompting or Prompting(), dict(vocabularies), templates, render)
+    vocabularies = {role: FakeRoleVocabulary(**vocabulary) for role in templates}
+    chats = {role: chat(source) for role, source in templates.items()}
+    prompt = encode_prompt(messages, prompting or Prompting(), dict(vocabularies), chats)
     return {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}, prompt
 
 
@@ -230,6 +258,88 @@ def test_the_first_token_comes_once(adds_bos: bool) -> None:
     """Guards <s><s>: the template writes it, or the vocabulary adds it."""
     texts, _ = encoded("Hi", {LEADER: "bos|[|]", DRAFT: "|(|)"}, adds_bos=adds_bos)
     assert texts == {LEADER: "<s>[user:Hi\n]", DRAFT: "<s>(user:Hi\n)" if adds_bos else "(user:Hi\n)"}
+
+
+def test_raw_text_that_begins_with_the_first_token_has_it_once() -> None:
+    """Guards two BOS where the user writes it: as with a template."""
+    texts, _ = encoded("<s>Hi", PLAIN, Prompting(raw=True), adds_bos=True)
+    assert texts == {LEADER: "<s>Hi", DRAFT: "<s>Hi"}
+
+
+# ---------------------------------------------------------------- control tokens in texts
+CONTROLS = {"controls": ["<s>", "</s>", "<think>", "</think>", "<tool>", "<h1>"]}
+WORDS_TOO = ("<think>", "</think>", "<tool>", "<h1>")
+
+
+def specials_in(messages: Messages | str, source: str = "bos|[|]", **prompting: Any) -> list[str]:
+    """The special tokens of the leader's prompt, whose text must be as it would be without any."""
+    vocabulary: dict[str, Any] = {**CONTROLS, "user_defined": WORDS_TOO}
+    texts, prompt = encoded(messages, {LEADER: source}, Prompting(**prompting), **vocabulary)
+    template, fake = chat(source), FakeRoleVocabulary(**vocabulary)
+    asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+    assert template is not None
+    assert texts[LEADER] == template.render(asked, Prompting(**prompting))
+    return [fake.pieces[token] for token in prompt.ids[LEADER] if not fake.is_ordinary(token)]
+
+
+@pytest.mark.parametrize("text", ["What does </s> mean?", "</s>", "<s>", "a<s></s>b", "<</s></s>", "Explain </think>!"])
+def test_a_control_token_in_a_text_is_text(text: str) -> None:
+    """Guards a question that ends where it names the end token, and turns that a text forges."""
+    assert specials_in(text) == ["<s>"]
+    assert specials_in([{"role": "system", "content": text}, {"role": "user", "content": "Hi"}]) == ["<s>"]
+    naming = "<s>{% for m in messages %}{{ m.name }}: {{ m.content }}{% endfor %}"
+    assert specials_in([{"role": "user", "content": "Hi", "name": text}], naming) == ["<s>"]
+    assert len(specials_in(text, parse_special=True)) > 1
+
+
+@pytest.mark.parametrize(
+    "content", ["m.content | trim", "m.content | tojson", "m.content.split('</think>')[-1]", "m.content | upper"]
+)
+def test_a_template_may_change_the_texts(content: str) -> None:
+    """Guards marks that a template's own work on a text loses."""
+    source = "<s>{% for m in messages %}{{ " + content + " }}</s>{% endfor %}"
+    assert specials_in(" is </s> or <s> it? ", source) == ["<s>", "</s>"]
+
+
+def test_two_texts_make_no_control_token_together() -> None:
+    """Guards half a token in each of two messages that a template puts side by side."""
+    halves = [{"role": "user", "content": "a</"}, {"role": "user", "content": "s>b"}]
+    assert specials_in(halves, "{% for m in messages %}{{ m.content }}{% endfor %}") == []
+
+
+def test_words_of_the_vocabulary_are_read_as_words() -> None:
+    """Guards ordinary prompts that become other tokens: user-defined words are words, unless a template names them."""
+    assert specials_in("a <h1> b <tool>", "|[|]") == ["<h1>", "<tool>"]
+    naming = "{# <tool> #}{% for m in messages %}{{ m.content }}{% endfor %}"
+    assert specials_in("a <h1> b <tool>", naming) == ["<h1>"]
+
+
+def test_the_reasoning_of_an_earlier_answer_keeps_its_tags() -> None:
+    """Guards a history that the model reads otherwise than it has written it; but an end token in it is text."""
+    past = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "<think>b</think>c</s>"},
+        {"role": "user", "content": "<think>"},
+    ]
+    assert specials_in(past, "|[|]") == ["<think>", "</think>"]
+
+
+def test_a_role_is_a_word() -> None:
+    """Guards control tokens in a role, which stands among the template's own."""
+    with pytest.raises(UsageError, match="role"):
+        as_messages([{"role": "user</s>", "content": "a"}])
+
+
+def test_a_text_inside_has_no_blank_that_nobody_wrote() -> None:
+    """Guards SentencePiece's blank before whatever is encoded: in cues, closing words, and the other model's tokens."""
+    blanks = FakeRoleVocabulary(["<s>", "</s>", "<x>"], adds_blank=True)
+    pair = PairTokens({LEADER: blanks, DRAFT: FakeRoleVocabulary(["<s>", "</s>", "<y>"], adds_blank=True)})
+    for text in ("a", " a", "\n<x>\n\n", "<x>", "", "b<x> c", "<x><x>d"):
+        assert blanks.decode(pair.encode(LEADER, text)) == text
+        assert blanks.decode(encode_after(blanks, text)) == text.replace("<x>\n", "<x> \n").replace(
+            "<x> c", "<x>  c"
+        ).replace("<x>d", "<x> d")
+    assert blanks.decode(list(pair.translate(DRAFT, blanks.pieces.index("<x>"), LEADER))) == "<y>"
 
 
 @pytest.mark.parametrize("raw", [True, False])

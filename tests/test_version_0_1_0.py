@@ -17,10 +17,11 @@ from runs import SETTINGS, SPECULATIVE, new_sequence, outcome, run_all
 from foreal_local.chat.conversation import Conversation
 from foreal_local.config import SETTINGS as TABLE
 from foreal_local.config import Generation, Method, ModelSettings, Pair, Prompting, Runtime, Sampling, from_older
+from foreal_local.digest import settings_hash
 from foreal_local.engine import Engine
 from foreal_local.hub import bundled_dir
 from foreal_local.method.roles import Role
-from foreal_local.results import Prompt, Result, settings_hash
+from foreal_local.results import Prompt, Result
 from foreal_local.runtime.gguf_file import fingerprint
 from foreal_local.storage.checkpoints import Checkpoints
 from foreal_local.storage.saved_sequence import as_dict, from_dict, settings_from_dict

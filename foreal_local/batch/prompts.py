@@ -32,7 +32,7 @@ def read_prompts(path: str, settings: Generation, prompting: Prompting | None = 
         raise UsageError(f"no prompts in {name}: it has no line with text")
     as_json = path.lower().endswith((".jsonl", ".ndjson")) or (path == "-" and _is_object(numbered[0][1]))
     if not as_json:
-        return [Prompt(line.strip()) for _, line in numbered]
+        return [Prompt(line.strip(), where=f"{name}:{number}") for number, line in numbered]
     return with_unique_ids(
         [_prompt(f"{name}:{number}", line, settings, prompting or Prompting()) for number, line in numbered], name
     )
@@ -66,25 +66,14 @@ def _prompt(where: str, line: str, settings: Generation, prompting: Prompting) -
     content: Any = record.get("prompt", record.get("messages"))
     if "prompt" in record and not isinstance(content, str):
         raise UsageError(f"{where}: `prompt` is {shown(content)}, but must be a text")
-    if "messages" in record:
-        content = _messages(where, content)
     id = record.get("id")
     if id is not None and not isinstance(id, (str, int)):
         raise UsageError(f"{where}: `id` is {shown(id)}, but must be a text or a number")
     try:
         own_settings, own_prompting = _overrides(record, settings, prompting)
+        return Prompt(content, None if id is None else str(id), own_settings, None, own_prompting, where)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from None
-    return Prompt(content, None if id is None else str(id), own_settings, prompting=own_prompting)
-
-
-def _messages(where: str, messages: Any) -> list[dict[str, str]]:
-    if not isinstance(messages, list) or not messages:
-        raise UsageError(f"{where}: `messages` must be a list of objects with `role` and `content`")
-    for message in messages:
-        if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
-            raise UsageError(f"{where}: a message needs `role` and `content`, both texts: {message!r}")
-    return messages
 
 
 def _overrides(

@@ -41,6 +41,12 @@ class EarlierOutput:
         seeds = Counter(r.get("seed") for _, r in self.lines if r["id"] in wanted and isinstance(r.get("seed"), int))
         return seeds.most_common(1)[0][0] if seeds else None
 
+    def now(self, ids: Iterable[str]) -> str | None:
+        """The time that most of these prompts' chat templates were told; None where none was."""
+        wanted = set(ids)
+        times = Counter(r["now"] for _, r in self.lines if r["id"] in wanted and isinstance(r.get("now"), str))
+        return times.most_common(1)[0][0] if times else None
+
     def choice(self, ids: Iterable[str], modes: Iterable[str]) -> tuple[str, str] | None:
         """Which of these modes was chosen for most of these prompts, and why; None where none was."""
         wanted, possible = set(ids), set(modes)

@@ -12,19 +12,20 @@ from pathlib import Path
 import click
 
 from ..config import Generation, Pair
+from ..digest import settings_hash
 from ..engine import Engine
 from ..errors import UsageError
 from ..method.ledger import Cost
-from ..method.plan import Plan
 from ..method.roles import Role
 from ..method.tokens import FinishReason
-from ..results import Chunk, Prompt, Result, settings_hash, with_seed
+from ..results import Chunk, Prompt, Result, with_seed
 from ..runtime.gguf_file import fingerprint
 from ..runtime.interrupt import sigterm_as_ctrl_c
 from ..runtime.loaded import ctx_size_of
 from ..storage.checkpoints import Checkpoints
 from ..storage.files import LineFile, OutputError, locked, same_file
 from ..storage.ownership import check_writable, was_there
+from .clock import with_one_time
 from .json_lines import print_line, to_line
 from .printing import AnswerPrinter
 from .progress import answering_bar, loading_bar
@@ -43,6 +44,8 @@ class BatchRun:
 
     def __init__(self, request: BatchRequest, pair_for: Callable[[set[Role]], Pair]) -> None:
         self._request, self._settings, self._prompts = request, request.settings, request.prompts
+        self._prompting = request.prompting
+        self._n_warnings = 0  # that were told
         for option, path in (("--output", request.output), ("--trace", request.trace)):
             if path:
                 check_writable(path, option)
@@ -96,7 +99,7 @@ class BatchRun:
             seconds, cost = time.perf_counter() - started, engine.cost
             if self._totals.n_results == len(todo):
                 self._finish_checkpoints()
-        self._summarise(cost, seconds, engine.plan)
+        self._summarise(cost, seconds, engine)
         if interrupted:
             self._note(f"interrupted: {self._totals.n_results} of {len(todo)} prompts finished" + self._where_kept())
             return 130
@@ -152,6 +155,8 @@ class BatchRun:
             self._settings = replace(self._settings, seed=earlier.seed(unseeded))
         checkpoints = self._checkpoints
         self._settings = checkpoints.settle_seed(self._settings) if checkpoints else with_seed(self._settings)
+        paths = [self._pair.of(role).path for role in request.roles]
+        self._prompting, named = with_one_time(request.prompting, named, paths, earlier, checkpoints)
         self._prompts = [replace(p, settings=self._seeded(p.settings)) for p in named]
         self._hashes = {str(p.id): self._hash(p) for p in self._prompts}
         ctx_size = ctx_size_of(self._pair, request.runtime)
@@ -162,9 +167,9 @@ class BatchRun:
         return settings if settings.seed is not None else replace(settings, seed=self._settings.seed)
 
     def _hash(self, prompt: Prompt) -> str:
-        models = {Role.LEADER: fingerprint(self._pair.leader.path), Role.DRAFT: fingerprint(self._pair.draft.path)}
+        models = {role: fingerprint(self._pair.of(role).path) for role in Role}
         assert prompt.settings is not None
-        prompting = prompt.prompting or self._request.prompting
+        prompting = prompt.prompting or self._prompting
         return settings_hash(prompt.content, prompt.settings, prompting, models)
 
     def _load(self, stack: contextlib.ExitStack, n_prompts: int) -> Engine:
@@ -181,9 +186,17 @@ class BatchRun:
             stack.enter_context(engine)
         if self._choice:
             engine.plan = replace(engine.plan, choice=self._choice)
-        for warning in engine.warnings:
-            self._note(f"warning: {warning}")
+        if not any((prompt.prompting or self._prompting).raw for prompt in self._prompts):
+            engine.loaded.require_templates(self._prompting)
+        self._tell_warnings(engine)
         return engine
+
+    def _tell_warnings(self, engine: Engine) -> None:
+        """Those that were not told yet: some come with the first prompt that they are about."""
+        warnings = engine.warnings
+        for warning in warnings[self._n_warnings :]:
+            self._note(f"warning: {warning}")
+        self._n_warnings = len(warnings)
 
     def _open_files(self, stack: contextlib.ExitStack, plan: ResumePlan | None) -> None:
         """Open the output and the trace: last before answering, because older files are set aside here."""
@@ -231,9 +244,7 @@ class BatchRun:
         shown = not (self._request.quiet or streaming) and sys.stderr.isatty()
         with answering_bar(shown, len(prompts)) as advance:
             try:
-                with contextlib.closing(
-                    engine.run(prompts, self._settings, self._request.prompting, self._checkpoints)
-                ) as run:
+                with contextlib.closing(engine.run(prompts, self._settings, self._prompting, self._checkpoints)) as run:
                     for item in run:
                         if isinstance(item, Chunk):
                             advance(len(item.tokens), False)
@@ -243,6 +254,7 @@ class BatchRun:
                         if not isinstance(item, Result):
                             continue
                         advance(0, True)
+                        self._tell_warnings(engine)
                         self._totals.add(item)
                         with self._traced(item):
                             if printer:
@@ -310,10 +322,10 @@ class BatchRun:
         """After a result is written: remove its checkpoint, and say so if the response did not end by itself."""
         if self._checkpoints:
             self._checkpoints.remove(result.id, result.submission.settings_hash)
-        reason, name = result.finish_reason, f"prompt {result.id}"
+        reason, name, where = result.finish_reason, f"prompt {result.id}", result.submission.prompt.where
         inside = " inside the reasoning" if result.reasoning and not result.answer else ""
         if reason is FinishReason.ERROR:
-            self._note(f"{name} failed: {result.error}")
+            self._note(f"{name}{f' ({where})' if where else ''} failed: {result.error}")
         elif not self._request.summary:
             return
         elif reason is FinishReason.CONTEXT:
@@ -331,10 +343,11 @@ class BatchRun:
     def _where_kept(self) -> str:
         return f", kept in {self._output.path}" if self._output else ""
 
-    def _summarise(self, cost: dict[Role, Cost], seconds: float, plan: Plan) -> None:
+    def _summarise(self, cost: dict[Role, Cost], seconds: float, engine: Engine) -> None:
         if self._request.quiet or not self._request.summary:
             return
-        rows = list(self._totals.lines(self._settings, cost, seconds, plan))
+        rows = [*self._totals.lines(self._settings, cost, seconds, engine.plan)]
+        rows += [("as the models read it", note) for note in engine.loaded.prompt_notes]
         width = max(len(label) for label, _ in rows)
         click.echo("", err=True)
         for label, text in rows:

@@ -95,13 +95,15 @@ class Actions:
         for line in self._chat.models:
             self._screen.line(line)
         self._screen.line(f"settings  {self._chat.settings_line()}")
-        self._screen.line(f"system    {conversation.prompting.system or 'none'}")
+        place = conversation.place_of_system()
+        self._screen.line(f"system    {conversation.prompting.system or 'none'}" + (f" ({place})" if place else ""))
         self._screen.line(f"context   {gauge(conversation.n_prompt(), conversation.engine.ctx_size)} tokens")
         self._screen.line(f"session   {self._chat.session or 'none (--session NAME keeps one)'}")
 
     def do_system(self, argument: str) -> None:
-        self._conversation.set_system(argument or None)  # an error, and no change, where a template has no place for it
+        self._conversation.set_system(argument or None)  # an error, and no change, where a template refuses it
         self._screen.note(f"system message: {argument}" if argument else "no system message")
+        self._chat.tell_warnings()
 
     def do_regen(self, _: str) -> None:
         self._chat.show(self._conversation.regenerate(secrets.randbits(31)))

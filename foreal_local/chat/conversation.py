@@ -25,7 +25,7 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..method.view import n_common
 from ..results import Chunk, Event, Prompt, PromptProgress, Result
-from ..runtime.text import Messages
+from ..runtime.messages import Messages
 from ..storage.saved_sequence import settings_as_dict, settings_from_dict
 from ..storage.session import read_stored, write_stored
 from ..tally import Tally
@@ -114,10 +114,14 @@ class Conversation:
         return self.messages.pop().content if self.messages else None
 
     def set_system(self, text: str | None) -> None:
-        """Change the system message; UsageError, and no change, where a chat template has no place for it."""
+        """Change the system message; UsageError, and no change, where a chat template refuses it."""
         prompting = replace(self.prompting, system=text)
         self.engine.loaded.encode([{"role": "user", "content": "."}], prompting)
         self.prompting = prompting
+
+    def place_of_system(self) -> str:
+        """Where models whose chat template has no place for the system message read it; "" where all have one."""
+        return self.engine.loaded.place_of_system(self.prompting) if self.prompting.system else ""
 
     def set_thinking(self, on: bool) -> None:
         """Switch reasoning on or off, where the chat template knows `enable_thinking`."""
@@ -146,7 +150,8 @@ class Conversation:
         messages = self.messages if messages is None else messages
         if not messages:
             return 0
-        return max(len(ids) for ids in self.engine.loaded.encode(_as_dicts(messages), self.prompting).ids.values())
+        coming = self.engine.loaded.encode(_with_question(messages), self.prompting)
+        return max(len(ids) for ids in coming.ids.values())
 
     def _require_room(self, messages: list[Message]) -> None:
         n_prompt, n_ctx = self.n_prompt(messages), self.engine.ctx_size
@@ -240,8 +245,7 @@ class Conversation:
         """
         states = {}
         if self.messages:
-            probe = [*self.messages, Message("user", ".")] if self.messages[-1].role == "assistant" else self.messages
-            coming = self.engine.loaded.encode(_as_dicts(probe), self.prompting).ids
+            coming = self.engine.loaded.encode(_with_question(self.messages), self.prompting).ids
             states = self.engine.save_prefix(coming)
         content = {
             "messages": [asdict(message) for message in self.messages],
@@ -299,6 +303,11 @@ def _numbers(values: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name} is {value!r}")
     return values
+
+
+def _with_question(messages: list[Message]) -> Messages:
+    """The messages as a prompt: behind an answer comes a question."""
+    return _as_dicts([*messages, Message("user", ".")] if messages[-1].role == "assistant" else messages)
 
 
 def _as_dicts(messages: list[Message]) -> Messages:

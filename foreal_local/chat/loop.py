@@ -47,6 +47,7 @@ class Chat:
         self._reopen = reopen
         self._leaving = False
         self._has_warned = False  # that the context is nearly full
+        self._told: set[str] = set()  # warnings
         self._n_used = 0  # tokens of the context that the next prompt takes, for the toolbar
 
     # ---------------------------------------------------------------- the loop
@@ -86,6 +87,13 @@ class Chat:
             return
         command, argument = parse(text)
         getattr(self.actions, f"do_{command.name}")(argument)
+
+    def tell_warnings(self) -> None:
+        """Show what the user should know of the models and was not told yet."""
+        for warning in self.conversation.engine.warnings:
+            if warning not in self._told:
+                self.screen.note(f"warning: {warning}")
+                self._told.add(warning)
 
     def leave(self) -> None:
         """End `run` before it reads another line."""
@@ -164,6 +172,7 @@ class Chat:
         for note in conversation.notes:
             self.screen.note(note)
         conversation.notes.clear()
+        self.tell_warnings()
         self.save_session()
         self._warn_when_nearly_full()
         if stopped and not self.screen.is_terminal:

@@ -131,8 +131,9 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
         if not values["quiet"] and screen.is_terminal:
             for line in opener.opening_lines(conversation):
                 screen.note(line)
-        for warning in conversation.engine.warnings:
-            screen.note(f"warning: {warning}")
+        if opener.prompting.system:
+            conversation.set_system(opener.prompting.system)  # known by now whether the models can be told
+        chat.tell_warnings()
         if session and session.exists():
             conversation.load(session)
             _apply_typed(conversation, context, values)
@@ -146,6 +147,7 @@ class _Opener:
     """Opens the engine of a chat, and another one when a setting of the models changes.
 
     models: lines that describe the models
+    prompting: of a conversation that begins
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class _Opener:
         self._pair = pair_of(values, entry, set(Role))
         self._engine: Engine | None = None
         stack.callback(self._close)
-        self._prompting, self._settings = _prompting(values), generation_of(settings_in(values))
+        self.prompting, self._settings = _prompting(values), generation_of(settings_in(values))
         self._measured = measured_in(values, context)
         self.models: list[str] = []
 
@@ -176,10 +178,11 @@ class _Opener:
 
         with loading_bar(self._values["quiet"]) as on_progress:
             self._engine = Engine(self._pair, runtime=self._runtime, settings=self._settings, on_progress=on_progress)
+        self._engine.loaded.require_templates(self.prompting)
         self.models[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
         budget = self._values["think_budget"]
         conversation = Conversation(
-            self._engine, self._settings, self._prompting, None if budget is None else budget_of(str(budget))
+            self._engine, self._settings, self.prompting, None if budget is None else budget_of(str(budget))
         )
         self.choose_mode(conversation)
         return conversation

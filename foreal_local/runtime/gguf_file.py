@@ -193,6 +193,11 @@ def is_quantised(path: Path) -> bool:
     return any(tensor.kind not in PLAIN for tensor in model_file(path).tensors.values())
 
 
+def asks_for_time(path: Path) -> bool:
+    """Whether the chat template writes the time into prompts."""
+    return "strftime_now" in str(read_header(path).metadata.get("tokenizer.chat_template", ""))
+
+
 def n_ctx_train(path: Path) -> int:
     """Tokens of context that the model was trained for."""
     return model_file(path).first.whole("context_length") or 512

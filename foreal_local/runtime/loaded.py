@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
-from ..config import Generation, ModelSettings, Pair, Prompting, Runtime
+from ..config import Generation, Pair, Prompting, Runtime, with_time
 from ..errors import UsageError
 from ..method.job import spelled
 from ..method.plan import UNMEASURED_PLAN, Plan
@@ -16,12 +17,15 @@ from ..method.roles import Role
 from ..method.sequence import Sequence
 from ..method.tokens import Spelled
 from . import llama
-from .gguf_file import fingerprint, n_ctx_train, read_shape
+from .gguf_file import asks_for_time, fingerprint, n_ctx_train, read_shape
 from .hardware import plan_slots, usable_cores
 from .interrupt import watching_interrupts
+from .messages import Messages
 from .model import Identity
+from .pair_tokens import PairTokens
 from .speed import measure
-from .text import Messages, PairTokens, PromptTokens, RoleVocabulary, encode_prompt
+from .text import PromptTokens, encode_prompt
+from .vocabulary import RoleVocabulary
 
 Progress = Callable[[Role, float], None]
 _ANY_TOKEN = 20
@@ -38,6 +42,7 @@ class LoadedPair:
     shapes: what FLOPs depend on, of both models
     fingerprints: what tells each model from others
     identity: what saved states belong to
+    opened: when, in ISO's format; what templates take for the time
     ctx_size: tokens of one sequence's context
     threads: that evaluate, all lanes together
     warnings: lines for the user
@@ -58,7 +63,8 @@ class LoadedPair:
         self.pair, self.runtime, self.n_slots = pair, runtime or Runtime(), n_slots
         self._prefix_slot = prefix_slot
         self.roles = [role for role in Role if role in set(roles)]
-        self.warnings: list[str] = []
+        self._warnings: list[str] = []
+        self.opened = datetime.now().isoformat(timespec="seconds")
         self.abort = llama.Abort()
         self._weights: dict[Role, llama.Weights] = {}
         self.lanes: list[dict[Role, llama.Context]] = []
@@ -69,14 +75,12 @@ class LoadedPair:
             self.close()
             raise
 
-    def _settings(self, role: Role) -> ModelSettings:
-        return self.pair.leader if role is Role.LEADER else self.pair.draft
-
     def _open(self, on_progress: Progress | None) -> None:
-        self.shapes = {role: read_shape(self._settings(role).path) for role in Role}
-        self.fingerprints = {role: fingerprint(self._settings(role).path) for role in Role}
+        self.shapes = {role: read_shape(self.pair.of(role).path) for role in Role}
+        self._asks_for_time = any(asks_for_time(self.pair.of(role).path) for role in self.roles)
+        self.fingerprints = {role: fingerprint(self.pair.of(role).path) for role in Role}
         for role in self.roles:
-            settings = self._settings(role)
+            settings = self.pair.of(role)
             shared = self._weights.get(role.other)
             if shared and settings.path.samefile(shared.path) and settings.gpu_layers == self.pair.leader.gpu_layers:
                 self._weights[role] = shared
@@ -88,7 +92,7 @@ class LoadedPair:
         vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
         self._vocabularies = vocabularies
         self.tokens = PairTokens(vocabularies)
-        self._templates = {role: w.chat_template for role, w in self._weights.items()}
+        self._templates = {role: w.template for role, w in self._weights.items()}
         self.ctx_size = ctx_size_of(self.pair, self.runtime)
         self.threads = self.runtime.threads or usable_cores()
         n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
@@ -114,26 +118,26 @@ class LoadedPair:
     def _warn(self) -> None:
         trained = min(w.n_ctx_train for w in self._weights.values())
         if self.ctx_size > trained:
-            self.warnings.append(f"--ctx-size {self.ctx_size} is more than the models were trained for ({trained})")
+            self._warnings.append(f"--ctx-size {self.ctx_size} is more than the models were trained for ({trained})")
         n_processors = os.cpu_count() or 1
         if self.threads > n_processors:
-            self.warnings.append(
+            self._warnings.append(
                 f"--threads {self.threads} is more than this machine's {n_processors} processors: "
                 "threads that wait for each other make this very slow"
             )
-        wanted = [role for role in self.roles if self._settings(role).gpu_layers > 0]
+        wanted = [role for role in self.roles if self.pair.of(role).gpu_layers > 0]
         if wanted and not llama.supports_gpu_offload():
-            self.warnings.append(
+            self._warnings.append(
                 "layers are to be offloaded, but llama-cpp-python finds no GPU (a build without GPU support, or no "
                 "working driver): everything runs on the CPU (README, Install, says how to get a CUDA or Metal build)"
             )
         if any(w.avoids_amx for w in self._weights.values()):
-            self.warnings.append(
+            self._warnings.append(
                 "this build of llama.cpp was compiled by a GCC whose AMX code crashes (PR 114098): its AMX and "
                 "repacked kernels are not used; compile it with GCC 12.4, 13.3, 14 or later for speed"
             )
         if self.tokens.n_different:
-            self.warnings.append(
+            self._warnings.append(
                 f"{self.tokens.n_different} special tokens differ between leader and draft: "
                 "each reads the other's as text"
             )
@@ -166,12 +170,39 @@ class LoadedPair:
     def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
         """A prompt's ids for each role."""
         self.require_open()
-        return encode_prompt(content, prompting, self._vocabularies, self._templates, llama.render_chat)
+        return encode_prompt(content, self.at_its_time(prompting), self._vocabularies, self._templates)
+
+    def at_its_time(self, prompting: Prompting) -> Prompting:
+        """With the time that the templates are told, where one of them asks for it."""
+        return with_time(prompting, self.opened) if self._asks_for_time else prompting
+
+    def require_templates(self, prompting: Prompting) -> None:
+        """UsageError, which names the model, where a chat template can write no prompt at all."""
+        for template in filter(None, self._templates.values()):
+            template.require_usable(self.at_its_time(prompting))
+
+    def place_of_system(self, prompting: Prompting) -> str:
+        """Where templates without a place for a system message have it; "" where all have one."""
+        prompting = self.at_its_time(prompting)
+        known = {template.model: template for template in self._templates.values() if template}
+        folding = [name for name, template in known.items() if template.folds_system(prompting)]
+        return f"before the first text of the user, for {' and '.join(folding)}" if folding else ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Lines for the user: of how the models are loaded, and how their templates get what is asked."""
+        return [*self._warnings, *self.prompt_notes]
+
+    @property
+    def prompt_notes(self) -> list[str]:
+        """How the models' templates get what was asked so far, where that is not as it was given."""
+        notes = [note for template in self._templates.values() if template for note in template.notes]
+        return list(dict.fromkeys(notes))
 
     def describe(self, role: Role) -> str:
         """Model, size and where it runs, in a few words."""
         weights = self._weights[role]
-        where = "GPU" if llama.supports_gpu_offload() and self._settings(role).gpu_layers != 0 else "CPU"
+        where = "GPU" if llama.supports_gpu_offload() and self.pair.of(role).gpu_layers != 0 else "CPU"
         return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
 
     # ---------------------------------------------------------------- closing

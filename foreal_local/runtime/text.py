@@ -1,119 +1,30 @@
-"""Texts and token ids of a pair: what both vocabularies share, and prompts as tokens.
+"""Prompts as tokens: messages in each role's own chat template, whose control tokens are kept apart from texts.
 
 Knows chat templates and vocabularies; nothing of sequences or caches.
 """
 
 from __future__ import annotations
 
+import functools
+import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..config import Prompting
-from ..errors import UsageError, VocabularyError
-from ..method.reasoning import THINK
+from ..errors import UsageError
+from ..method.reasoning import END_THINK, THINK
 from ..method.roles import Role
+from .messages import SYSTEM_ROLES, Messages, unused_character
+from .vocabulary import RoleVocabulary, Special, encode_after
 
-_MAX_SIZE_DIFFERENCE = 128  # padding of one family's models; llama.cpp allows the same
-_FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well
+if TYPE_CHECKING:
+    from .chat_template import ChatTemplate
 
-Messages = list[dict[str, str]]
-
-
-class RoleVocabulary(Protocol):
-    """What a pair needs of one model's vocabulary (llama.Vocabulary)."""
-
-    n_tokens: int
-    kind: int
-
-    def encode(self, text: str, add_special: bool = False, parse_special: bool = True) -> list[int]: ...
-    def piece(self, token: int) -> bytes: ...
-    def is_end(self, token: int) -> bool: ...
-    def text(self, token: int) -> bytes: ...
-    def is_ordinary(self, token: int) -> bool: ...
-    @property
-    def adds_bos(self) -> bool: ...
-    @property
-    def bos(self) -> str: ...
-    @property
-    def eos(self) -> str: ...
-
-
-class PairTokens:
-    """Both vocabularies, and which ids each role reads for a token of the other.
-
-    Ordinary words must have the same ids. A special token may have another text in the other model (Qwen2.5 and
-    R1-Distill-Qwen share their words only): then the other model reads its text, encoded anew.
-    """
-
-    def __init__(self, vocabularies: dict[Role, RoleVocabulary]) -> None:
-        self._vocabularies = vocabularies
-        self._pieces: dict[Role, dict[int, bytes | None]] = {role: {} for role in vocabularies}
-        self._foreign: dict[Role, dict[int, tuple[int, ...]]] = {role: {} for role in vocabularies}
-        leader, draft = vocabularies.get(Role.LEADER), vocabularies.get(Role.DRAFT)
-        if leader is not None and draft is not None and leader is not draft:
-            different = different_tokens(leader, draft)
-            for author in Role:
-                own, other = vocabularies[author], vocabularies[author.other]
-                beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
-                for token in [*different, *beyond]:
-                    text = own.piece(token).decode("utf-8", "replace")
-                    # A token without a text (padding) is read as any id that the reader has.
-                    self._foreign[author][token] = tuple(other.encode(text)) or (0,)
-
-    def piece(self, role: Role, token: int) -> bytes | None:
-        """The bytes of a token; None if it ends a response."""
-        pieces = self._pieces[role]
-        if token not in pieces:
-            vocabulary = self._vocabularies[role]
-            pieces[token] = None if vocabulary.is_end(token) else vocabulary.piece(token)
-        return pieces[token]
-
-    def encode(self, role: Role, text: str) -> list[int]:
-        return self._vocabularies[role].encode(text)
-
-    def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
-        """The reader's ids for a token of the author."""
-        if author is reader:
-            return (token,)
-        return self._foreign[author].get(token) or (token,)
-
-    @property
-    def n_different(self) -> int:
-        """How many of the leader's tokens read differently in the draft."""
-        return len(self._foreign.get(Role.LEADER, ()))
-
-
-def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:
-    """Ids whose texts differ between two vocabularies that share their words.
-
-    VocabularyError where they do not: it names the first ordinary token that differs, the sizes or the kinds.
-    """
-    advice = "choose a draft of the leader's own family"
-    if leader.kind != draft.kind:
-        raise VocabularyError(
-            f"leader and draft have different kinds of vocabulary ({leader.kind} and {draft.kind}): {advice}"
-        )
-    different = []
-    for token in range(min(leader.n_tokens, draft.n_tokens)):
-        ours, theirs = leader.text(token), draft.text(token)
-        if ours == theirs:
-            continue
-        if token >= _FIRST_COMPARED and leader.is_ordinary(token) and draft.is_ordinary(token):
-            raise VocabularyError(
-                f"leader and draft do not share their words: token {token} is "
-                f"{_shown(ours)} for the leader and {_shown(theirs)} for the draft; {advice}"
-            )
-        different.append(token)
-    if abs(leader.n_tokens - draft.n_tokens) > _MAX_SIZE_DIFFERENCE:
-        raise VocabularyError(
-            f"leader and draft do not share their words: {leader.n_tokens} and {draft.n_tokens} tokens "
-            f"(token {min(leader.n_tokens, draft.n_tokens)} is in one only); {advice}"
-        )
-    return different
-
-
-def _shown(text: bytes) -> str:
-    return repr(text.decode("utf-8", "replace"))
+Templates = dict[Role, "ChatTemplate | None"]
+_TAG = re.compile(r"\s*[<\[].*[>\]]\s*", re.DOTALL)
+_NAMED_AS_CONTROL = re.compile(r"\s*<[|｜].*[|｜]>\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -128,55 +39,141 @@ class PromptTokens:
     starts_thinking: bool
 
 
-class Prompter(Protocol):
-    """Renders a chat template (llama.render_chat)."""
-
-    def __call__(self, template: str, bos: str, eos: str, messages: Messages, args: dict[str, Any]) -> str: ...
-
-
 def encode_prompt(
-    messages: Messages | str,
+    content: Messages | str,
     prompting: Prompting,
     vocabularies: dict[Role, RoleVocabulary],
-    templates: dict[Role, str | None],
-    render: Prompter,
+    templates: Templates,
 ) -> PromptTokens:
     """A prompt as each role's own chat template has it; a text is one message of the user.
 
     A role without a template reads the other's text. Where one template opens the reasoning and the other does not, the
-    tag is added for the other, because both follow the same response.
+    tag is added for the other, because both follow the same response. Control tokens that are spelled out in a message
+    are text, unless `prompting` says otherwise.
     """
-    if isinstance(messages, str):
-        text = messages
-        if prompting.system and not any(templates.values()):
+    known = [template for template in templates.values() if template]
+    if isinstance(content, str) and (prompting.raw or not known):
+        if prompting.system:
             raise UsageError("a system message needs a chat template, and neither model has one: leave it out")
-        messages = [{"role": "user", "content": text}]
-        if prompting.raw or not any(templates.values()):
-            ids = {role: vocabulary.encode(text, add_special=True) for role, vocabulary in vocabularies.items()}
-            return PromptTokens(ids, bool(_opening(text)))
-    elif prompting.raw:
-        raise UsageError("messages need a chat template: leave out --raw, or give `prompt` texts")
-    elif not any(templates.values()):
-        raise UsageError("messages need a chat template, and neither model has one: give `prompt` texts")
-    if prompting.system and not any(message["role"] == "system" for message in messages):
-        messages = [{"role": "system", "content": prompting.system}, *messages]
-    rendered: dict[Role, str] = {}
+        ids = {role: _with_bos(vocabulary, [content]) for role, vocabulary in vocabularies.items()}
+        return PromptTokens(ids, bool(_opening(content)))
+    messages = _messages(content, prompting, bool(known))
+    pieces: dict[Role, list[str]] = {}
     for role, vocabulary in vocabularies.items():
-        template = templates.get(role)
-        if template:
-            rendered[role] = render(template, vocabulary.bos, vocabulary.eos, messages, prompting.template_args)
-    shared = next(iter(rendered.values()))
-    texts = {role: rendered.get(role, shared) for role in vocabularies}
-    opening = next((_opening(text) for text in texts.values() if _opening(text)), "")
+        template = templates.get(role) or known[0]
+        pieces[role] = _pieces(messages, template, vocabulary, prompting)
+    continued = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
+    if continued is not None:
+        opens = continued.rfind(THINK) > continued.rfind(END_THINK)
+        return PromptTokens({role: _with_bos(vocabularies[role], pieces[role]) for role in pieces}, opens)
+    openings = {role: _opening(texts[-1]) for role, texts in pieces.items()}
+    opening = next((each for each in openings.values() if each), "")
     ids = {}
     for role, vocabulary in vocabularies.items():
-        text = texts[role] if _opening(texts[role]) else texts[role] + opening
-        add_bos = vocabulary.adds_bos and not (vocabulary.bos and text.startswith(vocabulary.bos))
-        ids[role] = vocabulary.encode(text, add_special=add_bos)
+        *most, last = pieces[role]
+        ids[role] = _with_bos(vocabulary, [*most, last if openings[role] else last + opening])
     return PromptTokens(ids, bool(opening))
+
+
+def _messages(content: Messages | str, prompting: Prompting, has_template: bool) -> Messages:
+    """The messages with the system message of `prompting`; UsageError where they need a template and there is none."""
+    messages = [{"role": "user", "content": content}] if isinstance(content, str) else content
+    if prompting.raw:
+        raise UsageError("messages need a chat template: leave out --raw, or give `prompt` texts")
+    if not has_template:
+        raise UsageError("messages need a chat template, and neither model has one: give `prompt` texts")
+    if prompting.system and not any(message["role"] in SYSTEM_ROLES for message in messages):
+        return [{"role": "system", "content": prompting.system}, *messages]
+    return messages
+
+
+def _with_bos(vocabulary: RoleVocabulary, pieces: list[str]) -> list[int]:
+    """The ids of a prompt's pieces, with one BOS where the model expects it, and no end token behind them."""
+    first, *others = pieces
+    ids = vocabulary.encode(first)
+    for piece in others:
+        ids += encode_after(vocabulary, piece)
+    if not vocabulary.adds_bos or vocabulary.bos_id < 0 or (vocabulary.bos and first.startswith(vocabulary.bos)):
+        return ids
+    return [vocabulary.bos_id, *ids]
 
 
 def _opening(text: str) -> str:
     """The reasoning tag and white space that a rendered prompt ends with, or ""."""
     at = text.rfind(THINK)
     return text[at:] if at >= 0 and not text[at + len(THINK) :].strip() else ""
+
+
+# ---------------------------------------------------------------- control tokens in texts
+def _pieces(messages: Messages, template: ChatTemplate, vocabulary: RoleVocabulary, prompting: Prompting) -> list[str]:
+    """The rendered prompt, cut apart wherever a control token is spelled out in a message.
+
+    So no piece has it whole. Where there is none, the prompt is one piece.
+    """
+    if prompting.parse_special:
+        return [template.render(messages, prompting)]
+    mark = unused_character(template.source + json.dumps(messages, ensure_ascii=False))
+    cut = _Cutter(vocabulary.specials, template.source, mark).messages(messages)
+    text = template.render(cut, prompting)
+    if cut == messages:
+        return [text]
+    return re.split(f"{mark}|{re.escape(json.dumps(mark)[1:-1])}", text)
+
+
+class _Cutter:
+    """Puts a mark into each control token that is spelled out in messages.
+
+    specials: of the vocabulary
+    source: of the chat template; what it names is a control token, where the vocabulary leaves that open
+    mark: a character that is nowhere in the messages
+    """
+
+    def __init__(self, specials: tuple[Special, ...], source: str, mark: str) -> None:
+        self._mark = mark
+        self._controls = _pattern(tuple(each.text for each in specials if _is_control(each, source)))
+        # A model may have written what stands in its turn: reasoning tags, and words that are no control tokens, stay.
+        self._of_an_answer = _pattern(
+            tuple(each.text for each in specials if each.is_control and each.text not in (THINK, END_THINK))
+        )
+
+    def messages(self, messages: Messages) -> Messages:
+        cut = [self._message(message) for message in messages]
+        joined = "".join(message["content"] for message in cut)
+        if not self._of_an_answer.search(joined):
+            return cut
+        # Two messages without anything between them make a token together.
+        return [{**message, "content": message["content"] + self._mark} for message in cut]
+
+    def _message(self, message: dict[str, Any]) -> dict[str, Any]:
+        cut = functools.partial(self._cut, self._of_an_answer if message["role"] == "assistant" else self._controls)
+        return {key: value if key == "role" else _mapped(value, cut) for key, value in message.items()}
+
+    def _cut(self, controls: re.Pattern[str], text: str) -> str:
+        while controls.search(text):
+            text = controls.sub(lambda found: found[0][0] + self._mark + found[0][1:], text)
+        return text
+
+
+def _is_control(special: Special, source: str) -> bool:
+    text = special.text
+    if special.is_control or text in (THINK, END_THINK) or _NAMED_AS_CONTROL.fullmatch(text):
+        return True
+    return bool(_TAG.fullmatch(text)) and text.strip() in source
+
+
+@functools.lru_cache(maxsize=16)
+def _pattern(texts: tuple[str, ...]) -> re.Pattern[str]:
+    """What finds any of these texts, the longest first; texts of one character, which cannot be cut, are left out."""
+    longest_first = sorted((text for text in texts if len(text) > 1), key=len, reverse=True)
+    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+
+
+def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """A JSON value with every text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_mapped(each, change) for each in value]
+    if isinstance(value, dict):
+        return {key: _mapped(each, change) for key, each in value.items()}
+    return value

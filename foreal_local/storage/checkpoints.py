@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..config import Generation
 from ..errors import SessionError, UsageError
@@ -54,21 +55,47 @@ class Checkpoints:
         """
         if settings.seed is not None:
             return settings
-        file = self._seed_file
-        try:
-            seed = _seed_in(file)
-            if seed is not None:
-                return replace(settings, seed=seed)
-            settings = with_seed(settings)
-            kept = replace_file(file, [json.dumps({"seed": settings.seed}).encode()], is_own=lambda file: False)
-        except OSError as error:
-            raise SessionError(f"cannot write {file}: {error.strerror or error}") from None
-        if kept:
-            self._note(was_there(file, kept))
+        kept = self._kept().get("seed")
+        if isinstance(kept, int):
+            return replace(settings, seed=kept)
+        settings = with_seed(settings)
+        self._keep("seed", settings.seed)
         return settings
 
+    def settle_time(self, now: str) -> str:
+        """The time for chat templates: that of the stopped run whose checkpoints these are, or this one, which the
+        folder keeps then."""
+        kept = self._kept().get("now")
+        if isinstance(kept, str):
+            return kept
+        self._keep("now", now)
+        return now
+
+    def _kept(self) -> dict[str, Any]:
+        """What the folder keeps of the run, at least one of these; nothing where its file is missing, or is something
+        else."""
+        file = self._run_file
+        try:
+            kept = json.loads(file.read_bytes()) if file.is_file() else None
+        except (OSError, ValueError, RecursionError):
+            return {}
+        types = {"seed": int, "now": str}
+        if not isinstance(kept, dict) or any(type(value) is not types.get(name) for name, value in kept.items()):
+            return {}
+        return kept if kept.get("seed", 0) >= 0 else {}
+
+    def _keep(self, name: str, value: object) -> None:
+        file, earlier = self._run_file, self._kept()
+        content = [json.dumps({**earlier, name: value}).encode()]
+        try:
+            aside = replace_file(file, content, is_own=lambda file: bool(earlier))
+        except OSError as error:
+            raise SessionError(f"cannot write {file}: {error.strerror or error}") from None
+        if aside:
+            self._note(was_there(file, aside))
+
     @property
-    def _seed_file(self) -> Path:
+    def _run_file(self) -> Path:
         return self.folder / "run.json"
 
     def path(self, id: str, settings_hash: str) -> Path:
@@ -116,17 +143,6 @@ class Checkpoints:
         self._n_saved.pop(id, None)
 
     def close(self) -> None:
-        """End a complete run: its seed is removed, unless there are checkpoints of other prompts."""
-        if not any(self.folder.glob("*.session")) and _seed_in(self._seed_file) is not None:
-            self._seed_file.unlink(missing_ok=True)
-
-
-def _seed_in(file: Path) -> int | None:
-    """The seed that a run has kept in this file; None where the file is missing, or is something else."""
-    try:
-        seed = json.loads(file.read_bytes()) if file.is_file() else None
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(seed, dict) or seed.keys() != {"seed"}:
-        return None
-    return seed["seed"] if type(seed["seed"]) is int and seed["seed"] >= 0 else None
+        """End a complete run: what is kept of it is removed, unless there are checkpoints of other prompts."""
+        if not any(self.folder.glob("*.session")) and self._kept():
+            self._run_file.unlink(missing_ok=True)

@@ -45,6 +45,10 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 THINKING_CHATML = CHATML.replace("assistant\n", "assistant\n<think>\n")
+LLAMA2 = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }} </s>{% endif %}{% endfor %}"
+)
 R1_TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}"
     "{% elif m['role'] == 'user' %}<｜User｜>{{ m['content'] }}"
@@ -81,7 +85,21 @@ class Vocabulary:
     bos: str
     pre: str = "gpt-2"
     add_bos: bool = False
+    add_eos: bool | None = None
     chat_template: str = CHATML
+
+    def write(self, writer: gguf.GGUFWriter) -> None:
+        writer.add_vocab_size(len(self))
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(self.pre)
+        writer.add_token_list(self.texts)
+        writer.add_token_types(self.types)
+        writer.add_token_merges(list(self.merges))
+        writer.add_eos_token_id(self.id_of(self.eos))
+        writer.add_bos_token_id(self.id_of(self.bos))
+        writer.add_add_bos_token(self.add_bos)
+        if self.add_eos is not None:
+            writer.add_add_eos_token(self.add_eos)
 
     def __len__(self) -> int:
         return len(self.ordinary) + len(self.specials)
@@ -116,6 +134,57 @@ class Vocabulary:
             return replace(self, emphasis=(*self.emphasis[:i], emphasis, *self.emphasis[i + 1 :]))
         specials = [replace(s, emphasis=emphasis) if s.text == text else s for s in self.specials]
         return replace(self, specials=tuple(specials))
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A SentencePiece vocabulary: three control tokens, 256 bytes, pieces of WORDS, and special tokens last."""
+
+    specials: tuple[Special, ...] = ()
+    chat_template: str = CHATML
+    add_eos: bool = False
+
+    @property
+    def _ordinary(self) -> list[str]:
+        pieces = ["▁", *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:?!-+=<>/|_'"]
+        for word in WORDS.split():
+            pieces += [word[:end] for end in range(2, len(word) + 1)]
+            pieces += ["▁" + word[:end] for end in range(1, len(word) + 1)]
+        return list(dict.fromkeys(pieces))
+
+    @property
+    def texts(self) -> list[str]:
+        specials = [special.text for special in self.specials]
+        return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *self._ordinary, *specials]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def emphases(self) -> np.ndarray:
+        ordinary = [OFTEN if text[1:] in WORDS.split() else RARE for text in self._ordinary]
+        return np.array([*[RARE] * 259, *ordinary, *(s.emphasis for s in self.specials)], dtype=np.float32)
+
+    def ids_of(self, *texts: str) -> list[int]:
+        """Of those sentence ends that it has as one token."""
+        return [self.texts.index(text) for text in texts if text in self.texts]
+
+    def write(self, writer: gguf.GGUFWriter) -> None:
+        kind = gguf.TokenType
+        kinds = [kind.UNKNOWN, CONTROL, CONTROL, *[kind.BYTE] * 256, *[NORMAL] * len(self._ordinary)]
+        scores = [*[0.0] * 259, *(-float(i) for i in range(len(self._ordinary))), *[0.0] * len(self.specials)]
+        writer.add_vocab_size(len(self))
+        writer.add_tokenizer_model("llama")
+        writer.add_tokenizer_pre("default")
+        writer.add_token_list(self.texts)
+        writer.add_token_scores(scores)
+        writer.add_token_types([*kinds, *(special.kind for special in self.specials)])
+        writer.add_bos_token_id(1)
+        writer.add_eos_token_id(2)
+        writer.add_unk_token_id(0)
+        writer.add_add_bos_token(True)
+        writer.add_add_eos_token(self.add_eos)
+        writer.add_add_space_prefix(True)
 
 
 def byte_alphabet() -> list[str]:
@@ -255,21 +324,13 @@ class RandomModel:
             self.writer.add_rope_dimension_count(self.width // n_heads)
             self.writer.add_rope_freq_base(10_000.0)
 
-    def add_vocabulary(self, vocabulary: Vocabulary, chat_template: str | None) -> None:
-        self.writer.add_vocab_size(len(vocabulary))
-        self.writer.add_tokenizer_model("gpt2")
-        self.writer.add_tokenizer_pre(vocabulary.pre)
-        self.writer.add_token_list(vocabulary.texts)
-        self.writer.add_token_types(vocabulary.types)
-        self.writer.add_token_merges(list(vocabulary.merges))
-        self.writer.add_eos_token_id(vocabulary.id_of(vocabulary.eos))
-        self.writer.add_bos_token_id(vocabulary.id_of(vocabulary.bos))
-        self.writer.add_add_bos_token(vocabulary.add_bos)
+    def add_vocabulary(self, vocabulary: Vocabulary | Pieces, chat_template: str | None) -> None:
+        vocabulary.write(self.writer)
         if template := vocabulary.chat_template if chat_template is None else chat_template:
             self.writer.add_chat_template(template)
 
     def add_ends(
-        self, vocabulary: Vocabulary, scale: float, *, norm: str = "output_norm", embedding: float = 1.0
+        self, vocabulary: Vocabulary | Pieces, scale: float, *, norm: str = "output_norm", embedding: float = 1.0
     ) -> None:
         """Embeddings, last norm and output matrix, with the sentence ends' flag.
 

@@ -21,7 +21,10 @@ from ...results import Prompt, Result
 from ...runtime import llama
 from ...runtime.gguf_file import n_ctx_train
 from ...runtime.interrupt import watching_interrupts
-from ...runtime.text import Messages, PairTokens, RoleVocabulary, encode_prompt
+from ...runtime.messages import Messages
+from ...runtime.pair_tokens import PairTokens
+from ...runtime.text import encode_prompt
+from ...runtime.vocabulary import RoleVocabulary, encode_inside
 from .callbacks import Callbacks
 from .judging import LeaderReading, Predictions, Translate, WrittenView, sentences_of, texts_of, view_of
 from .readers import read
@@ -90,7 +93,15 @@ class AnalysisModels:
             for name, settings in self.drafts.items():
                 with self._weights(settings, DRAFT, abort, gpu=False) as weights:
                     drafts.append(self._draft(name, settings, leader, weights, source))
-            return drafts, self._responses_in(source, leader, drafts)
+                    self._tell_notes(weights)
+            responses = self._responses_in(source, leader, drafts)
+            self._tell_notes(leader)
+            return drafts, responses
+
+    def _tell_notes(self, weights: llama.Weights) -> None:
+        """What the chat template has made of prompts that is not as it was asked."""
+        for note in weights.template.notes if weights.template else ():
+            self.callbacks.note(f"warning: {note}")
 
     def _draft(
         self, name: str, settings: ModelSettings, leader: llama.Weights, draft: llama.Weights, source: ResponseSource
@@ -105,7 +116,7 @@ class AnalysisModels:
             )
         if isinstance(source, Trace):
             took_part = [name == source.draft and _reads(traced.prompts[DRAFT], draft) for traced in source.responses]
-            if not all(took_part) and leader.chat_template != draft.chat_template:
+            if not all(took_part) and _source_of(leader) != _source_of(draft):
                 self.callbacks.note(
                     f"{name} has a chat template of its own, but reads the trace's prompts in the leader's"
                 )
@@ -128,9 +139,9 @@ class AnalysisModels:
     ) -> tuple[dict[Role, list[int]], bool]:
         """Each role's ids of a prompt, and whether it opens the reasoning."""
         vocabularies: dict[Role, RoleVocabulary] = {role: weights.vocabulary for role, weights in models.items()}
-        templates = {role: weights.chat_template for role, weights in models.items()}
+        templates = {role: weights.template for role, weights in models.items()}
         try:
-            encoded = encode_prompt(content, self.prompting, vocabularies, templates, llama.render_chat)
+            encoded = encode_prompt(content, self.prompting, vocabularies, templates)
         except ForealError as error:
             raise UsageError(f"prompt {id}: {error}") from None
         if not all(encoded.ids.values()):
@@ -158,7 +169,7 @@ class AnalysisModels:
         for i, item in enumerate(source):
             if isinstance(item, RecordedResponse):
                 ids, _ = self._encode(item.id, item.content, {LEADER: leader})
-                responses.append(LeaderResponse(i, item.id, ids[LEADER], leader.vocabulary.encode(item.text)))
+                responses.append(LeaderResponse(i, item.id, ids[LEADER], encode_inside(leader.vocabulary, item.text)))
         return responses
 
     def answers(self, prompts: Sequence[Prompt], settings: Generation) -> tuple[list[LeaderResponse], int]:
@@ -256,6 +267,10 @@ class AnalysisModels:
 
 def _reads(ids: list[int], weights: llama.Weights) -> bool:
     return bool(ids) and max(ids) < weights.vocabulary.n_tokens
+
+
+def _source_of(weights: llama.Weights) -> str | None:
+    return weights.template.source if weights.template else None
 
 
 def _translated(ids: list[int], tokens: PairTokens) -> list[int]:

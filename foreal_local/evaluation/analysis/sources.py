@@ -17,7 +17,7 @@ from ...config import Generation
 from ...errors import UsageError
 from ...method.roles import Role
 from ...results import Prompt
-from ...runtime.text import Messages
+from ...runtime.messages import Messages, as_messages
 
 N_PROBLEMS = 100  # of a problem set, unless --limit says otherwise
 
@@ -125,25 +125,18 @@ def read_records(path: str) -> list[RecordedResponse]:
     records = []
     for index, (where, line) in enumerate(objects(path)):
         content: Any = line.get("prompt", line.get("messages"))
-        if not _is_content(content):
+        if content is None:
             raise UsageError(f"{where}: a response needs the `prompt` (or `messages`) it answers")
+        try:
+            content = content if isinstance(content, str) else as_messages(content)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
         if not isinstance(line.get("text"), str):
             raise UsageError(f"{where}: a response needs its `text`")
         records.append(RecordedResponse(str(line.get("id", index)), content, line["text"]))
     if not records:
         raise UsageError(f"{path} has no responses: one JSON object on each line is expected")
     return records
-
-
-def _is_content(content: Any) -> bool:
-    if isinstance(content, str):
-        return True
-    keys = ("role", "content")
-    return (
-        isinstance(content, list)
-        and bool(content)
-        and all(isinstance(m, dict) and all(isinstance(m.get(key), str) for key in keys) for m in content)
-    )
 
 
 # ---------------------------------------------------------------- traces

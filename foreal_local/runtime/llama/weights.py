@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import llama_cpp
 
 from ...errors import ModelFileError
+from ..chat_template import ChatTemplate
 from ..gguf_file import is_quantised, model_file, read_shape, stamp_of
 from .library import Abort, library, must_avoid_amx, supports_gpu_offload
 from .trial import try_loading
@@ -81,11 +83,14 @@ class Weights:
         recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
         self.needs_marks = bool(recurrent or self.n_swa)
 
-    @property
-    def chat_template(self) -> str | None:
-        """The file's Jinja template, None where it has none."""
-        template = llama_cpp.llama_model_chat_template(self.model, None)
-        return template.decode("utf-8", "replace") if template else None
+    @functools.cached_property
+    def template(self) -> ChatTemplate | None:
+        """The file's chat template; None where it has none."""
+        source = llama_cpp.llama_model_chat_template(self.model, None)
+        if not source:
+            return None
+        vocabulary = self.vocabulary
+        return ChatTemplate(source.decode("utf-8", "replace"), vocabulary.bos, vocabulary.eos, self.path.name)
 
     def describe(self) -> str:
         """Architecture, number of parameters and quantization. llama.cpp's own name of the size is left out: it goes

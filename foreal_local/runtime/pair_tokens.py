@@ -1,0 +1,92 @@
+"""Tokens of a pair: which ids the models share, and what each reads for a token that only the other has.
+
+Knows both vocabularies; nothing of prompts (text.py), sequences or caches.
+"""
+
+from __future__ import annotations
+
+from ..errors import VocabularyError
+from ..method.roles import Role
+from .vocabulary import RoleVocabulary, encode_inside
+
+_MAX_SIZE_DIFFERENCE = 128  # padding of one family's models; llama.cpp allows the same
+_FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well
+
+
+class PairTokens:
+    """Both vocabularies, and which ids each role reads for a token of the other.
+
+    Ordinary words must have the same ids. A special token may have another text in the other model (Qwen2.5 and
+    R1-Distill-Qwen share their words only): then the other model reads its text, encoded anew.
+    """
+
+    def __init__(self, vocabularies: dict[Role, RoleVocabulary]) -> None:
+        self._vocabularies = vocabularies
+        self._pieces: dict[Role, dict[int, bytes | None]] = {role: {} for role in vocabularies}
+        self._foreign: dict[Role, dict[int, tuple[int, ...]]] = {role: {} for role in vocabularies}
+        leader, draft = vocabularies.get(Role.LEADER), vocabularies.get(Role.DRAFT)
+        if leader is not None and draft is not None and leader is not draft:
+            different = different_tokens(leader, draft)
+            for author in Role:
+                own, other = vocabularies[author], vocabularies[author.other]
+                beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
+                for token in [*different, *beyond]:
+                    text = own.piece(token).decode("utf-8", "replace")
+                    # A token without a text (padding) is read as any id that the reader has.
+                    self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
+
+    def piece(self, role: Role, token: int) -> bytes | None:
+        """The bytes of a token; None if it ends a response."""
+        pieces = self._pieces[role]
+        if token not in pieces:
+            vocabulary = self._vocabularies[role]
+            pieces[token] = None if vocabulary.is_end(token) else vocabulary.piece(token)
+        return pieces[token]
+
+    def encode(self, role: Role, text: str) -> list[int]:
+        """The ids of a text in the midst of a response."""
+        return encode_inside(self._vocabularies[role], text)
+
+    def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
+        """The reader's ids for a token of the author."""
+        if author is reader:
+            return (token,)
+        return self._foreign[author].get(token) or (token,)
+
+    @property
+    def n_different(self) -> int:
+        """How many of the leader's tokens read differently in the draft."""
+        return len(self._foreign.get(Role.LEADER, ()))
+
+
+def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:
+    """Ids whose texts differ between two vocabularies that share their words.
+
+    VocabularyError where they do not: it names the first ordinary token that differs, the sizes or the kinds.
+    """
+    advice = "choose a draft of the leader's own family"
+    if leader.kind != draft.kind:
+        raise VocabularyError(
+            f"leader and draft have different kinds of vocabulary ({leader.kind} and {draft.kind}): {advice}"
+        )
+    different = []
+    for token in range(min(leader.n_tokens, draft.n_tokens)):
+        ours, theirs = leader.text(token), draft.text(token)
+        if ours == theirs:
+            continue
+        if token >= _FIRST_COMPARED and leader.is_ordinary(token) and draft.is_ordinary(token):
+            raise VocabularyError(
+                f"leader and draft do not share their words: token {token} is "
+                f"{_shown(ours)} for the leader and {_shown(theirs)} for the draft; {advice}"
+            )
+        different.append(token)
+    if abs(leader.n_tokens - draft.n_tokens) > _MAX_SIZE_DIFFERENCE:
+        raise VocabularyError(
+            f"leader and draft do not share their words: {leader.n_tokens} and {draft.n_tokens} tokens "
+            f"(token {min(leader.n_tokens, draft.n_tokens)} is in one only); {advice}"
+        )
+    return different
+
+
+def _shown(text: bytes) -> str:
+    return repr(text.decode("utf-8", "replace"))
