@@ -108,9 +108,9 @@ def test_every_slot_has_its_cells(n_slots: int, prefix_slot: bool, separate: boo
     ("batch_size", "n_slots", "prefix_slot", "n_batch", "n_ubatch", "n_outputs"),
     [
         (512, 1, False, 512, 512, 64),
-        (512, 4, False, 512, 192, 80),
-        (512, 5, False, 512, 153, 100),
-        (512, 8, True, 512, 96, 160),
+        (512, 4, False, 512, 192, 144),
+        (512, 5, False, 512, 153, 180),
+        (512, 8, True, 512, 96, 288),
         (8, 1, False, 8, 8, 8),
         (3, 4, False, 4, 4, 4),
         (3, 4, True, 5, 5, 5),

@@ -117,7 +117,7 @@ def auto_cache_type(plan: AttentionPlan, gpu: bool, head_size: int, n_slots: int
 
 
 # ---------------------------------------------------------------- a context
-_FEWEST_OUTPUTS, _OUTPUTS_PER_SLOT = 64, 20  # a review asks for as many as are proposed, and one more
+_FEWEST_OUTPUTS, _OUTPUTS_PER_SLOT = 64, 36  # a review asks for as many as are proposed, and one more
 LARGEST_PADDED = 64
 """Most tokens of an evaluation that is filled up (ContextPlan.has_padding_slot)."""
 _SIZES_ON_GPU = (16, 32, LARGEST_PADDED)  # each has at least one token more than is wanted
