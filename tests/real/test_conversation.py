@@ -402,7 +402,7 @@ def test_an_answer_that_never_began_is_none(again: bool, make: PairMaker) -> Non
 
 def test_a_template_that_refuses_changes_nothing(make: PairMaker) -> None:
     """Guards an answer that is gone although no other could be written."""
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+    refusing = "{% if 'brief' in messages[0]['content'] %}{{ raise_exception('no system here') }}{% endif %}"
     with open_engine(make("llama", "endless", chat=refusing + tiny_gguf.CHATML)) as engine:
         conversation = converse(engine, max_tokens=5)
         ask(conversation, "so")
