@@ -34,7 +34,11 @@ from pathlib import Path
 import click
 from mutations.common import Case, Outcome, fault_of, run_case
 
-GROUPS = {"gguf": "GGUF headers and tensor tables"}
+GROUPS = {
+    "gguf": "GGUF headers and tensor tables",
+    "templates": "chat templates",
+    "inputs": "prompt files, session files, encodings of standard output",
+}
 """Modules of scripts/mutations/, and what each breaks."""
 FRESH_EVERY = 40
 """One case of so many is run by an interpreter of its own, as users do."""

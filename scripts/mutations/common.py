@@ -41,6 +41,8 @@ class Case:
     stdin: what it reads
     environment: variables beside those that every case has
     codes: exit codes it may end with
+    encoding: what standard output must be readable as; "": it is not looked at
+    fresh: by a new interpreter, whose environment says how it reads and writes
     """
 
     name: str
@@ -49,6 +51,8 @@ class Case:
     stdin: bytes = b""
     environment: Mapping[str, str] = field(default_factory=dict)
     codes: frozenset[int] = CODES
+    encoding: str = ""
+    fresh: bool = False
 
 
 Cases = Callable[[random.Random, Path, bool], Iterator[Case]]
@@ -78,6 +82,10 @@ def fault_of(case: Case, outcome: Outcome) -> str | None:
         return f"ends with {code}, which is none of {sorted(case.codes)}"
     if code and not any(len(line.split()) > 2 for line in err.splitlines()):
         return f"ends with {code} and does not say why"
+    try:
+        outcome.out.decode(case.encoding or "latin-1")
+    except UnicodeDecodeError:
+        return f"prints what is no {case.encoding}"
     return None
 
 
@@ -90,11 +98,12 @@ def run_case(case: Case, folder: Path, fresh: bool = False, limit: float = SECON
     folder.mkdir(parents=True)
     try:
         for name, content in case.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, Path):
                 (folder / name).symlink_to(content)
             else:
                 (folder / name).write_bytes(content if isinstance(content, bytes) else content())
-        start, began = (_spawned if fresh or not hasattr(os, "fork") else _forked), time.monotonic()
+        start, began = (_spawned if fresh or case.fresh or not hasattr(os, "fork") else _forked), time.monotonic()
         code = start(case, folder, limit)
         out, err = ((folder / name).read_bytes() for name in (".out", ".err"))
         return Outcome(code, out, err, time.monotonic() - began)

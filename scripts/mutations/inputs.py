@@ -1,64 +1,30 @@
-"""Prompt files and session files that are broken in many ways, and encodings of standard output.
-
-Run alone it says what went wrong: python scripts/mutations/inputs.py --n 300 --seed 1
-"""
+"""Prompt files and session files that are broken in many ways, and encodings of standard output."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
-import re
 import struct
-import subprocess
-import sys
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from foreal_local.storage import session as sessions
+
+from .common import Case, run_case
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from foreal_local.storage import session as sessions  # noqa: E402
-
-SECONDS = 60
+N_LONG, N_SHORT = 300, 24
 _MODELS = ("--threads", "1", "--ctx-size", "256", "-q")
 _FEW = (*_MODELS, "--max-tokens", "3", "--temp", "0", "--seed", "1")
 
 
-@dataclass(frozen=True)
-class Case:
-    """A command line and its broken input.
-
-    name: what was done to the input
-    command: the words after `foreal`
-    files: what lies in the folder it runs in, by name
-    stdin: what it reads
-    environment: variables beside those that every case has
-    encoding: of what it prints
-    """
-
-    name: str
-    command: tuple[str, ...]
-    files: dict[str, bytes] = field(default_factory=dict)
-    stdin: bytes = b""
-    environment: dict[str, str] = field(default_factory=dict)
-    encoding: str = "utf-8"
-
-
-def cases(folder: Path, n: int, seed: int) -> Iterator[Case]:
-    """n cases, two of three with prompts and one with a session, after those of the encodings.
-
-    folder: for what the cases share
-    """
-    rng = random.Random(seed)
+def cases(rng: random.Random, folder: Path, long: bool) -> Iterator[Case]:
+    """Two of three with prompts and one with a session, after those of the encodings."""
     yield from _encodings()
     saved = _saved_sessions(folder)
-    for i in range(n):
+    for i in range(N_LONG if long else N_SHORT):
         yield _with_session(i, rng, saved) if i % 3 == 2 else _with_prompts(i, rng)
 
 
@@ -66,11 +32,13 @@ def cases(folder: Path, n: int, seed: int) -> Iterator[Case]:
 def _encodings() -> Iterator[Case]:
     prompts = "数字 one\ncafé “two”\n".encode()
     for encoding in ("cp1252", "latin-1", "ascii", "shift_jis", "utf-16"):
-        env = {"PYTHONIOENCODING": encoding}
+        env = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
         printed = "utf-8" if encoding == "ascii" else encoding  # click writes no ASCII
-        yield Case(f"gen in {encoding}", ("gen", "-f", "-", *_FEW), {}, prompts, env, printed)
-        yield Case(f"records in {encoding}", ("gen", "-f", "-", "-o", "-", *_FEW), {}, prompts, env)
-        yield Case(f"chat in {encoding}", ("chat", *_FEW), {}, prompts, env, encoding)
+        calls = {"gen": (("gen", "-f", "-"), printed), "chat": (("chat",), encoding)}
+        calls["records"] = (("gen", "-f", "-", "-o", "-"), "utf-8")
+        for name, (words, expected) in calls.items():
+            command = (*words, *_FEW)
+            yield Case(f"{name} in {encoding}", command, {}, prompts, env, encoding=expected, fresh=True)
 
 
 # ---------------------------------------------------------------- prompts
@@ -201,9 +169,9 @@ def _saved_sessions(folder: Path) -> list[bytes]:
     other = ("-l", str(ROOT / "models" / "tiny-draft.gguf"), "-d", str(ROOT / "models" / "tiny-leader.gguf"))
     made = []
     for name, models in (("one", ()), ("other", other)):
-        (folder / name).mkdir(parents=True)
-        run(Case(name, ("chat", *_FEW, *models), {}, b"How many?\nAnd now?\n/save it\n"), folder / name)
-        made.append((folder / name / "it").read_bytes())
+        lines = f"How many?\nAnd now?\n/save {folder / name}\n".encode()
+        run_case(Case(name, ("chat", *_FEW, *models), {}, lines), folder / f"{name}-run", fresh=True)
+        made.append((folder / name).read_bytes())
     return made
 
 
@@ -263,67 +231,3 @@ def _with_session(i: int, rng: random.Random, saved: list[bytes]) -> Case:
         return Case(f"session {i}, opened", command, files, b"How many?\n", {"XDG_CONFIG_HOME": "."})
     lines = b"/load it\n/show\n/stats\nHow many?\n/undo\n/regen\n/save it\n/export it.md\n/think last\n"
     return Case(f"session {i}, loaded", ("chat", *_FEW), {"it": data}, lines)
-
-
-# ---------------------------------------------------------------- a run of its own
-def run(case: Case, folder: Path) -> subprocess.CompletedProcess[bytes]:
-    """The command, in a folder with its files."""
-    for name, data in case.files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FOREAL_", "HF_", "PYTHONIO"))}
-    kept |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive"}
-    words = [sys.executable, "-m", "foreal_local", *case.command]
-    return subprocess.run(
-        words, input=case.stdin, capture_output=True, env=kept | case.environment, cwd=folder, timeout=SECONDS
-    )
-
-
-def complaint(case: Case, folder: Path) -> str | None:
-    """What is wrong with a call; None where it ended as it should."""
-    try:
-        done = run(case, folder)
-    except subprocess.TimeoutExpired:
-        return f"no end within {SECONDS} s"
-    error = done.stderr.decode("utf-8", "replace").replace("\0", "")
-    if done.returncode not in (0, 1, 2):
-        return f"exit code {done.returncode}: {error[-300:]}"
-    if re.search("Traceback|Exception ignored|Error: +$", error):
-        return error[-1500:]
-    if done.returncode == 2 and error.count("Error: ") != 1:
-        return f"not one line that says what to do: {error[-300:]}"
-    if done.returncode == 1 and not error.strip():
-        return "failed without a word"
-    if max(map(len, error.splitlines()), default=0) > 2000:
-        return f"a line of {max(map(len, error.splitlines()))} characters: {error[:300]}"
-    try:
-        done.stdout.decode(case.encoding)
-    except UnicodeDecodeError as found:
-        return f"what it prints is no {case.encoding}: {found}"
-    return None
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--n", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="a folder for the files")
-    options = parser.parse_args()
-    n_bad = n_all = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = options.keep or Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        for case in cases(folder, options.n, options.seed):
-            n_all += 1
-            own = folder / case.name.replace(" ", "-")
-            own.mkdir()
-            found = complaint(case, own)
-            if found:
-                n_bad += 1
-                print(f"{case.name}: {' '.join(case.command)}\n  {found}", flush=True)
-    print(f"{n_all} cases, {n_bad} wrong")
-    return 1 if n_bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.real import tiny_gguf
+from .common import Case
+
+N_LONG, N_SHORT = 100, 15
 
 _ALTERNATE = (
     "{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -203,32 +205,18 @@ PROMPTS: tuple[object, ...] = (
 )
 
 
-@dataclass(frozen=True)
-class Case:
-    """A command line and its broken input.
-
-    name: tells what is broken, and in what
-    command: the words after `foreal`; files by the names below
-    files: what lies in the folder it runs in, by name: bytes, or a file to link to
-    stdin: what it reads
-    """
-
-    name: str
-    command: tuple[str, ...]
-    files: Mapping[str, bytes | Path]
-    stdin: bytes = b""
-
-
 _WORDS = ("--file", "prompts.jsonl", "--max-tokens", "3", "--seed", "1", "--proposals", "0", "--quiet")
 _ON_THE_LEADER = 0.7
 
 
-def cases(folder: Path, n: int, seed: int) -> Iterator[Case]:
-    """n cases, their models in the folder: every mutation in turn, each of a family that is drawn."""
-    rng = random.Random(seed)
+def cases(rng: random.Random, folder: Path, long: bool) -> Iterator[Case]:
+    """Their models in the folder: every mutation in turn, each of a family that is drawn."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+    from real import tiny_gguf
+
     sound = tiny_gguf.write_llama(folder / "sound.gguf", seed=1, chat_template=FAMILIES["chatml"])
     prompts = "".join(json.dumps({"messages": prompt}) + "\n" for prompt in PROMPTS).encode()
-    for i in range(n):
+    for i in range(N_LONG if long else N_SHORT):
         how = list(MUTATIONS)[i % len(MUTATIONS)]
         family = rng.choice(list(FAMILIES))
         source = MUTATIONS[how](FAMILIES[family], rng)
