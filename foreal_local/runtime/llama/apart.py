@@ -1,6 +1,7 @@
 """What another process does to try a model: load it, make a small context, read a text, evaluate a few tokens.
 
-Run by trial.py, as a script: `python apart.py MODEL`. Exit code 0 where all went well, CANNOT_LOAD where llama.cpp says
+Run by trial.py, as a script: `python apart.py MODEL SECONDS`; it ends itself after so long, also where nobody waits for
+it any more. Exit code 0 where all went well, CANNOT_LOAD where llama.cpp says
 no itself; whatever else ends it is what trial.py wants to know. Imports the bindings without the package around
 them, which would take half a second.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import os
+import signal
 import sys
 from types import ModuleType
 from typing import Any
@@ -59,4 +61,6 @@ def load(path: str) -> int:
 
 if __name__ == "__main__":
     sys.path.pop(0)  # this folder, where there are modules named like anything
+    if hasattr(signal, "alarm"):  # its default ends the process, also inside llama.cpp
+        signal.alarm(int(sys.argv[2]))
     sys.exit(load(sys.argv[1]))

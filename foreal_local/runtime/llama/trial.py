@@ -13,6 +13,8 @@ from ..gguf_file import Stamp, model_file, stamp_of
 from .apart import CANNOT_LOAD
 
 _SECONDS, _BYTES_PER_SECOND = 60, 20_000_000  # a slow disk reads so many
+_MOST_BYTES = 4_000_000_000
+"""Larger models are not tried: they would be read twice, and evaluated on the CPU, which can take minutes."""
 
 
 def try_loading(path: Path) -> None:
@@ -20,17 +22,20 @@ def try_loading(path: Path) -> None:
 
     In a program that is one file (frozen), there is no interpreter that could try it.
     """
-    if not model_file(path).is_usual and sys.executable and not getattr(sys, "frozen", False):
-        _try(stamp_of(path))
+    file = model_file(path)
+    if file.is_usual or file.n_bytes > _MOST_BYTES or not sys.executable or getattr(sys, "frozen", False):
+        return
+    _try(stamp_of(path))
 
 
 @functools.lru_cache(maxsize=16)
 def _try(stamp: Stamp) -> None:
     path, n_bytes = stamp[0][0], sum(size for _, size, _ in stamp)
-    command = [sys.executable, str(Path(__file__).with_name("apart.py")), str(path.absolute())]
     variables = os.environ | {"GGML_NO_BACKTRACE": "1", "PYTHONFAULTHANDLER": ""}
     variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     limit = _SECONDS + n_bytes / _BYTES_PER_SECOND
+    program = str(Path(__file__).with_name("apart.py"))
+    command = [sys.executable, program, str(path.absolute()), str(int(limit) + 5)]
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, env=variables, timeout=limit, check=False
