@@ -394,7 +394,7 @@ TOKEN = {"type": "token", "id": "0", "token": 7, "piece": "?", "author": "leader
         ("--responses", "[1]", [":1", "not a JSON object"]),
         ("--responses", jsonl({"prompt": "a", "text": "b"}, {"text": "b"}), [":2", "`prompt`"]),
         ("--responses", jsonl({"prompt": "a"}), [":1", "`text`"]),
-        ("--responses", jsonl({"messages": [{"role": "user"}], "text": "b"}), [":1", "`prompt`"]),
+        ("--responses", jsonl({"messages": [{"role": "user"}], "text": "b"}), [":1", "`content`"]),
         ("--responses", jsonl({"prompt": "a", "text": ""}), ["no response has a token"]),
         ("--responses", b"\xff\xfe", ["not UTF-8"]),
     ],
