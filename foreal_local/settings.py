@@ -168,12 +168,12 @@ def _is_number(value: Any) -> bool:
     return abs(value) <= sys.float_info.max
 
 
-_LARGEST = "a number of at most 308 digits"
+_LARGEST = "one of at most 308 digits"
 
 
 def _is_too_large(value: Any) -> bool:
-    """Whether it is a number that no float can hold."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) > sys.float_info.max
+    """Whether it is a whole number that no float can hold."""
+    return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
 def _is_finite(value: Any) -> bool:
