@@ -86,7 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         owner, name, *rest = [*path.removeprefix("/api/models").strip("/").split("/"), "", ""]
         repo, file, revision = f"{owner}/{name}", "/".join(rest[2:]).rstrip("/"), unquote(rest[1])
         files, self.commit = self.hub.repos.get(repo), self.hub.commit
-        if files is not None and revision not in ("", "main", self.hub.commit):
+        other = owner != "datasets" and revision not in ("", "main", self.hub.commit)
+        if files is not None and other:
             files, self.commit = self.hub.revisions.get((repo, revision)), commit_of(revision)
             if files is None:
                 self._send(404, {"X-Error-Code": "RevisionNotFound"})
