@@ -359,6 +359,8 @@ def test_values_of_a_wrong_kind_are_named(path: Path) -> None:
         ({"llama.expert_count": (U32, 8)}, "0 of 8 experts"),
         ({"llama.rope.freq_base": (F32, float("nan"))}, "rope.freq_base is nan"),
         ({"llama.attention.layer_norm_rms_epsilon": (F32, -1.0)}, "between 0 and 1"),
+        ({"llama.rope.freq_base": (F32, -1.0)}, "must be positive"),
+        ({"llama.rope.dimension_count": (U32, 0)}, "rope.dimension_count is 0"),
         ({"general.alignment": (U32, 3)}, "power of 2"),
         ({"tokenizer.ggml.tokens": (ARRAY, (STRING, []))}, "no tokens"),
         ({"tokenizer.ggml.tokens": (ARRAY, (STRING, ["a", "b", "a"]))}, "3 tokens, but only 2 different"),

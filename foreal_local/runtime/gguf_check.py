@@ -24,6 +24,7 @@ _BLOCKS |= {23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: 
 _BLOCKS |= {34: (256, 54), 35: (256, 66), 39: (32, 17), 40: (64, 36), 41: (128, 18)}
 _NO_MATRIX = (9, 15, 24, 25, 26, 27, 28)  # types of other purposes than weights: nothing multiplies them
 _MATRIX = re.compile(r"(?:token_embd|output|.*\.(?:attn_(?:q|k|v|output)|ffn_(?:up|down|gate)))\.weight")
+_KERNEL = re.compile(r"\.(?:shortconv\.conv|ssm_(?:conv1d|a|d))(?:\.|$)")
 _MOST_EXPERTS = 1024  # llama.cpp's own limit
 _I32, _F32_VALUE = 5, 6  # GGUF's numbers of types of values
 
@@ -76,9 +77,10 @@ def _wrong_numbers(header: Header) -> Iterator[str]:
             yield f"{key} is {shown(value)}"
         elif "epsilon" in key and any(isinstance(number, float) and not 0 <= number < 1 for number in numbers):
             yield f"{key} is {shown(value)}, but must be between 0 and 1"
-    base = header.get("rope.freq_base")
-    if isinstance(base, float) and base <= 0:
-        yield f"{header.architecture}.rope.freq_base is {base}, but must be positive"
+    for name, least in (("rope.freq_base", 1e-30), ("rope.scaling.factor", 0.0)):
+        number = header.get(name)
+        if isinstance(number, float) and number < least:
+            yield f"{header.architecture}.{name} is {number}, but must be positive"
     for name in ("embedding_length", "context_length", "vocab_size"):
         if header.get(name) is not None and not header.whole(name):
             yield f"{header.architecture}.{name} is 0"
@@ -168,7 +170,11 @@ def is_usual(header: Header) -> bool:
         return False
     if header.metadata.get("general.alignment", 32) % 32:
         return False
-    return _usual_heads(header) and _usual_vocabulary(header) and all(map(_usual_tensor, header.tensors.values()))
+    return (
+        _usual_heads(header)
+        and _usual_vocabulary(header)
+        and all(_usual_tensor(*row) for row in header.tensors.items())
+    )
 
 
 def _usual_heads(header: Header) -> bool:
@@ -185,8 +191,11 @@ def _usual_heads(header: Header) -> bool:
     return size == value_size == header.whole("rope.dimension_count", size) and size % 2 == 0 and len(set(heads)) == 1
 
 
-def _usual_tensor(tensor: Tensor) -> bool:
-    return tensor.n_elements > 0 and tensor.kind in _BLOCKS and (len(tensor.dims) > 1 or tensor.kind == _F32)
+def _usual_tensor(name: str, tensor: Tensor) -> bool:
+    """Matrices of a type that can be multiplied; all else in 32 bits, as whoever makes files keeps it."""
+    is_matrix = len(tensor.dims) > 1 and not _KERNEL.search(name)
+    known = tensor.kind in _BLOCKS and tensor.kind not in _NO_MATRIX
+    return tensor.n_elements > 0 and known and (is_matrix or tensor.kind == _F32)
 
 
 def _usual_vocabulary(header: Header) -> bool:
