@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from .config import Generation, Prompting
@@ -71,8 +71,7 @@ def encoded_ticket(
         if asked is not None and asked not in needed:
             raise UsageError(f"gate {settings.method.gate} asks the {asked}, which has no part in mode {settings.mode}")
         ids = {role: encoded.ids[role] for role in needed}
-        submission = replace(submission, starts_thinking=encoded.starts_thinking)
-        return Ticket(submission, Sequence(name, prompt.index, settings, ids), deliver)
+        return Ticket(submission, Sequence(name, prompt.index, settings, ids, encoded.tags), deliver)
     except ForealError as error:
         sequence = Sequence(name, prompt.index, settings, {})
         sequence.finish(FinishReason.ERROR, str(error))
@@ -123,8 +122,7 @@ class Lane:
             if read is not None:
                 ticket.deliver(PromptProgress(sequence.index, sequence.id, *read))
             if tokens:
-                starts_thinking = ticket.submission.starts_thinking
-                ticket.deliver(Chunk(sequence.index, sequence.id, tokens, starts_thinking))
+                ticket.deliver(Chunk(sequence.index, sequence.id, tokens, sequence.tags))
             if finished:
                 del self._tickets[sequence]
                 self._deliver_result(ticket)
@@ -152,7 +150,7 @@ class Lane:
         """The tokens that were held back, and the Result of a response that was ended from outside."""
         sequence, tokens = ticket.sequence, ticket.sequence.take_ready()
         if tokens:
-            ticket.deliver(Chunk(sequence.index, sequence.id, tokens, ticket.submission.starts_thinking))
+            ticket.deliver(Chunk(sequence.index, sequence.id, tokens, sequence.tags))
         self._deliver_result(ticket)
 
     def _deliver_result(self, ticket: Ticket) -> None:

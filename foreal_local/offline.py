@@ -124,8 +124,8 @@ class OfflineRun:
                 digest = ticket.submission.settings_hash
                 session = self._checkpoints.load(ticket.sequence.id, digest, engine.loaded.identity)
                 if session:
+                    session.sequence.belong_to(prompt.index or 0, ticket.sequence.tags.opened)
                     ticket.sequence, states = session.sequence, session.states
-                    ticket.sequence.renumber(prompt.index or 0)
             if ticket.finished:
                 yield Result.of(ticket.submission, ticket.sequence, engine.loaded.shapes)
                 continue

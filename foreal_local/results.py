@@ -15,7 +15,7 @@ from .errors import UsageError
 from .method.ledger import Cost, Shape
 from .method.modes import MODES
 from .method.plan import UNMEASURED_PLAN, Plan
-from .method.reasoning import split_reasoning
+from .method.reasoning import ReasoningTags, ends_inside, split_reasoning
 from .method.roles import Role
 from .method.sequence import Sequence
 from .method.tokens import FinishReason, Token
@@ -100,13 +100,18 @@ class Chunk:
 
     index, id: the prompt's
     tokens: each with its text and its author
-    starts_thinking: the response starts inside the reasoning
+    tags: what stands around the response's reasoning
     """
 
     index: int
     id: str
     tokens: list[Token]
-    starts_thinking: bool
+    tags: ReasoningTags
+
+    @property
+    def starts_thinking(self) -> bool:
+        """Whether the response starts inside the reasoning."""
+        return self.tags.opened
 
     @property
     def text(self) -> str:
@@ -175,7 +180,6 @@ class Submission:
     prompt: as it was given
     settings_hash: of everything that the response follows from but its index
     ctx_size: tokens of its context
-    starts_thinking: the prompt opens the reasoning
     plan: how it was decided what is proposed, and who writes in mode auto
     now: the time that its chat templates were told; None: they ask for none
     """
@@ -183,7 +187,6 @@ class Submission:
     prompt: Prompt
     settings_hash: str
     ctx_size: int
-    starts_thinking: bool = False
     plan: Plan = UNMEASURED_PLAN
     now: str | None = None
 
@@ -211,7 +214,7 @@ class Result:
     @classmethod
     def of(cls, submission: Submission, sequence: Sequence, shapes: dict[Role, Shape]) -> Result:
         text = sequence.text
-        reasoning, answer = split_reasoning(text, submission.starts_thinking)
+        reasoning, answer = split_reasoning(text, sequence.tags)
         return cls(submission, sequence, count_flops(sequence, shapes), text, reasoning, answer, sequence.seconds)
 
     @property
@@ -220,7 +223,12 @@ class Result:
 
     @property
     def starts_thinking(self) -> bool:
-        return self.submission.starts_thinking
+        """Whether the prompt opens the reasoning."""
+        return self.sequence.tags.opened
+
+    @property
+    def ends_inside_reasoning(self) -> bool:
+        return ends_inside(self.text, self.reasoning)
 
     @property
     def id(self) -> str:

@@ -24,6 +24,7 @@ from foreal_local.chat.screen import Screen, figures, gauge, totals
 from foreal_local.config import MODES, Generation, Method
 from foreal_local.method.ledger import Cost
 from foreal_local.method.plan import UNMEASURED_PLAN, Plan, Speed
+from foreal_local.method.reasoning import ReasoningTags
 from foreal_local.method.roles import Role
 from foreal_local.method.tokens import FinishReason, Token
 from foreal_local.results import Chunk, Prompt, Result, Submission
@@ -268,7 +269,7 @@ def test_a_pipe_gets_answers_and_nothing_else(capsys: pytest.CaptureFixture[str]
 # ---------------------------------------------------------------- one answer
 def tokens(texts: list[str], starts_thinking: bool, author: Role = LEADER) -> Chunk:
     made = [Token(i, author, text, 1, False, 0) for i, text in enumerate(texts)]
-    return Chunk(1, "1", made, starts_thinking)
+    return Chunk(1, "1", made, ReasoningTags(opened=starts_thinking))
 
 
 def test_reasoning_is_hidden_behind_a_count(opened: Callable[..., Opened]) -> None:

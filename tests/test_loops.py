@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from foreal_local.chat.loops import LoopGuard, ThinkingMeter
+from foreal_local.method.reasoning import ReasoningTags
 from foreal_local.method.roles import Role
 from foreal_local.method.sentences import SentenceDetector, Verdict
 from foreal_local.method.tokens import Token
@@ -132,11 +133,11 @@ def test_what_comes_back_now_and_then_is_no_loop() -> None:
 def test_reasoning_is_counted_while_it_is_open(starts_thinking: bool, pieces: list[str], counts: list[int]) -> None:
     """Guards a budget that the answer's own words use up, or that reasoning opened by the model escapes."""
     tokens = [Token(i, Role.DRAFT, piece, 1, False, 0) for i, piece in enumerate(pieces)]
-    meter, found = ThinkingMeter(starts_thinking), []
+    meter, found = ThinkingMeter(ReasoningTags(opened=starts_thinking)), []
     for token in tokens:
         meter.feed([token])
         found.append(meter.n_tokens)
     assert found == counts
-    at_once = ThinkingMeter(starts_thinking)
+    at_once = ThinkingMeter(ReasoningTags(opened=starts_thinking))
     at_once.feed(tokens)
     assert at_once.n_tokens == counts[-1]

@@ -11,7 +11,7 @@ from fakes import DRAFT, LEADER
 
 from foreal_local.config import Prompting
 from foreal_local.errors import UsageError, VocabularyError
-from foreal_local.method.reasoning import ReasoningSplitter, split_reasoning
+from foreal_local.method.reasoning import ReasoningSplitter, ReasoningTags, split_reasoning
 from foreal_local.method.roles import Role
 from foreal_local.runtime.chat_template import ChatTemplate
 from foreal_local.runtime.messages import Messages, as_messages
@@ -388,10 +388,11 @@ def test_a_system_message_without_any_template_is_refused() -> None:
 )
 def test_reasoning_and_answer(text: str, starts_thinking: bool, expected: tuple[str, str]) -> None:
     """Guards tags left in either part; and the split of a stream, however it is cut, from being another one."""
-    assert split_reasoning(text, starts_thinking) == expected
+    tags = ReasoningTags(opened=starts_thinking)
+    assert split_reasoning(text, tags) == expected
     rng = random.Random(1)
     for _ in range(30):
-        splitter, parts, rest = ReasoningSplitter(starts_thinking), [], text
+        splitter, parts, rest = ReasoningSplitter(tags), [], text
         while rest:
             size = rng.randrange(1, 9)
             parts += splitter.feed(rest[:size])

@@ -7,7 +7,7 @@ from typing import IO, Any, ClassVar
 
 import click
 
-from ..method.reasoning import ReasoningSplitter
+from ..method.reasoning import ReasoningSplitter, ReasoningTags
 from ..method.roles import Role
 from ..method.tokens import Token
 
@@ -15,7 +15,7 @@ from ..method.tokens import Token
 class AnswerPrinter:
     """Prints one response as it is written: the answer on stdout, the reasoning on stderr and dim.
 
-    starts_thinking: the response starts inside the reasoning
+    tags: what stands around the reasoning
     color: words coloured by author, the leader's bold; None: on a terminal
     show_reasoning: print the reasoning, too
     """
@@ -25,8 +25,8 @@ class AnswerPrinter:
         Role.DRAFT: {"fg": "yellow"},
     }
 
-    def __init__(self, starts_thinking: bool, color: bool | None, show_reasoning: bool) -> None:
-        self._splitter = ReasoningSplitter(starts_thinking)
+    def __init__(self, tags: ReasoningTags, color: bool | None, show_reasoning: bool) -> None:
+        self._splitter = ReasoningSplitter(tags)
         self._color, self._show_reasoning = color, show_reasoning
         self._last: tuple[bool, bool] | None = None  # whether the last text was reasoning, and ended its line
         self._author = Role.LEADER

@@ -16,6 +16,7 @@ from ..digest import settings_hash
 from ..engine import Engine
 from ..errors import UsageError
 from ..method.ledger import Cost
+from ..method.reasoning import ReasoningTags
 from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..results import Chunk, Prompt, Result, with_seed
@@ -181,6 +182,7 @@ class BatchRun:
                 roles=self._request.roles,
                 shared_prefix=n_prompts > 1,
                 settings=self._settings,
+                prompting=self._request.prompting,
                 on_progress=on_progress,
             )
             stack.enter_context(engine)
@@ -249,7 +251,7 @@ class BatchRun:
                         if isinstance(item, Chunk):
                             advance(len(item.tokens), False)
                             if live:
-                                printer = printer or self._printer(item.index, item.starts_thinking)
+                                printer = printer or self._printer(item.index, item.tags)
                                 printer.feed(item.tokens)
                         if not isinstance(item, Result):
                             continue
@@ -283,9 +285,9 @@ class BatchRun:
         if failed:
             raise failed
 
-    def _printer(self, index: int, starts_thinking: bool) -> AnswerPrinter:
+    def _printer(self, index: int, tags: ReasoningTags) -> AnswerPrinter:
         self._heading(index)
-        return AnswerPrinter(starts_thinking, self._request.color, self._request.show_reasoning)
+        return AnswerPrinter(tags, self._request.color, self._request.show_reasoning)
 
     def _heading(self, index: int) -> None:
         if len(self._prompts) > 1 and sys.stderr.isatty() and not self._request.quiet:
@@ -298,7 +300,7 @@ class BatchRun:
         if self._output:
             self._output.write(f"{result.answer}\n")
         else:
-            printer = self._printer(result.index, result.starts_thinking)
+            printer = self._printer(result.index, result.sequence.tags)
             printer.feed(result.tokens)
             printer.end()
         self._report(result)
@@ -323,7 +325,7 @@ class BatchRun:
         if self._checkpoints:
             self._checkpoints.remove(result.id, result.submission.settings_hash)
         reason, name, where = result.finish_reason, f"prompt {result.id}", result.submission.prompt.where
-        inside = " inside the reasoning" if result.reasoning and not result.answer else ""
+        inside = " inside the reasoning" if result.ends_inside_reasoning else ""
         if reason is FinishReason.ERROR:
             self._note(f"{name}{f' ({where})' if where else ''} failed: {result.error}")
         elif not self._request.summary:

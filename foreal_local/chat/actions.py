@@ -12,7 +12,6 @@ import click
 
 from ..config import generation_of, prompting_of
 from ..errors import UsageError
-from ..method.reasoning import split_reasoning
 from ..presets import preset
 from ..settings import Setting
 from .commands import (
@@ -149,7 +148,7 @@ class Actions:
     def do_think(self, argument: str) -> None:
         if argument == "last":
             answers = [message for message in self._conversation.messages if message.role == "assistant"]
-            reasoning = split_reasoning(answers[-1].content, False)[0] if answers else ""
+            reasoning = answers[-1].parts[0] if answers else ""
             self._screen.paragraph(reasoning or "the last answer has no reasoning")
         elif argument in ("show", "hide"):
             self._screen.show_thinking = argument == "show"

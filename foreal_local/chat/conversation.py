@@ -20,7 +20,7 @@ from ..engine import Engine
 from ..errors import ContextFullError, SequenceError, SessionError, UsageError
 from ..lane import BITE, Ticket
 from ..method.ledger import Cost
-from ..method.reasoning import END_THINK, THINK
+from ..method.reasoning import DEFAULT_TAGS, ReasoningTags, split_reasoning
 from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..method.view import n_common
@@ -32,7 +32,6 @@ from ..tally import Tally
 from .loops import LoopGuard, ThinkingMeter
 
 KIND = "conversation"
-OPENING, CLOSING = f"{THINK}\n", f"\n{END_THINK}\n\n"
 _ROOM = 16  # tokens that must be left for an answer
 
 
@@ -44,12 +43,28 @@ class Message:
     content: its text; of an answer, the reasoning in its tags too
     spans: of an answer, who wrote how many characters, part by part
     finish_reason: of an answer, how it ended
+    tags: of an answer, those around its reasoning
     """
 
     role: str
     content: str
     spans: list[tuple[str, int]] = field(default_factory=list)
     finish_reason: str | None = None
+    tags: ReasoningTags = DEFAULT_TAGS
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> Message:
+        """A message as `asdict` has made it; version 0.1.0 knows one pair of tags. An exception where it is none."""
+        spans = [(str(Role(author)), int(n)) for author, n in saved["spans"]]
+        message = cls(**{**saved, "spans": spans, "tags": ReasoningTags.of(saved.get("tags", {}))})
+        if message.role not in ("user", "assistant") or not isinstance(message.content, str):
+            raise ValueError(f"a message of {message.role!r}")
+        return message
+
+    @property
+    def parts(self) -> tuple[str, str]:
+        """Of an answer, its reasoning and the answer itself."""
+        return split_reasoning(self.content, self.tags)
 
 
 class Conversation:
@@ -182,7 +197,7 @@ class Conversation:
 
     def _events(self, ticket: Ticket, events: deque[Event]) -> Iterator[Event]:
         """The events of the answer but its Result. An answer that repeats itself is stopped."""
-        guard, thinking = LoopGuard(), ThinkingMeter(ticket.submission.starts_thinking)
+        guard, thinking = LoopGuard(), ThinkingMeter(ticket.sequence.tags)
         while not ticket.finished or events:
             if not events:
                 self.engine.step()
@@ -200,14 +215,14 @@ class Conversation:
                     self.notes.append(f"stopped: it wrote {guard.repeated!r} again and again")
                     self.engine.cancel(ticket)
                 elif self.think_budget is not None and thinking.n_tokens >= self.think_budget:
-                    self.engine.insert(ticket, CLOSING)
+                    self.engine.insert(ticket, f"\n{ticket.sequence.tags.closing}\n\n")
                     thinking.n_tokens = 0
 
     def _tell_draft(self, ticket: Ticket) -> None:
         sequence = ticket.sequence
         if self.on_draft is not None and sequence.rewrites:
             tokens = sequence.tokens[sequence.n_shown :] if sequence.n_settled < len(sequence.tokens) else []
-            self.on_draft(Chunk(sequence.index, sequence.id, tokens, ticket.submission.starts_thinking))
+            self.on_draft(Chunk(sequence.index, sequence.id, tokens, sequence.tags))
 
     def _reads(self, messages: list[Message]) -> dict[Role, int]:
         """How many of the prompt's tokens each role reads first: those that the next turn's prompt begins with, too."""
@@ -231,9 +246,11 @@ class Conversation:
             if spans and spans[-1][0] == author:
                 n += spans.pop()[1]
             spans.append((author, n))
-        content = (OPENING if submission.starts_thinking else "") + sequence.text
+        tags = sequence.tags
+        content = (f"{tags.opening}\n" if tags.opened else "") + sequence.text
         if sequence.finish_reason is not FinishReason.ERROR:
-            self.messages = [*messages, Message("assistant", content, spans, str(sequence.finish_reason))]
+            message = Message("assistant", content, spans, str(sequence.finish_reason), replace(tags, opened=False))
+            self.messages = [*messages, message]
         self.result = Result.of(submission, sequence, self.engine.loaded.shapes)
 
     # ---------------------------------------------------------------- on disk
@@ -266,7 +283,7 @@ class Conversation:
         stored = read_stored(path, KIND, self.engine.loaded.identity)
         content = stored.content
         try:
-            messages = [_message(each) for each in content["messages"]]
+            messages = [Message.of(each) for each in content["messages"]]
             settings = settings_from_dict(content["settings"])
             prompting = Prompting(**from_older(content["prompting"], Prompting))
             cost = {role: Cost(**_numbers(content["cost"][str(role)])) for role in Role}
@@ -286,15 +303,6 @@ class Conversation:
                 self.engine.restore_prefix(role, ids, state)
             except SequenceError as error:
                 self.notes.append(f"the {role}: {error}; its text is evaluated again")
-
-
-def _message(values: dict[str, Any]) -> Message:
-    """A message as it was saved; an exception where it is none."""
-    spans = [(str(Role(author)), int(n)) for author, n in values["spans"]]
-    message = Message(**{**values, "spans": spans})
-    if message.role not in ("user", "assistant") or not isinstance(message.content, str):
-        raise ValueError(f"a message of {message.role!r}")
-    return message
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Chat:
                 self.save_session()
                 raise SystemExit(128 + hang_ups[0])
             if (result := self.conversation.result) is not None and result is not earlier:  # what a stop has settled
-                view.feed(Chunk(result.index, result.id, result.tokens[view.n_tokens :], result.starts_thinking))
+                view.feed(Chunk(result.index, result.id, result.tokens[view.n_tokens :], result.sequence.tags))
             view.end()
             self._finish_answer(time.perf_counter() - started, first_after, stopped)
             if hang_ups:  # came after the answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ..method.reasoning import ReasoningSplitter
+from ..method.reasoning import ReasoningSplitter, ReasoningTags
 from ..method.sentences import SentenceDetector, Verdict
 from ..method.tokens import Token
 
@@ -81,8 +81,8 @@ class ThinkingMeter:
     n_tokens: of the reasoning that is open; 0 where none is
     """
 
-    def __init__(self, starts_thinking: bool) -> None:
-        self._splitter = ReasoningSplitter(starts_thinking)
+    def __init__(self, tags: ReasoningTags) -> None:
+        self._splitter = ReasoningSplitter(tags)
         self.n_tokens = 0
 
     def feed(self, tokens: list[Token]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..method.reasoning import END_THINK, split_reasoning
 from ..method.roles import Role
 from .conversation import Conversation, Message
 from .screen import Screen
@@ -29,7 +28,7 @@ def show_loaded(conversation: Conversation, screen: Screen) -> None:
 
 def _show_again(message: Message, screen: Screen) -> None:
     """Show an answer without its reasoning, in its authors' styles."""
-    visible = split_reasoning(message.content, False)[1].rstrip()
+    visible = message.parts[1].rstrip()
     spans, end = [], len(message.content)
     for author, n in reversed(message.spans):
         spans.append((Role(author), message.content[max(0, end - n) : end]))
@@ -59,8 +58,7 @@ def markdown(messages: list[Message]) -> Iterator[str]:
         if message.role == "user":
             yield f"## {short(message.content)}\n\n{message.content}\n\n"
             continue
-        reasoning, answer = split_reasoning(message.content, False)
+        reasoning, answer = message.parts
         if reasoning:
             yield f"<details><summary>Reasoning</summary>\n\n{reasoning}\n\n</details>\n\n"
-        closed = END_THINK in message.content or not reasoning
-        yield f"{answer if closed else ''}\n\n" + ("*(stopped)*\n\n" if message.finish_reason == "cancelled" else "")
+        yield f"{answer}\n\n" + ("*(stopped)*\n\n" if message.finish_reason == "cancelled" else "")

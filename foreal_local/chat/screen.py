@@ -229,7 +229,7 @@ class AnswerView:
 
     def feed(self, chunk: Chunk) -> None:
         if self._splitter is None:
-            self._splitter = ReasoningSplitter(chunk.starts_thinking)
+            self._splitter = ReasoningSplitter(chunk.tags)
         for token in chunk.tokens:
             self.n_tokens += 1
             self._author = token.author

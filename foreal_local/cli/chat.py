@@ -177,7 +177,13 @@ class _Opener:
         from ..method.roles import Role
 
         with loading_bar(self._values["quiet"]) as on_progress:
-            self._engine = Engine(self._pair, runtime=self._runtime, settings=self._settings, on_progress=on_progress)
+            self._engine = Engine(
+                self._pair,
+                runtime=self._runtime,
+                settings=self._settings,
+                prompting=self.prompting,
+                on_progress=on_progress,
+            )
         self._engine.loaded.require_templates(self.prompting)
         self.models[:] = [f"{role:8}  {self._engine.describe(role)}" for role in Role]
         budget = self._values["think_budget"]

@@ -134,6 +134,7 @@ def read_responses(path: Path, problems: list[Problem], limit: int | None) -> li
 
 
 def _graded(problem: Problem, setting: str, sample: int, record: dict[str, Any]) -> Response:
-    result = Grade.FAILED if record.get("error") else grade(record["text"], problem).grade
     measured = record if can_be_measured(record) else {}
+    known = str(measured.get("answer") or "")  # in records of others it may be the problem's
+    result = Grade.FAILED if record.get("error") else grade(record["text"], problem, known).grade
     return Response(problem.id, setting, sample, result, record["text"], measured)

@@ -2,31 +2,87 @@
 
 from __future__ import annotations
 
-THINK, END_THINK = "<think>", "</think>"
+from dataclasses import dataclass
+from typing import Any
 
 
-def split_reasoning(text: str, starts_thinking: bool) -> tuple[str, str]:
+@dataclass(frozen=True)
+class ReasoningTags:
+    """What stands around the reasoning of a response.
+
+    opening, closing: the tags
+    opened: the prompt has opened the reasoning, so that the response starts inside it
+    """
+
+    opening: str = "<think>"
+    closing: str = "</think>"
+    opened: bool = False
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> ReasoningTags:
+        """Tags as `asdict` has made them; an exception where they are none."""
+        tags = cls(**saved)
+        if not all(tag and isinstance(tag, str) for tag in (tags.opening, tags.closing)):
+            raise ValueError(f"reasoning between {tags.opening!r} and {tags.closing!r}")
+        return tags
+
+
+TAGS: tuple[ReasoningTags, ...] = (
+    ReasoningTags(),  # most models
+    ReasoningTags("[THINK]", "[/THINK]"),  # Magistral, Ministral
+    ReasoningTags("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ReasoningTags("<mm:think>", "</mm:think>"),  # MiniMax
+    ReasoningTags("<thinking>", "</thinking>"),
+    ReasoningTags("<reasoning>", "</reasoning>"),
+    ReasoningTags("<thought>", "</thought>"),  # EXAONE Deep
+    ReasoningTags("◁think▷", "◁/think▷"),  # Kimi
+    ReasoningTags("<|START_THINKING|>", "<|END_THINKING|>"),  # Command A
+    ReasoningTags("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThinker
+    ReasoningTags("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ReasoningTags("<|channel>thought", "<channel|>"),  # Gemma 4
+)
+"""The tags that are known. The first are those of a model that tells nothing of any."""
+DEFAULT_TAGS = TAGS[0]
+
+
+def split_reasoning(text: str, tags: ReasoningTags) -> tuple[str, str]:
     """Reasoning and answer of a response; all is answer where no reasoning was opened."""
-    before, tag, rest = text.partition(THINK)
-    if tag and not before.strip():
-        text, starts_thinking = rest, True
-    if not starts_thinking:
+    before, found, rest = text.partition(tags.opening)
+    begins = bool(found) and not before.strip()
+    if not begins and not tags.opened:
         return "", text
-    reasoning, _, answer = text.partition(END_THINK)
+    reasoning, _, answer = (rest if begins else text).partition(tags.closing)
     return reasoning.strip(), answer.strip()
+
+
+def ends_inside(text: str, reasoning: str) -> bool:
+    """Whether a response's text ends inside the reasoning that was split off it."""
+    return bool(reasoning) and text.rstrip().endswith(reasoning)
+
+
+def answer_in(text: str) -> str:
+    """What follows the reasoning in a text of which only the text is known: what stands behind the first closing tag of
+    those that it begins with, or else of any; all of it where there is none."""
+    begun = [tags for tags in TAGS if text.lstrip().startswith(tags.opening)]
+    ends = [(text.find(tags.closing), tags.closing) for tags in begun or TAGS if tags.closing in text]
+    at, closing = min(ends, default=(0, ""))
+    return text[at + len(closing) :]
 
 
 class ReasoningSplitter:
     """The same split while the text comes: feed pieces, get (is_reasoning, text) parts.
 
     A piece that may be the beginning of a tag is held back until it is decided; `rest` gives it up.
+
+    reasoned: whether there has been reasoning
     """
 
-    def __init__(self, starts_thinking: bool) -> None:
-        self._thinking = starts_thinking
+    def __init__(self, tags: ReasoningTags) -> None:
+        self._tags = tags
+        self._thinking = self.reasoned = tags.opened
         self._held = ""
-        self._at_start = not starts_thinking
-        self._may_repeat = starts_thinking  # the tag that the prompt has opened already
+        self._at_start = not tags.opened
+        self._may_repeat = tags.opened  # the tag that the prompt has opened already
 
     @property
     def thinking(self) -> bool:
@@ -36,17 +92,18 @@ class ReasoningSplitter:
     def feed(self, text: str) -> list[tuple[bool, str]]:
         text = self._held + text
         self._held = ""
+        opening, closing = self._tags.opening, self._tags.closing
         parts: list[tuple[bool, str]] = []
         if self._may_repeat and text:
             visible = text.lstrip()
-            if THINK.startswith(visible):
-                self._may_repeat = visible != THINK
+            if opening.startswith(visible):
+                self._may_repeat = visible != opening
                 self._held = text if self._may_repeat else ""
                 return parts
             self._may_repeat = False
-            text = visible[len(THINK) :] if visible.startswith(THINK) else text
+            text = visible[len(opening) :] if visible.startswith(opening) else text
         while text:
-            tag = END_THINK if self._thinking else THINK if self._at_start else ""
+            tag = closing if self._thinking else opening if self._at_start else ""
             if not tag:
                 parts.append((False, text))
                 break
@@ -55,6 +112,7 @@ class ReasoningSplitter:
                 if self._thinking:
                     parts.append((True, before))
                 self._thinking, self._at_start, text = not self._thinking, False, after
+                self.reasoned = True
                 continue
             keep = _tag_beginning(text, tag)
             if self._at_start and text[: len(text) - keep].strip():

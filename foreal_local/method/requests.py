@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from .gates import SentenceStart
 from .proposals import read_place, with_proposals
-from .reasoning import END_THINK
 from .sentences import Verdict
 
 if TYPE_CHECKING:
@@ -211,7 +210,7 @@ class WriteCue(Request):
 
     def answer(self, job: Job, opinion: Opinion | None) -> Written:
         sequence = job.sequence
-        if END_THINK in sequence.text:  # the answer is not to be thought about again
+        if sequence.tags.closing in sequence.text:  # the answer is not to be thought about again
             return Written(ends_sentence=False)
         before, text = sequence.tail(1), sequence.settings.method.cue
         if before and not before[-1].isspace():

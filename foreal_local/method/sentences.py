@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Literal, get_args
 
-from .reasoning import END_THINK
+from .reasoning import DEFAULT_TAGS
 
 Boundaries = Literal["robust", "whole-blocks", "simple"]
 BOUNDARIES: tuple[Boundaries, ...] = get_args(Boundaries)
@@ -30,7 +30,7 @@ _CLOSERS = frozenset("\"'”’)]}»*_`$\\」』）】》")  # $ and \ because i
 _NOT_YET_TEXT = _CLOSERS | frozenset(_STOPS + _WIDE_STOPS + _WIDE_DOT)
 
 _NOT_PLAIN = frozenset(_STOPS + _WIDE_DOT + _WIDE_STOPS + _NEWLINES + "`~$[}") | _CLOSERS
-_NOT_PLAIN_IN_BLOCK = frozenset(_NEWLINES + "`~$]}>")  # line ends, and the last characters of what closes a block
+_NOT_PLAIN_IN_BLOCK = frozenset(_NEWLINES + "`~$]}")  # line ends, and the last characters of what closes a block
 
 Block = tuple[str, str]
 """Fenced code or maths that we are in: what closes it, and the last characters; see OUTSIDE for other text."""
@@ -93,10 +93,12 @@ class SentenceDetector:
     "whole-blocks" finds nothing at all there; "simple" takes every . ? ! (full-width too) and newline for an end.
     """
 
-    def __init__(self, rule: Boundaries = "robust") -> None:
+    def __init__(self, rule: Boundaries = "robust", end_of_reasoning: str = DEFAULT_TAGS.closing) -> None:
         assert rule in BOUNDARIES, f"unknown sentence rule {rule!r}"
         self._simple = rule == "simple"
         self._whole_blocks = rule == "whole-blocks"
+        self._end_of_reasoning = end_of_reasoning
+        self._not_plain_in_block = _NOT_PLAIN_IN_BLOCK | {end_of_reasoning[-1]}
         self.start(OUTSIDE)
 
     @property
@@ -149,7 +151,7 @@ class SentenceDetector:
         """
         if self._simple:
             return Verdict.NO if _SIMPLE_ENDS.isdisjoint(text) else Verdict.END
-        not_plain = _NOT_PLAIN_IN_BLOCK if self._closing else _NOT_PLAIN
+        not_plain = self._not_plain_in_block if self._closing else _NOT_PLAIN
         if self._after is None and not self._held and not_plain.isdisjoint(text):
             return self._pass(text)
         ended = self._held
@@ -235,7 +237,8 @@ class SentenceDetector:
             self._closing = (self._closing + char)[:_TAIL]  # a longer fence needs as long a closing one
             return False
         self._remember(char)
-        if self._tail.endswith(self._closing) or (not self._whole_blocks and self._tail.endswith(END_THINK)):
+        ends_reasoning = not self._whole_blocks and self._tail.endswith(self._end_of_reasoning)
+        if ends_reasoning or self._tail.endswith(self._closing):
             self._closing = self._tail = ""  # no block that was left open goes on in the answer
         elif not fence and char == "\n" and _BLANK_LINE.search(self._tail):
             self._forget()  # maths left open: TeX allows no blank line there

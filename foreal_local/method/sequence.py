@@ -7,12 +7,14 @@ and be made again from what is here.
 from __future__ import annotations
 
 import codecs
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .counts import TokenCounts
 from .draws import RandomNumbers
 from .ledger import Cost
 from .modes import MODES
+from .reasoning import DEFAULT_TAGS, ReasoningTags
 from .roles import Role
 from .sentences import Block, SentenceDetector, Verdict
 from .tokens import Choice, FinishReason, Spelled, TakenBack, Token
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Sequence(TokenCounts, RandomNumbers):
-    """A response: settings, tokens, both views, text, random state, answers, costs, finish reason.
+    """A response: settings, tags, tokens, both views, text, random state, answers, costs, finish reason.
 
     Owner of all lasting state, which is changed through its methods alone. Between two changes it can be copied or
     saved. `answers` are those that its flow has been given in the open sentence, each with the number of tokens then:
@@ -40,12 +42,14 @@ class Sequence(TokenCounts, RandomNumbers):
         index: int,
         settings: Generation,
         prompt: dict[Role, list[int]],
+        tags: ReasoningTags = DEFAULT_TAGS,
     ) -> None:
         assert settings.seed is not None, "the seed is drawn before a sequence is made"
         RandomNumbers.__init__(self, settings.seed, index, settings.sampling.greedy)
         self.id = id
         self.index = index
         self.settings = settings
+        self.tags = tags
         self.views = {role: View(list(ids), len(ids)) for role, ids in prompt.items()}
         self.tokens: list[Token] = []
         self.answers: list[tuple[int, Answer]] = []
@@ -63,7 +67,7 @@ class Sequence(TokenCounts, RandomNumbers):
         self.seconds = 0.0  # wall clock while in a slot
         self.rewrites = MODES[settings.mode].rewrites(settings.method)
         self._n_settled = 0  # kept where the mode rewrites
-        self._detector = SentenceDetector(settings.method.boundaries)
+        self._detector = SentenceDetector(settings.method.boundaries, tags.closing)
         self._blocks: list[Block] = []  # fenced code or maths that each sentence starts in
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._half = False  # whether the decoder holds half a character
@@ -292,9 +296,12 @@ class Sequence(TokenCounts, RandomNumbers):
             getattr(self, name).bit_generator.state = state
         self.resume_at_end(opening, verdict)
 
-    def renumber(self, index: int) -> None:
-        """Its prompt stands at another place in this run; the random numbers stay its own."""
-        self.index = index
+    def belong_to(self, index: int, opened: bool) -> None:
+        """Its prompt stands at this place in this run; the random numbers stay its own.
+
+        opened: whether the prompt opens the reasoning, which files of version 0.1.0 do not say
+        """
+        self.index, self.tags = index, replace(self.tags, opened=opened)
 
     # ---------------------------------------------------------------- text that may be shown
     def take_ready(self) -> list[Token]:

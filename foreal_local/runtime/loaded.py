@@ -24,6 +24,7 @@ from .messages import Messages
 from .model import Identity
 from .pair_tokens import PairTokens
 from .speed import measure
+from .tags import own_tags, unknown_tag
 from .text import PromptTokens, encode_prompt
 from .vocabulary import RoleVocabulary
 
@@ -91,8 +92,9 @@ class LoadedPair:
             )
         vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
         self._vocabularies = vocabularies
-        self.tokens = PairTokens(vocabularies)
         self._templates = {role: w.template for role, w in self._weights.items()}
+        own = {role: own_tags(self._templates[role], vocabulary) for role, vocabulary in vocabularies.items()}
+        self.tokens = PairTokens(vocabularies, own)
         self.ctx_size = ctx_size_of(self.pair, self.runtime)
         self.threads = self.runtime.threads or usable_cores()
         n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
@@ -141,6 +143,18 @@ class LoadedPair:
                 f"{self.tokens.n_different} special tokens differ between leader and draft: "
                 "each reads the other's as text"
             )
+
+    def warn_of_unknown_tags(self, prompting: Prompting) -> None:
+        """Add a line to the warnings where a chat template marks reasoning with tags that are not known."""
+        if prompting.raw:
+            return
+        for template in filter(None, self._templates.values()):
+            if tag := unknown_tag(template, self.at_its_time(prompting)):
+                self._warnings.append(
+                    f"the chat template of {template.model} marks reasoning with {tag}, which is not "
+                    "known here: reasoning and answer cannot be told apart, all is the answer"
+                )
+                return
 
     # ---------------------------------------------------------------- what engines need
     def plan_for(self, settings: Generation) -> Plan:

@@ -5,7 +5,10 @@ Knows both vocabularies; nothing of prompts (text.py), sequences or caches.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..errors import VocabularyError
+from ..method.reasoning import ReasoningTags
 from ..method.roles import Role
 from .vocabulary import RoleVocabulary, encode_inside
 
@@ -18,9 +21,14 @@ class PairTokens:
 
     Ordinary words must have the same ids. A special token may have another text in the other model (Qwen2.5 and
     R1-Distill-Qwen share their words only): then the other model reads its text, encoded anew.
+
+    tags: what stands around each model's reasoning. Where they differ, each reads and writes its own, and the text has
+        the leader's: a tag that is a token is read by the other model as that model's own tag
     """
 
-    def __init__(self, vocabularies: dict[Role, RoleVocabulary]) -> None:
+    def __init__(
+        self, vocabularies: dict[Role, RoleVocabulary], tags: Mapping[Role, ReasoningTags | None] | None = None
+    ) -> None:
         self._vocabularies = vocabularies
         self._pieces: dict[Role, dict[int, bytes | None]] = {role: {} for role in vocabularies}
         self._foreign: dict[Role, dict[int, tuple[int, ...]]] = {role: {} for role in vocabularies}
@@ -34,6 +42,20 @@ class PairTokens:
                     text = own.piece(token).decode("utf-8", "replace")
                     # A token without a text (padding) is read as any id that the reader has.
                     self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
+        self._tags_of_draft: list[tuple[str, str]] = []
+        ours, theirs = (tags or {}).get(Role.LEADER), (tags or {}).get(Role.DRAFT)
+        if ours and theirs and ours != theirs:
+            self._share_tags((ours.opening, theirs.opening), (ours.closing, theirs.closing))
+
+    def _share_tags(self, *pairs: tuple[str, str]) -> None:
+        """Each pair is a tag as the leader has it, and as the draft has it."""
+        for pair in pairs:
+            ids = {role: encode_inside(self._vocabularies[role], tag) for role, tag in zip(Role, pair, strict=True)}
+            for author, own in ids.items():
+                if len(own) == 1:
+                    self._foreign[author][own[0]] = tuple(ids[author.other])
+                    self._pieces[author][own[0]] = pair[0].encode()
+            self._tags_of_draft.append(pair)
 
     def piece(self, role: Role, token: int) -> bytes | None:
         """The bytes of a token; None if it ends a response."""
@@ -44,7 +66,9 @@ class PairTokens:
         return pieces[token]
 
     def encode(self, role: Role, text: str) -> list[int]:
-        """The ids of a text in the midst of a response."""
+        """The role's ids of a text in the midst of a response; the response's tags in it are the role's own."""
+        for in_text, own in self._tags_of_draft if role is Role.DRAFT else ():
+            text = text.replace(in_text, own)
         return encode_inside(self._vocabularies[role], text)
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
@@ -55,8 +79,10 @@ class PairTokens:
 
     @property
     def n_different(self) -> int:
-        """How many of the leader's tokens read differently in the draft."""
-        return len(self._foreign.get(Role.LEADER, ()))
+        """How many of the leader's tokens the draft reads as text."""
+        tags = {tag.encode() for tag, _ in self._tags_of_draft}
+        foreign = self._foreign.get(Role.LEADER, ())
+        return sum(self._pieces[Role.LEADER].get(token) not in tags for token in foreign)
 
 
 def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import Prompting
 from ..errors import UsageError
-from ..method.reasoning import END_THINK, THINK
+from ..method.reasoning import TAGS, ReasoningTags
 from ..method.roles import Role
 from .messages import SYSTEM_ROLES, Messages, unused_character
+from .tags import left_open_in, opened_by, own_tags, tags_of_both, with_reasoning_opened
 from .vocabulary import RoleVocabulary, Special, encode_after
 
 if TYPE_CHECKING:
     from .chat_template import ChatTemplate
 
 Templates = dict[Role, "ChatTemplate | None"]
+_TAG_TEXTS = frozenset(text for tags in TAGS for text in (tags.opening, tags.closing))
 _TAG = re.compile(r"\s*[<\[].*[>\]]\s*", re.DOTALL)
 _NAMED_AS_CONTROL = re.compile(r"\s*<[|｜].*[|｜]>\s*", re.DOTALL)
 
@@ -32,11 +34,16 @@ class PromptTokens:
     """A prompt as tokens.
 
     ids: each role's
-    starts_thinking: the response starts inside the reasoning
+    tags: what stands around the response's reasoning
     """
 
     ids: dict[Role, list[int]]
-    starts_thinking: bool
+    tags: ReasoningTags
+
+    @property
+    def starts_thinking(self) -> bool:
+        """Whether the response starts inside the reasoning."""
+        return self.tags.opened
 
 
 def encode_prompt(
@@ -52,27 +59,23 @@ def encode_prompt(
     are text, unless `prompting` says otherwise.
     """
     known = [template for template in templates.values() if template]
+    own = {role: own_tags(templates.get(role), vocabulary) for role, vocabulary in vocabularies.items()}
     if isinstance(content, str) and (prompting.raw or not known):
         if prompting.system:
             raise UsageError("a system message needs a chat template, and neither model has one: leave it out")
         ids = {role: _with_bos(vocabulary, [content]) for role, vocabulary in vocabularies.items()}
-        return PromptTokens(ids, bool(_opening(content)))
+        return PromptTokens(ids, opened_by(content) or tags_of_both(own))
     messages = _messages(content, prompting, bool(known))
     pieces: dict[Role, list[str]] = {}
     for role, vocabulary in vocabularies.items():
         template = templates.get(role) or known[0]
         pieces[role] = _pieces(messages, template, vocabulary, prompting)
-    continued = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
-    if continued is not None:
-        opens = continued.rfind(THINK) > continued.rfind(END_THINK)
-        return PromptTokens({role: _with_bos(vocabularies[role], pieces[role]) for role in pieces}, opens)
-    openings = {role: _opening(texts[-1]) for role, texts in pieces.items()}
-    opening = next((each for each in openings.values() if each), "")
-    ids = {}
-    for role, vocabulary in vocabularies.items():
-        *most, last = pieces[role]
-        ids[role] = _with_bos(vocabulary, [*most, last if openings[role] else last + opening])
-    return PromptTokens(ids, bool(opening))
+    if messages[-1]["role"] == "assistant":
+        tags = left_open_in(messages[-1]["content"]) or tags_of_both(own)
+    else:
+        ends, tags = with_reasoning_opened({role: texts[-1] for role, texts in pieces.items()}, own)
+        pieces = {role: [*texts[:-1], ends[role]] for role, texts in pieces.items()}
+    return PromptTokens({role: _with_bos(vocabulary, pieces[role]) for role, vocabulary in vocabularies.items()}, tags)
 
 
 def _messages(content: Messages | str, prompting: Prompting, has_template: bool) -> Messages:
@@ -96,12 +99,6 @@ def _with_bos(vocabulary: RoleVocabulary, pieces: list[str]) -> list[int]:
     if not vocabulary.adds_bos or vocabulary.bos_id < 0 or (vocabulary.bos and first.startswith(vocabulary.bos)):
         return ids
     return [vocabulary.bos_id, *ids]
-
-
-def _opening(text: str) -> str:
-    """The reasoning tag and white space that a rendered prompt ends with, or ""."""
-    at = text.rfind(THINK)
-    return text[at:] if at >= 0 and not text[at + len(THINK) :].strip() else ""
 
 
 # ---------------------------------------------------------------- control tokens in texts
@@ -133,7 +130,7 @@ class _Cutter:
         self._controls = _pattern(tuple(each.text for each in specials if _is_control(each, source)))
         # A model may have written what stands in its turn: reasoning tags, and words that are no control tokens, stay.
         self._of_an_answer = _pattern(
-            tuple(each.text for each in specials if each.is_control and each.text not in (THINK, END_THINK))
+            tuple(each.text for each in specials if each.is_control and each.text not in _TAG_TEXTS)
         )
 
     def messages(self, messages: Messages) -> Messages:
@@ -156,7 +153,7 @@ class _Cutter:
 
 def _is_control(special: Special, source: str) -> bool:
     text = special.text
-    if special.is_control or text in (THINK, END_THINK) or _NAMED_AS_CONTROL.fullmatch(text):
+    if special.is_control or text in _TAG_TEXTS or _NAMED_AS_CONTROL.fullmatch(text):
         return True
     return bool(_TAG.fullmatch(text)) and text.strip() in source
 

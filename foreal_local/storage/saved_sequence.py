@@ -12,6 +12,7 @@ from typing import Any
 
 from ..config import Generation, Method, Sampling, from_older
 from ..method.ledger import Cost
+from ..method.reasoning import ReasoningTags
 from ..method.requests import Answer, Written
 from ..method.roles import Role
 from ..method.sentences import Verdict
@@ -45,6 +46,7 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
         "id": sequence.id,
         "index": sequence.index,
         "settings": settings_as_dict(sequence.settings),
+        "tags": asdict(sequence.tags),
         "prompt": {str(role): view.ids[: view.n_prompt] for role, view in sequence.views.items()},
         "response": {str(r): _none_if(written, view.ids[view.n_prompt :]) for r, view in sequence.views.items()},
         "starts": {
@@ -127,7 +129,8 @@ def from_dict(values: dict[str, Any]) -> Sequence:
         values = upgraded(values, settings)
         settings = settings_from_dict(values["settings"])
     prompt = {Role(role): list(ids) for role, ids in values["prompt"].items()}
-    sequence = Sequence(values["id"], values["index"], settings, prompt)
+    tags = ReasoningTags.of(values.get("tags", {}))  # version 0.1.0 knows no others
+    sequence = Sequence(values["id"], values["index"], settings, prompt, tags)
     greedy, columns = sequence.settings.sampling.greedy, values["tokens"]
     views = {}
     for role, view in sequence.views.items():

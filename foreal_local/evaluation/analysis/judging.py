@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...method.opinion import Opinion
+from ...method.reasoning import DEFAULT_TAGS
 from ...method.roles import Role
 from ...method.sentences import Boundaries, SentenceDetector, Verdict
 from ...method.view import View
@@ -168,13 +169,13 @@ def texts_of(pieces: Iterable[bytes]) -> list[str]:
     return [decoder.decode(piece) for piece in pieces]
 
 
-def sentences_of(texts: Iterable[str], rule: Boundaries) -> list[int]:
+def sentences_of(texts: Iterable[str], rule: Boundaries, end_of_reasoning: str = DEFAULT_TAGS.closing) -> list[int]:
     """Each token's sentence, counted from 0, cut where the decoder would cut.
 
     After MAYBE the next token's text decides. The decoder (serving.py) has the same condition for a token that it may
     still hold back; here all tokens are there, no Sequence is being written, and so the condition stands here again.
     """
-    detector, verdict, number = SentenceDetector(rule), Verdict.END, -1
+    detector, verdict, number = SentenceDetector(rule, end_of_reasoning), Verdict.END, -1
     numbers = []
     for text in texts:
         if verdict is Verdict.END or (verdict is Verdict.MAYBE and detector.confirms(text)):

@@ -14,6 +14,7 @@ from functools import partial
 from ...config import Generation, ModelSettings, Pair, Prompting, Runtime
 from ...engine import Engine
 from ...errors import ForealError, UsageError, VocabularyError
+from ...method.reasoning import DEFAULT_TAGS
 from ...method.roles import Role
 from ...method.sentences import Boundaries
 from ...method.tokens import FinishReason
@@ -23,6 +24,7 @@ from ...runtime.gguf_file import n_ctx_train
 from ...runtime.interrupt import watching_interrupts
 from ...runtime.messages import Messages
 from ...runtime.pair_tokens import PairTokens
+from ...runtime.tags import own_tags
 from ...runtime.text import encode_prompt
 from ...runtime.vocabulary import RoleVocabulary, encode_inside
 from .callbacks import Callbacks
@@ -107,7 +109,9 @@ class AnalysisModels:
         self, name: str, settings: ModelSettings, leader: llama.Weights, draft: llama.Weights, source: ResponseSource
     ) -> Draft:
         try:
-            tokens = PairTokens({LEADER: leader.vocabulary, DRAFT: draft.vocabulary})
+            both = {LEADER: leader, DRAFT: draft}
+            own = {role: own_tags(weights.template, weights.vocabulary) for role, weights in both.items()}
+            tokens = PairTokens({role: weights.vocabulary for role, weights in both.items()}, own)
         except VocabularyError as error:
             raise VocabularyError(f"{name}: {error}") from None
         if tokens.n_different:
@@ -125,7 +129,6 @@ class AnalysisModels:
                 for traced, took in zip(source.responses, took_part, strict=True)
             ]
             return Draft(name, settings, prompts, tokens)
-        both = {LEADER: leader, DRAFT: draft}
         alone = [self._encode(item.id, item.content, {LEADER: leader})[1] for item in source]
         encoded = [self._encode(item.id, item.content, both) for item in source]
         if any(thinks and not by_itself for (_, thinks), by_itself in zip(encoded, alone, strict=True)):
@@ -228,29 +231,31 @@ class AnalysisModels:
             view_of(response.prompt, response.tokens, lambda token: (token,), asked)
             for response, asked in zip(responses, wanted, strict=True)
         ]
-        with self._reader(self.leader, LEADER, views) as (vocabulary, predictions):
+        with self._reader(self.leader, LEADER, views) as (weights, predictions):
             readings: list[LeaderReading | None] = []
+            vocabulary = weights.vocabulary
+            tags = own_tags(weights.template, vocabulary) or DEFAULT_TAGS
             for response, leader in zip(responses, predictions, strict=True):
                 if leader is None:
                     readings.append(None)
                     continue
                 texts = texts_of(vocabulary.piece(token) for token in response.tokens)
-                sentences = sentences_of(texts, rule)
+                sentences = sentences_of(texts, rule, tags.closing)
                 readings.append(LeaderReading(response.id, response.tokens, texts, sentences, leader))
             return readings
 
     @contextmanager
     def _reader(
         self, settings: ModelSettings, role: Role, views: list[WrittenView], name: str = "the leader"
-    ) -> Iterator[tuple[llama.Vocabulary, list[Predictions | None]]]:
-        """A model's predictions along all views; its vocabulary is there for as long as this is open."""
+    ) -> Iterator[tuple[llama.Weights, list[Predictions | None]]]:
+        """A model's predictions along all views; it is there for as long as this is open."""
         abort, longest = llama.Abort(), max(len(view.ids) for view in views)
         with watching_interrupts(abort), self._weights(settings, role, abort) as weights:
             if longest > weights.n_ctx_train:
                 self.callbacks.note(f"{name} was trained for {weights.n_ctx_train} tokens, and reads {longest} here")
             with self.callbacks.progress(f"{name} reads", sum(len(view.starts) for view in views)) as advance:
                 predictions = read(weights, views, self.n_slots, self.runtime, abort, advance)
-            yield weights.vocabulary, predictions
+            yield weights, predictions
 
     @contextmanager
     def _weights(

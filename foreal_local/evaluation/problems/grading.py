@@ -14,6 +14,7 @@ from fractions import Fraction
 from importlib.util import find_spec
 
 from ...errors import UsageError
+from ...method.reasoning import answer_in
 from .answers import LONGEST, chosen_letter, final_answer
 from .datasets import Problem
 from .moments import same_date, same_time
@@ -52,13 +53,15 @@ class GradedAnswer:
         return self.grade is Grade.CORRECT
 
 
-def grade(text: str, problem: Problem) -> GradedAnswer:
-    """Grade a response. Of reasoning in <think> tags, only what follows it counts.
+def grade(text: str, problem: Problem, after_reasoning: str = "") -> GradedAnswer:
+    """Grade a response. Of one with reasoning, only what follows it counts.
+
+    after_reasoning: what follows, where that is known; else it is looked for in the text
 
     Raises UsageError where math-verify is needed and missing; `check_installed` says so before a run. Without it
     an answer that is no number, to a problem whose answer is one, is unparsable.
     """
-    answer = final_answer(text.rpartition("</think>")[2], problem)
+    answer = final_answer(after_reasoning or answer_in(text), problem)
     if answer is None:
         return GradedAnswer(Grade.MISSING)
     if problem.kind == "choice":
