@@ -72,7 +72,8 @@ class Generation:
     sampling: how tokens are chosen
     seed: of its random numbers; None: one is drawn and reported
     max_tokens: None: until the model ends or the context is full
-    stop: texts that end the response and are not part of it
+    stop: texts that end the answer and are not part of it
+    stop_in_reasoning: they end the reasoning, too
     """
 
     mode: str = setting("foreal", "Who writes.", "--mode", choices=MODES.keys)
@@ -86,7 +87,12 @@ class Generation:
         None, "Most tokens of a response.  [default: until its end, or the context is full]", "--max-tokens", kind=int,
         metavar="N", low=1, optional=True,
     )  # fmt: skip
-    stop: tuple[str, ...] = setting((), "End before this text; repeatable.", "--stop", kind=tuple, metavar="TEXT")
+    stop: tuple[str, ...] = setting(
+        (), "End the answer before this text; repeatable.", "--stop", kind=tuple, metavar="TEXT"
+    )
+    stop_in_reasoning: bool = setting(
+        False, "Stop texts end the reasoning, too.", "--stop-in-reasoning", kind=bool, was=True, needs=("stop", ()),
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if not isinstance(self.stop, tuple):  # one text, or a list of them
@@ -316,8 +322,11 @@ def is_as_before(name: str, value: Any) -> bool:
 
 
 def from_older(values: dict[str, Any], group: type) -> dict[str, Any]:
-    """The values of a group as a file names them; settings that are not in it mean what was so before they existed."""
-    return {name: values.get(name, SETTINGS[name].before_it_existed()) for name in names_of(group)}
+    """The values of a group as a file names them; settings that are not in it mean what was so before they existed, or
+    have their default where another makes them idle."""
+    found = {name: values.get(name, SETTINGS[name].before_it_existed()) for name in names_of(group)}
+    idle = [name for name in found if name not in values and SETTINGS[name].is_idle(found)]
+    return found | {name: SETTINGS[name].default for name in idle}
 
 
 def describe(settings: Generation) -> str:

@@ -13,7 +13,7 @@ from .method.modes import roles_of
 from .method.roles import Role
 from .runtime.messages import Messages
 
-_MAY_BE_CONTROL = re.compile(r"<\S+>|\[/?[A-Z_]+\]")
+_MAY_BE_CONTROL = re.compile(r"<\S+>|\[/?[A-Z_]+\]|◁\S+▷")
 
 
 def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:

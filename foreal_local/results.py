@@ -248,6 +248,11 @@ class Result:
         return self.sequence.finish_reason
 
     @property
+    def stopped_by(self) -> str | None:
+        """The stop text that ended the response."""
+        return self.sequence.stopped_by
+
+    @property
     def error(self) -> str | None:
         return self.sequence.error
 
@@ -268,6 +273,7 @@ class Result:
             "reasoning": self.reasoning,
             "answer": self.answer,
             "finish_reason": str(self.finish_reason),
+            "stopped_by": self.stopped_by,
             "error": self.error,
             **self._settings(),
             **({"now": self.submission.now} if self.submission.now else {}),

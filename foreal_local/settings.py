@@ -37,7 +37,7 @@ class Setting:
     optional: None is a value, too
     was: the value that means what was so before this setting existed, for those that version 0.1.0 does not have
     of_modes: only responses of modes that have it (Mode.settings) carry it in records and hashes
-    needs: another setting, and the values of it with which this one means anything
+    needs: another setting, and the values of it with which this one means anything; none: any that is not empty
     name: the field's name
     default: the field's default
     """
@@ -82,7 +82,10 @@ class Setting:
 
     def is_idle(self, values: dict[str, Any]) -> bool:
         """Whether it means nothing beside these other settings' values."""
-        return self.needs is not None and values[self.needs[0]] not in self.needs[1]
+        if self.needs is None:
+            return False
+        name, meant = self.needs
+        return values[name] not in meant if meant else not values[name]
 
     # ---------------------------------------------------------------- values
     def check(self, value: Any) -> None:

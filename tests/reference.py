@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from fakes import DRAFT, LEADER, FakePair
 
-from foreal_local.config import Sampling
+from foreal_local.config import Generation, Sampling
+from foreal_local.method.reasoning import ReasoningTags
 from foreal_local.method.roles import Role
 from foreal_local.method.sentences import SentenceDetector, Verdict
 from foreal_local.method.sequence import Sequence
@@ -53,6 +54,27 @@ def slow_choice(
     return ranked[n_kept - 1]
 
 
+def first_stop(text: str, settings: Generation, tags: ReasoningTags, ended: bool = False) -> tuple[int, str] | None:
+    """Where the first stop text begins, and which: anywhere if it has a tag in it, else with a part of the answer."""
+    begun = text.lstrip()
+    if tags.opened or begun.startswith(tags.opening):
+        begin = len(text) - len(begun) + len(tags.opening) if begun.startswith(tags.opening) else 0
+        closed = text.find(tags.closing, begin)
+        answer = closed + len(tags.closing) if closed >= 0 else len(text)
+        visible = len(text) - len(text[answer:].lstrip())
+    else:
+        undecided = not ended and tags.opening.startswith(begun)
+        answer, visible = (len(text) if undecided else 0), -1
+    found = []
+    for stop in settings.stop:
+        anywhere = settings.stop_in_reasoning or tags.opening in stop or tags.closing in stop
+        for at in range(len(text)):
+            counts = anywhere or (at >= answer and at + len(stop) > visible)
+            if counts and text.startswith(stop, at):
+                found.append((at, stop))
+    return min(found, default=None)
+
+
 @dataclass
 class Step:
     """One token: who wrote it in which sentence, whether it was a hit, the counter after it."""
@@ -72,13 +94,14 @@ class Response:
 
     steps: list[Step] = field(default_factory=list)
     data: bytes = b""
+    stop: tuple[int, str] | None = None
     finish_reason: str = ""
     n_sentences: int = 0
     n_led: int = 0
 
     @property
     def text(self) -> str:
-        return self.data.decode("utf-8", "replace")
+        return self.data.decode("utf-8", "replace")[: self.stop[0] if self.stop else None]
 
 
 @dataclass
@@ -99,7 +122,7 @@ class Reference:
     """Decodes what `sequence` asks for; the sequence itself is only read."""
 
     def __init__(self, pair: FakePair, sequence: Sequence) -> None:
-        self.pair, self.settings = pair, sequence.settings
+        self.pair, self.settings, self.tags = pair, sequence.settings, sequence.tags
         self.ids = {role: view.ids[: view.n_prompt] for role, view in sequence.views.items()}
         fresh = Sequence(sequence.id, sequence.index, sequence.settings, self.ids)
         self.gate_rng, self.token_rng = fresh.gate_rng, fresh.token_rng
@@ -191,6 +214,7 @@ class Reference:
         out = self.out
         del out.steps[place.n_steps :]
         out.data, out.n_sentences, out.n_led, out.finish_reason = place.data, place.n_sentences, place.n_led, ""
+        out.stop = None
         self.ids, self.detector, self.peeked = place.ids, place.detector, None
         self.token_rng, self.verdict = place.token_rng, place.verdict
 
@@ -243,7 +267,7 @@ class Reference:
     def _write(self, step: Step, verdict: Verdict, judged: bool = False) -> Verdict:
         """The author's next token; END without one where that shows that the sentence has ended before it."""
         if len(self.ids[step.author]) > self.pair.n_ctx:
-            self.out.finish_reason = "context"
+            self._finish("context")
             return verdict
         token = self._next(step.author)
         if verdict is Verdict.MAYBE and self._confirms(step.author, token):
@@ -298,7 +322,7 @@ class Reference:
             out.n_led += step.led
         out.steps.append(step)
         if vocabulary.is_end(step.author, step.id):
-            out.finish_reason = "stop"
+            self._finish("stop")
             return Verdict.END
         before = codecs.getincrementaldecoder("utf-8")("replace")
         before.decode(out.data)
@@ -306,6 +330,15 @@ class Reference:
         out.data += vocabulary.piece(step.author, step.id)
         for role in self.ids:
             self.ids[role] += vocabulary.translate(step.author, step.id, role)
-        if len(out.steps) == self.settings.max_tokens:
-            out.finish_reason = "length"
+        if first_stop(self._decoded(), self.settings, self.tags):
+            self._finish("stop")
+        elif len(out.steps) == self.settings.max_tokens:
+            self._finish("length")
         return self.detector.feed(new)
+
+    def _decoded(self) -> str:
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(self.out.data)
+
+    def _finish(self, reason: str) -> None:
+        self.out.stop = first_stop(self._decoded(), self.settings, self.tags, ended=True)
+        self.out.finish_reason = "stop" if self.out.stop else reason

@@ -10,9 +10,13 @@ from fakes import LEADER, FakePair
 
 from foreal_local.config import Generation, Method, Sampling
 from foreal_local.method.modes import roles_of
+from foreal_local.method.reasoning import DEFAULT_TAGS, ReasoningTags
 from foreal_local.method.sequence import Sequence
 from foreal_local.runtime.scheduler import Scheduler, Update
 
+OPENED = ReasoningTags("<think>", " get", opened=True)
+"""Tags that the fakes' words make, so that responses of theirs have reasoning."""
+MAY_OPEN = ReasoningTags("the", " get")
 SETTINGS: list[dict[str, Any]] = [
     {"n": 15, "p": 0.6, "k": 5, "temp": 0.6},
     {"n": 4, "p": 0.6, "k": 2},
@@ -22,6 +26,10 @@ SETTINGS: list[dict[str, Any]] = [
     {"n": 1, "p": 1.0, "k": 4, "hits_from": "sentence", "boundaries": "simple"},
     {"n": 2, "p": 0.7, "k": 2, "compare": "sampled", "temp": 0.8},
     {"n": 2, "p": 0.3, "k": 1, "stop": ("sum of", "x?")},
+    {"n": 2, "p": 0.5, "k": 1, "stop": ("sum of", "e.g"), "tags": OPENED, "temp": 0.6},
+    {"n": 2, "p": 0.5, "k": 1, "stop": ("sum of", "e.g"), "tags": MAY_OPEN, "temp": 0.6},
+    {"n": 2, "p": 0.5, "k": 1, "stop": ("sum of", "x?"), "tags": OPENED, "stop_in_reasoning": True, "temp": 0.6},
+    {"mode": "leader", "stop": ("of get", "is", "\n"), "tags": OPENED, "temp": 1.0},
     {"mode": "leader", "temp": 0.6},
     {"mode": "draft"},
     {"mode": "cue", "p": 0.5, "temp": 0.6},
@@ -39,6 +47,8 @@ AHEAD: list[dict[str, Any]] = [
     {"gate": "never", "review": "exact", "proposals": 3},
     {"gate": "never", "review": "ratio", "tau": 0.3, "proposals": 5, "temp": 0.6, "review_every": 6},
     {"n": 2, "p": 0.4, "k": 1, "review": "ratio", "call_back": 1.8, "proposals": 2, "stop": ("sum of", "x?")},
+    {"gate": "never", "review": "ratio", "tau": 0.3, "proposals": 5, "temp": 0.6, "stop": ("sum", "x"), "tags": OPENED},
+    {"p": 0.5, "review": "exact", "proposals": 2, "temp": 1.0, "stop": ("t", "S", " we"), "tags": MAY_OPEN},
     {
         "gate": "entropy",
         "review": "fly",
@@ -63,16 +73,20 @@ def new_sequence(
     mode: str = "foreal",
     max_tokens: int | None = 80,
     stop: tuple[str, ...] = (),
+    stop_in_reasoning: bool = False,
+    tags: ReasoningTags = DEFAULT_TAGS,
     sampling: Sampling | None = None,
     temp: float = 0.0,
     **method: Any,
 ) -> Sequence:
     """A sequence with a prompt of its own; `method` as in Method, by default short sentences' n, p and k."""
     method = {"n": 4, "p": 0.6, "k": 2, "proposals": 0, **method}
-    settings = Generation(mode, Method(**method), sampling or Sampling(temp), seed, max_tokens, stop)
+    sampling = sampling or Sampling(temp)
+    settings = Generation(mode, Method(**method), sampling, seed, max_tokens, stop, stop_in_reasoning)
     ids = prompt if prompt is not None else prompt_of(index)
     draft_ids = draft_prompt if draft_prompt is not None else ids
-    return Sequence(str(index), index, settings, {r: ids if r is LEADER else draft_ids for r in roles_of(mode)})
+    prompts = {role: ids if role is LEADER else draft_ids for role in roles_of(mode)}
+    return Sequence(str(index), index, settings, prompts, tags)
 
 
 def prompt_of(index: int) -> list[int]:
@@ -136,6 +150,6 @@ def outcome(sequence: Sequence) -> dict[str, Any]:
         "tokens": [(t.id, t.author, t.text, t.sentence, t.led, t.hit, t.hits, t.inserted) for t in sequence.tokens],
         "views": {role: (view.ids, view.starts) for role, view in sequence.views.items()},
         "text": sequence.text,
-        "finish": (sequence.finish_reason, sequence.error),
+        "finish": (sequence.finish_reason, sequence.stopped_by, sequence.error),
         "counts": (sequence.n_sentences, sequence.n_led, sequence.n_handoffs),
     }

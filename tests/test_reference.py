@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fakes import DRAFT, LEADER, FakePair
 from reference import Reference, Response
-from runs import new_sequence, run_all
+from runs import MAY_OPEN, OPENED, new_sequence, run_all
 
 from foreal_local.config import Sampling
 from foreal_local.method.sequence import Sequence
@@ -47,6 +47,7 @@ def assert_same(sequence: Sequence, expected: Response) -> None:
     ]
     assert sequence.text == expected.text
     assert sequence.finish_reason == expected.finish_reason
+    assert sequence.stopped_by == (expected.stop[1] if expected.stop else None)
     assert (sequence.n_sentences, sequence.n_led) == (expected.n_sentences, expected.n_led)
     method, k, mode = sequence.settings.method, sequence.settings.method.k, sequence.settings.mode
     several_parts = method.review != "off" or method.call_back is not None
@@ -84,6 +85,27 @@ def test_with_different_vocabularies_too(settings: dict[str, Any], sampling: str
     sequences = responses(settings, sampling, different=True)
     lengths = [(len(s.views[LEADER].ids), len(s.views[DRAFT].ids)) for s in sequences]
     assert any(leader != draft for leader, draft in lengths)
+
+
+STOPS: list[dict[str, Any]] = [
+    {"stop": ("sum", "x"), "tags": OPENED},
+    {"stop": ("sum", "x"), "tags": OPENED, "stop_in_reasoning": True},
+    {"stop": (" ", "\n", "S"), "tags": MAY_OPEN},
+    {"stop": (" get", " x get w"), "tags": OPENED},  # the closing tag, and a text that spans it
+    {"stop": ("th", "of", "the", "e is"), "tags": MAY_OPEN},
+    {"stop": ("sum", "x")},
+]
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("method", [METHODS[1], METHODS[8], *METHODS[13:17], {"mode": "leader"}], ids=str)
+@pytest.mark.parametrize("stops", STOPS, ids=str)
+def test_stop_texts_end_what_the_slow_decoder_ends(
+    stops: dict[str, Any], method: dict[str, Any], sampling: str
+) -> None:
+    """Guards stop texts that end the reasoning, sleep in the answer, or end what the leader then takes back."""
+    sequences = responses({**method, **stops}, sampling, n=6)
+    assert any(sequence.stopped_by for sequence in sequences) or "review" in method
 
 
 @pytest.mark.parametrize("mode", ["leader", "draft", "speculative"])

@@ -6,6 +6,7 @@ import random
 
 import pytest
 from fakes import DRAFT, END, ID, LEADER, FakePair, ids_of
+from reference import first_stop
 from runs import SETTINGS, new_sequence, run_all
 
 from foreal_local.errors import EvaluationError
@@ -133,7 +134,7 @@ def test_what_was_shown_is_the_text() -> None:
     shown = run_all(pair.scheduler(), sequences)
     assert shown == {s.id: s.text for s in sequences}
     for sequence in sequences:
-        assert not any(stop in sequence.text for stop in sequence.settings.stop)
+        assert first_stop(sequence.text, sequence.settings, sequence.tags, ended=True) is None
     stopped = [s for s in sequences if s.finish_reason is FinishReason.STOP and s.tokens[-1].id != END]
     assert len(stopped) > 10
 

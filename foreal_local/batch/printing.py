@@ -9,7 +9,8 @@ import click
 
 from ..method.reasoning import ReasoningSplitter, ReasoningTags
 from ..method.roles import Role
-from ..method.tokens import Token
+from ..method.tokens import FinishReason, Token
+from ..results import Result
 
 
 class AnswerPrinter:
@@ -69,3 +70,19 @@ class AnswerPrinter:
     def _break_line(self) -> None:
         if self._last is not None and not self._last[1]:
             click.echo("", err=self._last[0])
+
+
+def ending_of(result: Result) -> str | None:
+    """How a response was ended before its models ended it; None where its answer ended, at a stop text too."""
+    reason, name, where = result.finish_reason, f"prompt {result.id}", result.submission.prompt.where
+    inside = " inside the reasoning" if result.ends_inside_reasoning else ""
+    after = f"after {len(result.tokens)} tokens{inside}"
+    if reason is FinishReason.ERROR:
+        return f"{name}{f' ({where})' if where else ''} failed: {result.error}"
+    if reason is FinishReason.CONTEXT:
+        return f"{name}: the context is full {after}: raise --ctx-size"
+    if reason is FinishReason.LENGTH:
+        return f"{name}: ended by --max-tokens {after}"
+    if result.stopped_by is not None and inside:
+        return f"{name}: ended at the stop text {result.stopped_by!r} {after}"
+    return None

@@ -28,7 +28,7 @@ from ..storage.files import LineFile, OutputError, locked, same_file
 from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
-from .printing import AnswerPrinter
+from .printing import AnswerPrinter, ending_of
 from .progress import answering_bar, loading_bar
 from .request import BatchRequest
 from .resume import ResumePlan, keep_whole_traces, plan_for, read_earlier
@@ -324,16 +324,10 @@ class BatchRun:
         """After a result is written: remove its checkpoint, and say so if the response did not end by itself."""
         if self._checkpoints:
             self._checkpoints.remove(result.id, result.submission.settings_hash)
-        reason, name, where = result.finish_reason, f"prompt {result.id}", result.submission.prompt.where
-        inside = " inside the reasoning" if result.ends_inside_reasoning else ""
-        if reason is FinishReason.ERROR:
-            self._note(f"{name}{f' ({where})' if where else ''} failed: {result.error}")
-        elif not self._request.summary:
-            return
-        elif reason is FinishReason.CONTEXT:
-            self._note(f"{name}: the context is full after {len(result.tokens)} tokens{inside}: raise --ctx-size")
-        elif reason is FinishReason.LENGTH and not self._request.quiet:
-            self._note(f"{name}: ended by --max-tokens after {len(result.tokens)} tokens{inside}")
+        reason, request = result.finish_reason, self._request
+        is_told = request.summary and (reason is FinishReason.CONTEXT or not request.quiet)
+        if (is_told or reason is FinishReason.ERROR) and (ending := ending_of(result)):
+            self._note(ending)
 
     # ---------------------------------------------------------------- stderr
     def _note(self, text: str) -> None:

@@ -21,11 +21,12 @@ class Totals:
     tally: tokens, proposals, reviews, calls of the leader
     written: tokens by author
     finished: responses by finish_reason
+    n_stopped: those that ended at a stop text
     flops: as of results.Flops
     """
 
     def __init__(self) -> None:
-        self.n_results = self.n_sentences = self.n_led = self.n_handoffs = self.n_inserted = 0
+        self.n_results = self.n_sentences = self.n_led = self.n_handoffs = self.n_inserted = self.n_stopped = 0
         self.tally = Tally()
         self.written = dict.fromkeys(Role, 0)
         self.finished = dict.fromkeys(FinishReason, 0)
@@ -42,6 +43,7 @@ class Totals:
         for role in Role:
             self.written[role] += sequence.n_written(role)
         self.finished[result.finish_reason] += 1
+        self.n_stopped += result.stopped_by is not None
         for name in self.flops:
             self.flops[name] += getattr(result.flops, name)
 
@@ -56,6 +58,7 @@ class Totals:
             f"{_count(self.n_results, 'prompt')}, {_count(n_tokens, 'token')} in {seconds:.1f} s{speed}",
         )
         others = [f"{n} {reason}" for reason, n in self.finished.items() if n and reason is not FinishReason.STOP]
+        others += [f"{self.n_stopped} at a stop text"] * bool(self.n_stopped)
         if others:
             yield "not ended by the models", ", ".join(others)
         if n_tokens:

@@ -47,7 +47,7 @@ def trace_lines(result: Result) -> str:
         lines += [_taken_back_line(id, rewound) for rewound in taken_back.get(i, ())]
         lines.append(_token_line(id, i, token))
     lines += [_taken_back_line(id, rewound) for rewound in taken_back.get(len(sequence.tokens), ())]
-    end = {"type": "end", "id": id, "finish_reason": str(result.finish_reason)}
+    end = {"type": "end", "id": id, "finish_reason": str(result.finish_reason), "stopped_by": result.stopped_by}
     lines.append(to_line(end | ({"error": result.error} if result.error else {})))
     return "".join(lines)
 

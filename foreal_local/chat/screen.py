@@ -300,6 +300,9 @@ def figures(result: Result, seconds: float, first_after: float | None) -> str:
 
 def ending_of(result: Result) -> str | None:
     """How an answer ended; None where the models ended it."""
+    if result.stopped_by is not None:
+        inside = " inside the reasoning" if result.ends_inside_reasoning else ""
+        return f"ended at the stop text {result.stopped_by!r}{inside}"
     return _ENDINGS.get(result.finish_reason)
 
 

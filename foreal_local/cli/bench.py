@@ -158,15 +158,18 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
     whole: whether all is done; an interrupted run writes no files
     """
     from ..evaluation.measures import measure, recommend
-    from ..evaluation.reports.bench_table import figures_of, table_lines
+    from ..evaluation.reports.bench_table import figures_of, stop_line, table_lines
 
     if not responses:
         return
     measures = measure(responses)
-    recommendation = recommend(measures, values["loss"] / 100, [r.record for r in responses if r.measured])
-    lines = table_lines(measures)
+    records = [r.record for r in responses if r.measured]
+    recommendation = recommend(measures, values["loss"] / 100, records)
+    lines, width = table_lines(measures), shutil.get_terminal_size((100, 0)).columns
+    if stopped := stop_line(records):
+        lines += ["", *textwrap.wrap(stopped, width)]
     if values["recommend"] or any(m.setting.split()[0] not in ("leader", "draft", "cue") for m in measures):
-        lines += ["", *textwrap.wrap(recommendation.reason, shutil.get_terminal_size((100, 0)).columns)]
+        lines += ["", *textwrap.wrap(recommendation.reason, width)]
     wanted = [f"--{name}" for name in ("json", "recommend", "report") if values[_WRITTEN.get(name, name)]]
     if not whole and wanted:
         lines += ["", f"interrupted: {' and '.join(wanted)} are written once all is done; this command goes on"]
@@ -203,7 +206,7 @@ def _config_of(
 
     records = [r.record for r in responses if r.setting == recommendation.setting and r.measured]
     record = records[0]
-    measured = ["mode", *names_of(Method), *names_of(Sampling), "max_tokens", "stop"]
+    measured = ["mode", *names_of(Method), *names_of(Sampling), "max_tokens", "stop", "stop_in_reasoning"]
     settings = {name: record[name] for name in measured if record.get(name) not in (None, [])}
     settings |= {name: values[name] for name in _OPTIONS_KEPT if values[name] not in (None, [], (), False)}
     table = measured_of(records, points_lost)

@@ -173,7 +173,7 @@ loss_option = option(
     help="--mode auto with a --config of foreal bench: accuracy that its setting may lose.",
 )  # fmt: skip
 method_options = setting_options(*names_of(Method))
-sampling_options = setting_options(*names_of(Sampling), "seed", "max_tokens", "stop")
+sampling_options = setting_options(*names_of(Sampling), "seed", "max_tokens", "stop", "stop_in_reasoning")
 prompting_options = setting_options(*names_of(Prompting))
 
 

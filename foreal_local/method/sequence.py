@@ -17,6 +17,7 @@ from .modes import MODES
 from .reasoning import DEFAULT_TAGS, ReasoningTags
 from .roles import Role
 from .sentences import Block, SentenceDetector, Verdict
+from .stops import StopTexts
 from .tokens import Choice, FinishReason, Spelled, TakenBack, Token
 from .view import View
 
@@ -58,6 +59,7 @@ class Sequence(TokenCounts, RandomNumbers):
         self.cost = {role: Cost() for role in Role}
         self.finish_reason: FinishReason | None = None
         self.error: str | None = None
+        self.stopped_by: str | None = None
         self.ending: FinishReason | None = None
         self.led = False
         self.opening = False
@@ -71,7 +73,12 @@ class Sequence(TokenCounts, RandomNumbers):
         self._blocks: list[Block] = []  # fenced code or maths that each sentence starts in
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._half = False  # whether the decoder holds half a character
-        self._hold = max((len(stop) for stop in settings.stop), default=0)
+        self._stops, self._stops_shown = self._new_stops(), self._new_stops()
+        self._n_looked_at = 0  # tokens that `_stops_shown` has read: those that stand
+
+    def _new_stops(self) -> StopTexts | None:
+        settings = self.settings
+        return StopTexts(settings.stop, self.tags, settings.stop_in_reasoning) if settings.stop else None
 
     # ---------------------------------------------------------------- what follows from the tokens
     @property
@@ -142,8 +149,10 @@ class Sequence(TokenCounts, RandomNumbers):
         self.verdict = self._detector.feed(text)
         if self.rewrites and choice.role is Role.LEADER and self._n_settled == len(self.tokens) - 1:
             self._n_settled += 1
-        if self._hold and text:
-            self._end_at_stop(len(text))
+        if self._stops and text:
+            self._stops.feed(text)
+            if self._stops.found:
+                self.finish(FinishReason.STOP)
         if not self.finished and len(self.tokens) == self.settings.max_tokens:
             self.finish(FinishReason.LENGTH)
 
@@ -162,12 +171,9 @@ class Sequence(TokenCounts, RandomNumbers):
 
     def settle(self) -> None:
         """All tokens stand from now on; an ending that waited for this is the end."""
-        first, self._n_settled = self._n_settled, len(self.tokens)
+        self._n_settled = len(self.tokens)
         if self.ending is not None:
             reason, self.ending = self.ending, None
-            n_new = sum(len(token.text) for token in self.tokens[first:])
-            if self._hold and n_new:
-                self._end_at_stop(n_new)
             self.finish(reason)
 
     def hold(self, choice: Choice) -> None:
@@ -221,8 +227,13 @@ class Sequence(TokenCounts, RandomNumbers):
         return self._detector.confirms(decoder.decode(piece))
 
     def resume_at_end(self, opening: bool, verdict: Verdict, rewound: bool = False) -> None:
-        """Take the detector and the decoder to the end of tokens that were put back or taken back (`rewound`)."""
+        """Take all that reads the text to the end of tokens that were put back or taken back (`rewound`)."""
         self.opening, self.verdict = opening, verdict
+        self._stops = self._new_stops()
+        if self._stops:  # what stands ends nothing, so that it may be read at once
+            n_settled = self.n_settled
+            for tokens in (self.tokens[:n_settled], *([token] for token in self.tokens[n_settled:])):
+                self._stops.feed("".join(token.text for token in tokens))
         half = self.tokens[-1].half if self.tokens else b""
         self._decoder.setstate((half, 0))
         self._half = bool(half)
@@ -261,7 +272,8 @@ class Sequence(TokenCounts, RandomNumbers):
     def finish(self, reason: FinishReason, error: str | None = None) -> None:
         """End the response once and for all; half a character at its end is shown as U+FFFD.
 
-        Where the last tokens do not stand yet, this waits until they do, unless it comes from outside.
+        Where the last tokens do not stand yet, this waits until they do, unless it comes from outside. What ends by
+        itself ends at its first stop text, which is cut off.
         """
         if self.finished:
             return
@@ -269,6 +281,10 @@ class Sequence(TokenCounts, RandomNumbers):
         if by_itself and self.n_settled < len(self.tokens):
             self.ending = reason
             return
+        found = self._stops.found_at_end if by_itself and self._stops else None
+        if found:
+            reason, self.stopped_by = FinishReason.STOP, found.text
+            self._cut(found.at)
         self.finish_reason, self.error = reason, error
         if self._half:
             self._half = False
@@ -305,12 +321,14 @@ class Sequence(TokenCounts, RandomNumbers):
 
     # ---------------------------------------------------------------- text that may be shown
     def take_ready(self) -> list[Token]:
-        """Tokens not shown before whose text no stop string can take back any more."""
+        """Tokens not shown before whose text no stop text can take back any more."""
         ready = self.n_settled
         if self._half and ready == len(self.tokens):
             ready -= 1  # half a character is pending: if nothing follows, the last token shows it
-        if self._hold and not self.finished:
-            held = self._held_characters(ready)
+        if self._stops_shown and not self.finished:
+            self._stops_shown.feed("".join(token.text for token in self.tokens[self._n_looked_at : ready]))
+            self._n_looked_at = max(self._n_looked_at, ready)
+            held = self._stops_shown.n_held
             while ready > self.n_shown and held > 0:
                 ready -= 1
                 held -= len(self.tokens[ready].text)
@@ -318,24 +336,9 @@ class Sequence(TokenCounts, RandomNumbers):
         self.n_shown = max(self.n_shown, ready)
         return taken
 
-    def _held_characters(self, n_tokens: int) -> int:
-        """How many characters at the end of the first n_tokens may be the beginning of a stop string."""
-        tail = self.tail(self._hold, n_tokens)
-        for length in range(min(self._hold - 1, len(tail)), 0, -1):
-            if any(stop.startswith(tail[-length:]) for stop in self.settings.stop):
-                return length
-        return 0
-
-    def _end_at_stop(self, n_new: int) -> None:
-        """End at a stop string that the last n_new characters complete, and cut it off."""
-        tail = self.tail(self._hold - 1 + n_new)
-        found = [at for at in (tail.find(stop) for stop in self.settings.stop) if at >= 0]
-        if not found:
-            return
-        if self.n_settled < len(self.tokens):
-            self.finish(FinishReason.STOP)
-            return
-        surplus = len(tail) - min(found)
+    def _cut(self, n_characters: int) -> None:
+        """Cut the text off after so many characters; the tokens stay."""
+        surplus = len(self.text) - n_characters
         for token in reversed(self.tokens):
             if surplus <= 0:
                 break
@@ -344,4 +347,3 @@ class Sequence(TokenCounts, RandomNumbers):
             token.text = token.text[:keep]
         self._decoder.reset()
         self._half = False
-        self.finish(FinishReason.STOP)

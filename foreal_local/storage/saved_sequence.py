@@ -66,6 +66,7 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
         "verdict": sequence.verdict.name,
         "peek": None if sequence.peek is None else {**sequence.peek._asdict(), "role": str(sequence.peek.role)},
         "cost": {str(role): asdict(cost) for role, cost in sequence.cost.items()},
+        "stopped_by": sequence.stopped_by,
         "finish_reason": sequence.finish_reason and str(sequence.finish_reason),
     }
 
@@ -147,6 +148,7 @@ def from_dict(values: dict[str, Any]) -> Sequence:
         peek=None if peek is None else Choice(**{**peek, "role": Role(peek["role"])}),
         cost={Role(role): Cost(**cost) for role, cost in values["cost"].items()},
         finish_reason=values["finish_reason"] and FinishReason(values["finish_reason"]),
+        stopped_by=values.get("stopped_by"),
         ending=values.get("ending") and FinishReason(values["ending"]),
         _n_settled=values.get("n_settled", len(columns["id"])),
         random_states={name: values[name] for name in _GENERATORS},

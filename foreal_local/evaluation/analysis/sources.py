@@ -176,7 +176,8 @@ def _take(kind: Any, line: dict[str, Any], by_id: dict[str, TracedResponse]) -> 
     elif kind == "end":
         response = by_id[line["id"]]
         response.finish_reason = line["finish_reason"]
-        if response.finish_reason == "stop" and response.tokens and response.tokens[-1][2] == "":
+        by_itself = response.finish_reason == "stop" and line.get("stopped_by") is None
+        if by_itself and response.tokens and response.tokens[-1][2] == "":
             response.tokens.pop()
     elif kind != "header":
         raise ValueError(f"its type is {kind!r}")

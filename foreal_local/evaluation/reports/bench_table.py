@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..measures import BAD, Measures
+from ...method.reasoning import ends_inside
+from ..measures import BAD, Measures, Record
 from ..statistics import Estimate
 
 
@@ -20,6 +21,18 @@ def table_lines(measures: list[Measures]) -> list[str]:
     if compared:
         lines += ["", *_against_the_leader(compared, width)]
     return lines
+
+
+def stop_line(records: list[Record]) -> str | None:
+    """How many responses ended at a stop text, and how many of them before their answer; None where there is none."""
+    stopped = [record for record in records if record.get("stopped_by") is not None]
+    if not stopped:
+        return "no response ended at a stop text" if any(record.get("stop") for record in records) else None
+    n_inside = sum(ends_inside(record["text"], record["reasoning"]) for record in stopped)
+    inside = f"{n_inside} of them" if n_inside else "none of them"
+    texts = ", ".join(sorted({repr(record["stopped_by"]) for record in stopped}))
+    ended = f"{len(stopped)} of {len(records)} responses ended at a stop text ({texts})"
+    return f"{ended}, {inside} inside the reasoning{', without an answer' if n_inside else ''}"
 
 
 def _answers(measures: list[Measures], width: int) -> list[str]:
