@@ -228,7 +228,7 @@ class Result:
 
     @property
     def ends_inside_reasoning(self) -> bool:
-        return ends_inside(self.text, self.reasoning)
+        return ends_inside(self.text, self.reasoning, self.answer)
 
     @property
     def id(self) -> str:

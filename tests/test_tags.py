@@ -39,7 +39,9 @@ def test_each_pair_of_tags_is_split_whole_and_in_pieces(tags: ReasoningTags, ope
     text = f"{'' if opened else tags.opening}\nIt is {other.closing} a < b.\n{tags.closing}\n\nThe tag {tags.closing}"
     expected = (f"It is {other.closing} a < b.", f"The tag {tags.closing}")
     assert split_reasoning(text, tags) == expected
-    assert not ends_inside(text, expected[0])
+    assert not ends_inside(text, *expected)
+    same = f"{tags.opening}42{tags.closing}42"
+    assert not ends_inside(same, *split_reasoning(same, tags))
     rng = random.Random(1)
     for _ in range(30):
         splitter, parts, rest = ReasoningSplitter(tags), [], text
@@ -51,7 +53,7 @@ def test_each_pair_of_tags_is_split_whole_and_in_pieces(tags: ReasoningTags, ope
         found = tuple("".join(t for thinking, t in parts if thinking is wanted).strip() for wanted in (True, False))
         assert found == expected
     unclosed = text.partition(tags.closing)[0]
-    assert ends_inside(unclosed, split_reasoning(unclosed, tags)[0])
+    assert ends_inside(unclosed, *split_reasoning(unclosed, tags))
 
 
 def test_the_answer_of_a_text_whose_tags_are_not_known() -> None:

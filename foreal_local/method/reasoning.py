@@ -55,9 +55,9 @@ def split_reasoning(text: str, tags: ReasoningTags) -> tuple[str, str]:
     return reasoning.strip(), answer.strip()
 
 
-def ends_inside(text: str, reasoning: str) -> bool:
-    """Whether a response's text ends inside the reasoning that was split off it."""
-    return bool(reasoning) and text.rstrip().endswith(reasoning)
+def ends_inside(text: str, reasoning: str, answer: str) -> bool:
+    """Whether a response's text, with these parts, ends inside its reasoning."""
+    return bool(reasoning) and not answer and text.rstrip().endswith(reasoning)
 
 
 def answer_in(text: str) -> str:

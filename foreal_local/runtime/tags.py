@@ -32,9 +32,9 @@ def own_tags(template: ChatTemplate | None, vocabulary: RoleVocabulary) -> Reaso
         places = [source.rfind(tag) for tag in (tags.opening, tags.closing)]
         return sum(at >= 0 for at in places), _are_tokens(tags, vocabulary), max(places)
 
-    ranked = max((rank(tags), -i) for i, tags in enumerate(TAGS))
-    (n_named, are_tokens, _), place = ranked
-    return TAGS[-place] if n_named or are_tokens else None
+    best = max(TAGS, key=rank)
+    n_named, are_tokens, _ = rank(best)
+    return best if n_named or are_tokens else None
 
 
 def _are_tokens(tags: ReasoningTags, vocabulary: RoleVocabulary) -> bool:

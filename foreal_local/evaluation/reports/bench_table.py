@@ -28,7 +28,7 @@ def stop_line(records: list[Record]) -> str | None:
     stopped = [record for record in records if record.get("stopped_by") is not None]
     if not stopped:
         return "no response ended at a stop text" if any(record.get("stop") for record in records) else None
-    n_inside = sum(ends_inside(record["text"], record["reasoning"]) for record in stopped)
+    n_inside = sum(ends_inside(record["text"], record["reasoning"], record["answer"]) for record in stopped)
     inside = f"{n_inside} of them" if n_inside else "none of them"
     texts = ", ".join(sorted({repr(record["stopped_by"]) for record in stopped}))
     ended = f"{len(stopped)} of {len(records)} responses ended at a stop text ({texts})"
