@@ -145,6 +145,24 @@ def test_each_model_reads_its_own_tag_and_the_response_has_the_leaders(endings: 
     assert texts[DRAFT].endswith(")<think>\n" if opened else ")")
 
 
+def test_each_model_reads_earlier_answers_in_its_own_tags() -> None:
+    """Guards a reasoning that the draft's template cannot leave out, since its tags are the leader's."""
+    vocabularies, last = mixed(), "{% if add_generation_prompt %}]{% endif %}"
+    cut = "{% for m in messages %}{{ m.content.split('CLOSING')[-1] }};{% endfor %}" + last
+    templates = {LEADER: chat(cut.replace("CLOSING", "[/THINK]")), DRAFT: chat(cut.replace("CLOSING", "</think>"))}
+    asked = {"role": "user", "content": "Is [/THINK] or </think> it?"}
+    earlier = {"role": "assistant", "content": "[THINK]\nSo\n[/THINK]\n6"}
+    prompt = encode_prompt([earlier, asked], Prompting(), dict(vocabularies), templates)
+    for role, vocabulary in vocabularies.items():
+        assert vocabulary.decode(prompt.ids[role]).startswith("\n6;")
+    answer = {"role": "assistant", "content": "[THINK]\nSo"}
+    prompt = encode_prompt([asked, answer], Prompting(), dict(vocabularies), templates)
+    assert prompt.tags == ReasoningTags("[THINK]", "[/THINK]", opened=True)
+    texts = {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}
+    assert texts[LEADER].endswith("[THINK]\nSo")
+    assert texts[DRAFT].endswith("<think>\nSo")
+
+
 def test_a_tag_is_read_as_the_readers_own_and_shown_as_the_leaders() -> None:
     """Guards a closing tag of the draft's that the leader reads as letters, and that ends no reasoning."""
     vocabularies = mixed()

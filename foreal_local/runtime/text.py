@@ -69,7 +69,7 @@ def encode_prompt(
     pieces: dict[Role, list[str]] = {}
     for role, vocabulary in vocabularies.items():
         template = templates.get(role) or known[0]
-        pieces[role] = _pieces(messages, template, vocabulary, prompting)
+        pieces[role] = _pieces(_in_own_tags(messages, own, role), template, vocabulary, prompting)
     if messages[-1]["role"] == "assistant":
         tags = left_open_in(messages[-1]["content"]) or tags_of_both(own)
     else:
@@ -88,6 +88,20 @@ def _messages(content: Messages | str, prompting: Prompting, has_template: bool)
     if prompting.system and not any(message["role"] in SYSTEM_ROLES for message in messages):
         return [{"role": "system", "content": prompting.system}, *messages]
     return messages
+
+
+def _in_own_tags(messages: Messages, own: dict[Role, ReasoningTags | None], role: Role) -> Messages:
+    """The messages with the reasoning of earlier answers, which are in the response's tags, in those of this role."""
+    written, read = tags_of_both(own), own[role]
+    if read is None or read == written:
+        return messages
+    changed = []
+    for message in messages:
+        if message["role"] == "assistant":
+            content = message["content"].replace(written.opening, read.opening).replace(written.closing, read.closing)
+            message = {**message, "content": content}
+        changed.append(message)
+    return changed
 
 
 def _with_bos(vocabulary: RoleVocabulary, pieces: list[str]) -> list[int]:
