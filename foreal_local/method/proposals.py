@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from .roles import Role
 from .rules import Reading, reading_of
 from .tokens import Choice
 from .view import View, n_common
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .job import Job
     from .opinion import Opinion
     from .sequence import Sequence
