@@ -362,7 +362,7 @@ def test_a_prompt_that_cannot_be_answered_fails_alone(make: PairMaker) -> None:
             engine.agenerate(" wait", settings(max_tokens=5), RAW),
             engine.agenerate(" two" * 600, settings(max_tokens=5), RAW),
             engine.agenerate([" wait", ""], settings(max_tokens=5), RAW),
-            engine.agenerate([Prompt({5}), " wait"], settings(max_tokens=5), RAW),  # type: ignore[arg-type,list-item]
+            engine.agenerate([{5}, " wait"], settings(max_tokens=5), RAW),  # type: ignore[list-item]
         ]
         return list(await asyncio.gather(*asked, return_exceptions=True))
 

@@ -109,7 +109,7 @@ def test_commands_go_on_after_a_response_without_numbers(tiny: TinyModels, make:
     words: list[Any] = ["--file", prompts, "-o", output, "--max-tokens", "8", "--seed", "1"]
     done = run(*words, env=env)
     assert done.returncode == 1
-    assert "prompt 1 failed: the leader gives no numbers" in done.stderr
+    assert f"prompt 1 ({prompts}:2) failed: the leader gives no numbers" in done.stderr
     written = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     assert [record["finish_reason"] == "error" for record in written] == [i in FAILED for i in range(len(PROMPTS))]
     words = ["--temp", "0", "--max-tokens", "8", "--seed", "1"]

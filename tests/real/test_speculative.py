@@ -100,7 +100,6 @@ def test_every_kind_of_memory_takes_refused_tokens_back(
     for result, leader in zip(found, leaders, strict=True):
         assert_same_up_to_near_ties(ids(result), ids(leader), leader, pair, tmp_path)
     assert sum(result.sequence.n_rewritten for result in found) > 5
-    assert sum(result.sequence.n_dropped for result in found) > 20
 
 
 @pytest.mark.parametrize("name", [*PAIRS])
