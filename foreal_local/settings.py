@@ -93,8 +93,7 @@ class Setting:
         if self.optional and value is None:
             return
         if not self._holds(value):
-            wanted = _LARGEST if isinstance(value, int) and _is_too_large(value) else self._wanted()
-            self._refuse(value, wanted, self.label)
+            self._refuse(value, _LARGEST if _is_too_large(value) else self._wanted(), self.label)
 
     def _holds(self, value: Any) -> bool:
         if self.choices is not None:
