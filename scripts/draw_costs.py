@@ -41,7 +41,8 @@ READINGS = {
 ACCEPTANCE = 0.9
 """Of the real pair, on mathematics: 8.3 tokens a round with 12 proposals, 3.4 with 3."""
 FAST = Measured("foreal", 0, 0.0, {Role.LEADER: (0.09, 1.18), Role.DRAFT: (1.18, 1.18)})
-"""Calls and tokens for each token of the real pair's responses to a hundred problems (docs/results.md)."""
+"""Calls and tokens for each token of the real pair's responses to a hundred problems, reviewed sentence by sentence
+(docs/results.md)."""
 
 
 @click.command()
