@@ -687,7 +687,7 @@ def test_a_preset_is_set_and_counted(start: Callable[..., Terminal]) -> None:
     for name, line in zip(PRESETS, chat.say("/set preset").splitlines(), strict=True):
         assert line.startswith(f"{name} ")
     assert "must be one of paper, fast" in unwrapped(chat.say("/set preset none"))
-    assert "gate=never review=ratio tau=0.3" in chat.say("/set preset faithful")
+    assert "gate=never review=ratio tau=0.7" in chat.say("/set preset faithful")
     reviewed = []
     for _ in range(2):
         chat.say(APPLES)
