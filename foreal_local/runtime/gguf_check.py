@@ -199,15 +199,18 @@ def _usual_tensor(name: str, tensor: Tensor) -> bool:
 
 
 def _usual_vocabulary(header: Header) -> bool:
-    """A token for each row of the embedding, and special tokens among them."""
+    """A token for each row of the embedding, and special tokens among them; where SentencePiece reads texts, all bytes,
+    because llama.cpp ends the process at a character that is neither."""
     tokens, embedding = header.arrays.get(TOKENS), header.tensors.get("token_embd.weight")
+    model = header.metadata.get("tokenizer.ggml.model")
     if tokens is None or embedding is None or embedding.dims[1:] != (tokens.size,):
+        return False
+    if model == "llama" and not tokens.has_bytes:
         return False
     kinds = {"token_type": _I32, "scores": _F32_VALUE, "merges": STRING}
     found = {name: header.arrays.get(f"tokenizer.ggml.{name}") for name in kinds}
     alike = all(array is None or array.kind == kinds[name] for name, array in found.items())
     types: ArrayOf | None = found["token_type"]
-    model = header.metadata.get("tokenizer.ggml.model")
     needs = {"gpt2": "merges", "llama": "scores"}.get(model if isinstance(model, str) else "")
     ids = (header.metadata.get(f"tokenizer.ggml.{name}_token_id", 0) for name in ("bos", "eos"))
     in_range = all(type(number) is int and 0 <= number < tokens.size for number in ids)

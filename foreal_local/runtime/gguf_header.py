@@ -54,13 +54,17 @@ class Tensor:
         return prod(self.dims)
 
 
+_BYTES = frozenset(b"<0x%02X>" % byte for byte in range(256))
+
+
 class ArrayOf(NamedTuple):
     """What a metadata array has. kind: GGUF's number for its items' type; n_distinct: different texts among the
-    tokens, None for other arrays."""
+    tokens, None for other arrays; has_bytes: whether each byte is among them, as SentencePiece spells it."""
 
     kind: int
     size: int
     n_distinct: int | None = None
+    has_bytes: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,7 @@ class _Cursor:
         kind, size = self.scalar("I"), self.scalar("Q")
         self.arrays[key] = ArrayOf(kind, size)
         if key == TOKENS and kind == STRING:
-            self.arrays[key] = ArrayOf(kind, size, self.count_distinct(size))
+            self.arrays[key] = ArrayOf(kind, size, *self.count_distinct(size))
             return None
         if size <= _LONGEST_KEPT_ARRAY:
             return [self.item(kind) for _ in range(size)]
@@ -187,8 +191,9 @@ class _Cursor:
         self.skip(0)
         return None
 
-    def count_distinct(self, size: int) -> int:
-        """Pass over so many texts; how many different ones they are, each empty one for itself."""
+    def count_distinct(self, size: int) -> tuple[int, bool]:
+        """Pass over so many texts; how many different ones they are, each empty one for itself, and whether each byte
+        is among them."""
         unpack, at, data = struct.Struct("<Q").unpack_from, self.at, self.data
         seen, n_empty = set(), 0
         for _ in range(size):
@@ -198,7 +203,7 @@ class _Cursor:
             n_empty += at == begin
         self.at = at
         self.skip(0)
-        return len(seen) + max(0, n_empty - 1)
+        return len(seen) + max(0, n_empty - 1), seen >= _BYTES
 
 
 @contextmanager

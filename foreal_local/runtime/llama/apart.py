@@ -46,8 +46,8 @@ def load(path: str) -> int:
     if not context:
         return CANNOT_LOAD
     vocab = llama.llama_model_get_vocab(model)
-    ids = (llama.llama_token * 16)()
-    for text in (b"a b", b"\n1"):
+    ids = (llama.llama_token * 512)()
+    for text in (b"a b", b"\n1", bytes(range(1, 256))):
         llama.llama_tokenize(vocab, text, len(text), ids, len(ids), True, True)
     for special in (llama.llama_vocab_bos(vocab), llama.llama_vocab_eos(vocab), 0):
         if special >= 0:
