@@ -54,7 +54,9 @@ class Model:
     """One GGUF, evaluated one prefix at a time and always from its first token."""
 
     def __init__(self, path: Path | str, n_ctx: int) -> None:
-        self.handle = llama.llama_model_load_from_file(str(path).encode(), llama.llama_model_default_params())
+        loading = llama.llama_model_default_params()
+        loading.use_extra_bufts = False  # some compilers' AMX code ends the process over quantised weights
+        self.handle = llama.llama_model_load_from_file(str(path).encode(), loading)
         if not self.handle:
             raise ValueError(f"llama.cpp cannot load {path}")
         params = llama.llama_context_default_params()
