@@ -45,11 +45,10 @@ def encode_after(vocabulary: RoleVocabulary, text: str) -> list[int]:
     Some vocabularies (SentencePiece) put a blank before whatever they encode. It is kept off by a line end that is
     encoded with the text and then taken away.
     """
-    before = vocabulary.encode("\n")
-    ids = vocabulary.encode("\n" + text)
-    if not _adds_blank(vocabulary) or ids[: len(before)] != before:
+    if not _adds_blank(vocabulary):
         return vocabulary.encode(text)
-    return ids[len(before) :]
+    before, ids = vocabulary.encode("\n"), vocabulary.encode("\n" + text)
+    return ids[len(before) :] if ids[: len(before)] == before else vocabulary.encode(text)
 
 
 def encode_inside(vocabulary: RoleVocabulary, text: str) -> list[int]:

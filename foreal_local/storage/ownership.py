@@ -48,7 +48,6 @@ def check_writable(path: str | Path, name: str = "") -> None:
 
 def _obstacle(file: Path) -> int | None:
     """The error's number; None where nothing stands in the way."""
-    file.lstat() if os.path.lexists(file) else None
     if file.is_dir():
         return errno.EISDIR
     if Path(os.path.realpath(file)).is_symlink():
