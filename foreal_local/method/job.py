@@ -46,7 +46,7 @@ class Job:
     frontier: how many ids each role has evaluated last, and its top-1 there
     ahead: what is known of the places behind the stream
     plan: how many proposals pay
-    n_proposed: proposals since the leader's last token, also those that were dropped since
+    n_proposed: proposals since the leader's last token (anybody's, where they are reviewed), dropped ones included
     n_offered: proposals that the leader reads now
     reading: what the leader thinks of the tokens that it reviews
     doubted: roles that evaluate it by itself next: an evaluation that it had part in gave no numbers
