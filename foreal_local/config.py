@@ -8,23 +8,23 @@ was so before it existed.
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
 from .method.modes import MODES as MODES
 from .method.modes import axes_of
-from .method.roles import Role
 from .method.settings import COMPARE as COMPARE
 from .method.settings import HITS_FROM as HITS_FROM
 from .method.settings import Method as Method
-from .settings import OWN_TEMPLATE_ARGS, Setting, check_all, setting, settings_of
+from .model_files import FilePath as FilePath
+from .model_files import ModelSettings as ModelSettings
+from .model_files import Pair as Pair
+from .settings import OWN_TEMPLATE_ARGS, Setting, as_json, check_all, setting, settings_of, shown
 
-FilePath = str | os.PathLike[str]
 FLASH_ATTENTION = ("auto", "on", "off")
 KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 
@@ -74,6 +74,8 @@ class Generation:
     max_tokens: None: until the model ends or the context is full
     stop: texts that end the answer and are not part of it
     stop_in_reasoning: they end the reasoning, too
+    grammar: the answer keeps to this grammar, in llama.cpp's GBNF
+    json_schema: the answer is JSON that keeps to this schema, a text; given as one or as an object
     """
 
     mode: str = setting("foreal", "Who writes.", "--mode", choices=MODES.keys)
@@ -93,11 +95,39 @@ class Generation:
     stop_in_reasoning: bool = setting(
         False, "Stop texts end the reasoning, too.", "--stop-in-reasoning", kind=bool, was=True, needs=("stop", ()),
     )  # fmt: skip
+    grammar: str | None = setting(
+        None, "GBNF grammar that the answer keeps to: a text, or a file's name.", "--grammar", metavar="GRAMMAR",
+        optional=True, was=None, document="a GBNF grammar",
+    )  # fmt: skip
+    json_schema: str | None = setting(
+        None, "The answer is JSON of this schema: a text, or a file's name.", "--json-schema", metavar="SCHEMA",
+        optional=True, was=None, document="a JSON schema", is_json=True,
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         if not isinstance(self.stop, tuple):  # one text, or a list of them
             object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
+        if isinstance(self.json_schema, dict):
+            object.__setattr__(self, "json_schema", as_json(self.json_schema))
         check_all(self)
+        self._check_schema()
+
+    @property
+    def has_grammar(self) -> bool:
+        """Whether the answer keeps to a grammar."""
+        return self.grammar is not None or self.json_schema is not None
+
+    def _check_schema(self) -> None:
+        if self.json_schema is None:
+            return
+        if self.grammar is not None:
+            raise UsageError("there are a grammar and a JSON schema: give one of them")
+        try:
+            is_schema = isinstance(json.loads(self.json_schema), dict)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"json_schema is {shown(self.json_schema)}, which is not JSON: {error}") from None
+        if not is_schema:
+            raise UsageError(f"json_schema is {shown(self.json_schema)}, but must be an object")
 
 
 @dataclass(frozen=True)
@@ -139,24 +169,6 @@ class Prompting:
                 raise UsageError(f"now is {self.now!r}, but must be {wanted}") from None
         if self.raw and self.system:
             raise UsageError(f"system is {self.system!r}, but must be left out with --raw (no chat template)")
-
-
-@dataclass(frozen=True, init=False)
-class ModelSettings:
-    """One role's model.
-
-    path: its GGUF file; given as a text or a path, with ~ for the home folder
-    gpu_layers: layers on the GPU; -1: all there are
-    """
-
-    path: Path
-    gpu_layers: int
-
-    def __init__(self, path: FilePath, gpu_layers: int = -1) -> None:
-        object.__setattr__(self, "path", Path(os.path.expanduser(path)))  # noqa: PTH111  (pathlib's raises for ~nobody)
-        object.__setattr__(self, "gpu_layers", gpu_layers)
-        if gpu_layers < -1:
-            raise UsageError(f"gpu_layers is {gpu_layers!r}, but must be 0 or more, or -1 for all")
 
 
 _MAX_CTX_SIZE = 2**24
@@ -211,35 +223,15 @@ class Runtime:
             raise UsageError(f"kv_type_v is {self.kv_type_v!r}, but must be {wanted}")
 
 
-@dataclass(frozen=True, init=False)
-class Pair:
-    """Two models that answer together.
-
-    leader, draft: given as a file's name or path, or as ModelSettings
-    name: of a named pair
-    """
-
-    leader: ModelSettings
-    draft: ModelSettings
-    name: str | None
-
-    def __init__(
-        self, leader: ModelSettings | FilePath, draft: ModelSettings | FilePath, name: str | None = None
-    ) -> None:
-        for role, model in (("leader", leader), ("draft", draft)):
-            object.__setattr__(self, role, model if isinstance(model, ModelSettings) else ModelSettings(model))
-        object.__setattr__(self, "name", name)
-
-    def of(self, role: Role) -> ModelSettings:
-        """That role's model."""
-        return self.leader if role is Role.LEADER else self.draft
-
-
 # ---------------------------------------------------------------- the table
 GROUPS = (Method, Sampling, Generation, Prompting, Runtime)
 SETTINGS: dict[str, Setting] = {each.name: each for group in GROUPS for each in settings_of(group)}
 """Every setting by its field's name."""
 _GROUP = {each.name: group for group in GROUPS for each in settings_of(group)}
+
+
+_DOCUMENTS = ("grammar", "json_schema")
+"""One takes the other's place."""
 
 
 def find_setting(name: str) -> Setting | None:
@@ -263,6 +255,9 @@ def generation_of(values: dict[str, Any], base: Generation | None = None) -> Gen
     method = {name: values[name] for name in names_of(Method) if name in values}
     sampling = {name: values[name] for name in names_of(Sampling) if name in values}
     own = {name: values[name] for name in names_of(Generation) if name in values}
+    for given, other in (_DOCUMENTS, _DOCUMENTS[::-1]):
+        if own.get(given) is not None:
+            own.setdefault(other, None)
     return replace(
         base,
         method=replace(base.method, **method) if method else base.method,
@@ -343,5 +338,6 @@ def describe(settings: Generation) -> str:
         elif value != made.default:
             words.append(f"{name.replace('_', '-')}={value}")
     sampling = settings.sampling
+    words += [f"with {made.document}" for made in SETTINGS.values() if made.document and values[made.name] is not None]
     parts = [" ".join(words), "greedy" if sampling.greedy else f"temp {sampling.temp:g}, top-p {sampling.top_p:g}"]
     return ", ".join(parts)

@@ -64,7 +64,7 @@ class Engine:
             pair, runtime=runtime, n_slots=n_slots, roles=roles, prefix_slot=shared_prefix, on_progress=on_progress
         )
         loaded = self.loaded
-        loaded.warn_of_unknown_tags(self.prompting)
+        loaded.prepare(self.settings, self.prompting)
         self.plan = loaded.plan_for(self.settings)
         self.lanes = [
             Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes, plan=self.plan), loaded.shapes, loaded.abort)

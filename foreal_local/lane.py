@@ -62,6 +62,7 @@ def encoded_ticket(
     digest = settings_hash(prompt.content, settings, prompting, loaded.fingerprints)
     submission = Submission(prompt, digest, loaded.ctx_size, plan=plan, now=prompting.now)
     try:
+        loaded.require_grammar(settings)
         encoded = loaded.encode(prompt.content, prompting)
         needed = roles_of(settings.mode)
         missing = [str(role) for role in needed if role not in loaded.roles]

@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
@@ -37,6 +38,8 @@ class Setting:
     optional: None is a value, too
     was: the value that means what was so before this setting existed, for those that version 0.1.0 does not have
     of_modes: only responses of modes that have it (Mode.settings) carry it in records and hashes
+    document: a long text such as "a JSON schema", which users may also give as a file's name; "": it is none
+    is_json: such a text may be given as an object, too
     needs: another setting, and the values of it with which this one means anything; none: any that is not empty
     name: the field's name
     default: the field's default
@@ -56,6 +59,8 @@ class Setting:
     optional: bool = False
     was: Any = SINCE_0_1_0
     of_modes: bool = False
+    document: str = ""
+    is_json: bool = False
     needs: tuple[str, tuple[str, ...]] | None = None
     name: str = ""
     default: Any = None
@@ -101,7 +106,8 @@ class Setting:
         if self.kind is tuple:
             return not isinstance(value, str) and all(isinstance(each, str) and each for each in value)
         if self.kind is str:
-            return isinstance(value, str) and (self.optional or bool(value.strip()))
+            may_be_blank = self.optional and not self.document
+            return isinstance(value, str) and (may_be_blank or bool(value.strip()))
         if self.kind not in (int, float):
             return isinstance(value, self.kind)
         if not _is_number(value) or (self.kind is int and value != int(value)):
@@ -116,7 +122,7 @@ class Setting:
         if self.kind is tuple:
             return "texts of at least one character"
         if self.kind is str:
-            return "a text"
+            return self.document or "a text"
         if self.low is not None and self.high is not None:
             return f"between {self.low:g} and {self.high:g}{note}"
         if self.above is not None:
@@ -138,12 +144,26 @@ class Setting:
             return () if text.lower() in _NONE else (text,)
         if self.kind is dict:
             return {} if text.lower() in _NONE else arguments_of([text], self.option)
+        if self.document:
+            return self.read(text)
         if self.kind not in (int, float):
             return text
         try:
             return self.kind(text)
         except ValueError:
             self._refuse(text, f"a {self.kind_in_words}")
+
+    def read(self, text: str) -> str:
+        """A document that a user gave: itself, or the file of that name."""
+        if not text.strip() or "::=" in text or text.lstrip().startswith("{"):
+            return text
+        try:
+            return Path(text).expanduser().read_text("utf-8-sig")
+        except (OSError, ValueError, RuntimeError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise UsageError(
+                f"{self.option} is {shown(text)}: neither {self.document} nor a file that can be read ({why})"
+            ) from None
 
     def from_json(self, value: Any) -> Any:
         """The value that a JSON or TOML file gives."""
@@ -157,11 +177,21 @@ class Setting:
             return (value,)
         if self.kind is tuple and not (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)):
             self._refuse(value, "a text or a list of texts")
+        if self.is_json and isinstance(value, dict):
+            return as_json(value)
         if self.kind in (str, bool, dict) and not isinstance(value, self.kind):
             self._refuse(value, {str: "a text", bool: "true or false", dict: "an object"}[self.kind])
         if self.kind is dict and not _is_finite(value):
             self._refuse(value, "an object whose numbers are finite")
         return tuple(value) if self.kind is tuple else value
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """An object as a text; its keys keep their order, which a schema's answers follow."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{shown(value)} is no JSON object: {error}") from None
 
 
 def _is_number(value: Any) -> bool:

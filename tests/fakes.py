@@ -7,6 +7,7 @@ another next token. Knows the model protocol and nothing of the scheduler's insi
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 
 from foreal_local.errors import SequenceError
 from foreal_local.method.ledger import Shape
+from foreal_local.method.reasoning import DEFAULT_TAGS
 from foreal_local.method.roles import Role
 from foreal_local.method.vocabulary import Logits
 from foreal_local.runtime.model import Output, Row, Snapshot
@@ -273,6 +275,31 @@ class FakeModel:
             hashes.clear()
 
 
+def follows(before: int, after: int) -> bool:
+    """Whether a fake grammar lets one byte follow another: four of five."""
+    return (before * 7 + after * 13) % 5 != 0
+
+
+@dataclass(frozen=True)
+class FakeGrammar:
+    """A grammar of bytes that may follow each other; a response may end behind every third kind of byte."""
+
+    pieces: tuple[bytes, ...]
+    last: int = 0
+
+    def allowed(self, ids: np.ndarray) -> np.ndarray:
+        return np.array([self._allows(int(token)) for token in ids], np.bool_)
+
+    def _allows(self, token: int) -> bool:
+        if token == END:
+            return self.last % 3 == 0
+        piece = bytes([self.last]) + self.pieces[token]
+        return all(follows(*two) for two in itertools.pairwise(piece))
+
+    def after(self, token: int) -> FakeGrammar | None:
+        return FakeGrammar(self.pieces, self.pieces[token][-1]) if token != END and self._allows(token) else None
+
+
 class FakeVocabulary:
     """Both roles' tokens. `different`: SPECIAL has another text for each role, two ids for the reader."""
 
@@ -287,9 +314,14 @@ class FakeVocabulary:
         return token == END
 
     def encode(self, role: Role, text: str) -> list[int]:
-        """The ids of a text; a space before a word that no piece has is left out."""
+        """The ids of a text; a space before a word that no piece has is left out. None for a tag of other words."""
+        if text == DEFAULT_TAGS.opening:
+            return []
         begins = text.encode()[:2]
         return ids_of(text if any(piece.startswith(begins) for piece in ID) else text.removeprefix(" "))
+
+    def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> FakeGrammar:
+        return FakeGrammar(self._pieces[role])
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
         if token == SPECIAL and author is not reader and self._foreign:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from fakes import DRAFT, LEADER, FakePair
+from fakes import DRAFT, LEADER, FakeGrammar, FakePair
 
 from foreal_local.config import Generation, Sampling
 from foreal_local.method.reasoning import ReasoningTags
@@ -52,6 +52,11 @@ def slow_choice(
         if drawn < mass:
             return token
     return ranked[n_kept - 1]
+
+
+def _entropy_of(chances: npt.NDArray[np.float64]) -> float:
+    chances = chances[chances > 0]
+    return float(-(chances * np.log(chances)).sum())
 
 
 def first_stop(text: str, settings: Generation, tags: ReasoningTags, ended: bool = False) -> tuple[int, str] | None:
@@ -124,6 +129,7 @@ class Reference:
     def __init__(self, pair: FakePair, sequence: Sequence) -> None:
         self.pair, self.settings, self.tags = pair, sequence.settings, sequence.tags
         self.ids = {role: view.ids[: view.n_prompt] for role, view in sequence.views.items()}
+        self.n_prompt = {role: len(ids) for role, ids in self.ids.items()}
         fresh = Sequence(sequence.id, sequence.index, sequence.settings, self.ids)
         self.gate_rng, self.token_rng = fresh.gate_rng, fresh.token_rng
         self.out = Response()
@@ -192,12 +198,46 @@ class Reference:
             verdict = self._lead(0, method.k, verdict)
         return verdict
 
+    def _logits(self, role: Role, ids: list[int] | None = None) -> npt.NDArray[np.float32]:
+        """After a role's ids (None: those that there are), minus infinity for what a grammar lets not come."""
+        ids = self.ids[role] if ids is None else ids
+        logits = self.pair.models[role].logits(ids)
+        if not self.settings.has_grammar:
+            return logits
+        state: FakeGrammar = self.pair.vocabulary.grammar(role, self.settings.grammar, None)
+        response = ids[self.n_prompt[role] :]
+        opening = self.pair.vocabulary.encode(role, self.tags.opening)
+        may_open = not self.tags.opened and len(opening) == 1
+        reasons = self.tags.opened or (may_open and response[:1] == opening)
+        if reasons:  # all is free until the tag, behind which white space may come once
+            n_reasoning = next((i for i in range(len(response) + 1) if self._is_closed(role, response[:i])), None)
+            if n_reasoning is None:
+                return logits
+            response = response[n_reasoning:]
+        piece, allowed, n_spaces = self.pair.vocabulary.piece, np.zeros(logits.size, bool), 0
+        while reasons and response and state.after(response[0]) is None and (piece(role, response[0]) or b"").isspace():
+            n_spaces, response = n_spaces + 1, response[1:]
+        if reasons and not response and not n_spaces:
+            allowed = np.array([(piece(role, token) or b"").isspace() for token in range(logits.size)])
+        for token in response:
+            after = state.after(token)
+            assert after is not None
+            state = after
+        allowed |= state.allowed(np.arange(logits.size))
+        if may_open and not response:
+            allowed[opening] = True
+        return np.where(allowed, logits, -np.inf).astype(np.float32)
+
+    def _is_closed(self, role: Role, ids: list[int]) -> bool:
+        pieces = b"".join(self.pair.vocabulary.piece(role, token) or b"" for token in ids)
+        return self.tags.closing.encode() in pieces
+
     def _entropy(self) -> float:
         """Of the draft's 20 most likely tokens, made to add up to one."""
-        scores = sorted(map(float, self.pair.models[DRAFT].logits(self.ids[DRAFT])))[-20:]
+        scores = sorted(map(float, self._logits(DRAFT)))[-20:]
         weights = np.exp(np.array(scores) - scores[-1])
         weights /= weights.sum()
-        return float(-(weights * np.log(weights)).sum())
+        return _entropy_of(weights)
 
     # ---------------------------------------------------------------- review
     def _place(self) -> Place:
@@ -222,7 +262,7 @@ class Reference:
         """The first token of the draft's that the leader's rule refuses."""
         method, judged = self.settings.method, []
         for place, step in zip(places, self.out.steps[places[0].n_steps :], strict=False):
-            logits = self.pair.models[LEADER].logits(place.ids[LEADER])
+            logits = self._logits(LEADER, place.ids[LEADER])
             own = slow_choice(logits, self.settings.sampling, place.ids[LEADER], copy.deepcopy(place.token_rng))
             written = self.pair.vocabulary.translate(DRAFT, step.id, LEADER)[0]
             judged.append((own == written, self._accepts(logits, written)))
@@ -240,9 +280,9 @@ class Reference:
         if method.review == "ratio":
             return bool(p[token] >= method.tau * p.max() * (1 - 1e-9))
         if method.review == "typical":
-            return bool(p[token] > min(method.typical_eps, method.typical_delta * np.exp((p * np.log(p)).sum())))
+            return bool(p[token] > min(method.typical_eps, method.typical_delta * np.exp(-_entropy_of(p))))
         top = np.sort(p)[-3:]
-        return method.review == "fly" and bool(-(top * np.log(top)).sum() >= method.fly_theta)
+        return method.review == "fly" and bool(_entropy_of(top) >= method.fly_theta)
 
     def _cue(self) -> Verdict:
         """Give the cue, a space before it where none is; what the draft wanted to write there is of no more use."""
@@ -297,7 +337,7 @@ class Reference:
             return peeked[1]
         if peeked and self.settings.method.review != "off" and self.settings.sampling.temp:
             self.token_rng.bit_generator.advance(2**128 - 1)  # type: ignore[attr-defined]  # its place's number again
-        logits = self.pair.models[role].logits(self.ids[role])
+        logits = self._logits(role)
         return slow_choice(logits, self.settings.sampling, self.ids[role], self.token_rng)
 
     def _confirms(self, role: Role, token: int) -> bool:
@@ -309,10 +349,10 @@ class Reference:
 
     def _is_hit(self, token: int) -> bool:
         """Whether both models' top-1 after the stream so far are the same token (before `token` is added)."""
-        wanted = int(np.argmax(self.pair.models[LEADER].logits(self.ids[LEADER])))
+        wanted = int(np.argmax(self._logits(LEADER)))
         if self.settings.method.compare == "sampled":
             wanted = token
-        best = int(np.argmax(self.pair.models[DRAFT].logits(self.ids[DRAFT])))
+        best = int(np.argmax(self._logits(DRAFT)))
         return self.pair.vocabulary.translate(LEADER, wanted, DRAFT)[0] == best
 
     def _commit(self, step: Step) -> Verdict:

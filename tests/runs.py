@@ -60,6 +60,9 @@ AHEAD: list[dict[str, Any]] = [
     },
     {"gate": "entropy", "lead_share": 0.4, "review": "typical", "typical_eps": 0.3, "boundaries": "simple"},
     {"p": 0.4, "call_back": 1.6, "n": 1, "k": 1, "proposals": 4, "stop": ("So", "we get")},
+    {"mode": "speculative", "proposals": 3, "grammar": "any", "temp": 0.8},
+    {"n": 2, "p": 0.7, "k": 1, "proposals": 4, "grammar": "any", "tags": OPENED},
+    {"gate": "entropy", "review": "ratio", "tau": 0.4, "proposals": 5, "grammar": "any", "temp": 0.6},
 ]
 """Not among SETTINGS: here tokens are taken back, and places behind the stream are evaluated."""
 
@@ -77,12 +80,13 @@ def new_sequence(
     tags: ReasoningTags = DEFAULT_TAGS,
     sampling: Sampling | None = None,
     temp: float = 0.0,
+    grammar: str | None = None,
     **method: Any,
 ) -> Sequence:
     """A sequence with a prompt of its own; `method` as in Method, by default short sentences' n, p and k."""
     method = {"n": 4, "p": 0.6, "k": 2, "proposals": 0, **method}
     sampling = sampling or Sampling(temp)
-    settings = Generation(mode, Method(**method), sampling, seed, max_tokens, stop, stop_in_reasoning)
+    settings = Generation(mode, Method(**method), sampling, seed, max_tokens, stop, stop_in_reasoning, grammar)
     ids = prompt if prompt is not None else prompt_of(index)
     draft_ids = draft_prompt if draft_prompt is not None else ids
     prompts = {role: ids if role is LEADER else draft_ids for role in roles_of(mode)}

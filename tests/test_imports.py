@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).parent.parent / "foreal_local"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # What each folder, or module beside them, may import; itself always.
-_SETTINGS = {"errors", "settings", "config"}
+_SETTINGS = {"errors", "settings", "model_files", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
 _ENGINE = _CORE | {"choice", "digest", "results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
-    "config": {"errors", "settings", "method"},  # of the method only its tables: see below
+    "model_files": {"errors", "method"},
+    "config": {"errors", "settings", "method", "model_files"},  # of the method only its tables: see below
     "method": _SETTINGS,
     "runtime": _SETTINGS | {"method"},
     "results": _CORE,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
-from fakes import DRAFT, LEADER, FakePair
+from fakes import DRAFT, LEADER, FakePair, follows
 from reference import Reference, Response
 from runs import MAY_OPEN, OPENED, new_sequence, run_all
 
 from foreal_local.config import Sampling
+from foreal_local.method.reasoning import DEFAULT_TAGS, ReasoningTags
 from foreal_local.method.sequence import Sequence
 
 METHODS: list[dict[str, Any]] = [
@@ -106,6 +108,26 @@ def test_stop_texts_end_what_the_slow_decoder_ends(
     """Guards stop texts that end the reasoning, sleep in the answer, or end what the leader then takes back."""
     sequences = responses({**method, **stops}, sampling, n=6)
     assert any(sequence.stopped_by for sequence in sequences) or "review" in method
+
+
+WAITS = ReasoningTags("Wait", " get")
+"""The first is a single token, so that a response may open its reasoning with it, whatever the grammar says."""
+
+
+@pytest.mark.parametrize("tags", [DEFAULT_TAGS, OPENED, WAITS], ids=["answer", "opened", "opens"])
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("settings", [*METHODS[1:4], *METHODS[8:], {"mode": "speculative"}], ids=str)
+def test_a_grammar_limits_what_the_slow_decoder_limits(
+    settings: dict[str, Any], sampling: str, tags: ReasoningTags
+) -> None:
+    """Guards a grammar that one author keeps to and the other does not, that hits, reviews or proposals know nothing
+    of, and that stands at another place than the text."""
+    for different in (False, True):
+        sequences = responses(
+            {**settings, "proposals": 4, "grammar": "any", "tags": tags}, sampling, different=different
+        )
+        for sequence in sequences if tags is DEFAULT_TAGS else []:
+            assert all(follows(*two) for two in itertools.pairwise(b"\0" + sequence.text.encode()) if max(two) < 128)
 
 
 @pytest.mark.parametrize("mode", ["leader", "draft", "speculative"])

@@ -46,7 +46,7 @@ class BatchRun:
     def __init__(self, request: BatchRequest, pair_for: Callable[[set[Role]], Pair]) -> None:
         self._request, self._settings, self._prompts = request, request.settings, request.prompts
         self._prompting = request.prompting
-        self._n_warnings = 0  # that were told
+        self._told: set[str] = set()  # warnings
         for option, path in (("--output", request.output), ("--trace", request.trace)):
             if path:
                 check_writable(path, option)
@@ -195,10 +195,10 @@ class BatchRun:
 
     def _tell_warnings(self, engine: Engine) -> None:
         """Those that were not told yet: some come with the first prompt that they are about."""
-        warnings = engine.warnings
-        for warning in warnings[self._n_warnings :]:
-            self._note(f"warning: {warning}")
-        self._n_warnings = len(warnings)
+        for warning in engine.warnings:
+            if warning not in self._told:
+                self._note(f"warning: {warning}")
+                self._told.add(warning)
 
     def _open_files(self, stack: contextlib.ExitStack, plan: ResumePlan | None) -> None:
         """Open the output and the trace: last before answering, because older files are set aside here."""

@@ -173,7 +173,9 @@ loss_option = option(
     help="--mode auto with a --config of foreal bench: accuracy that its setting may lose.",
 )  # fmt: skip
 method_options = setting_options(*names_of(Method))
-sampling_options = setting_options(*names_of(Sampling), "seed", "max_tokens", "stop", "stop_in_reasoning")
+sampling_options = setting_options(
+    *names_of(Sampling), "seed", "max_tokens", "stop", "stop_in_reasoning", "grammar", "json_schema"
+)
 prompting_options = setting_options(*names_of(Prompting))
 
 
@@ -209,7 +211,9 @@ def settings_in(values: dict[str, Any]) -> dict[str, Any]:
         if parameter in values:
             value = values[parameter]
             is_text = setting.kind is dict and not isinstance(value, dict)  # else of a pairs or a config file
-            found[setting.name] = arguments_of(value, setting.option) if is_text else value
+            if is_text:
+                value = arguments_of(value, setting.option)
+            found[setting.name] = setting.read(value) if setting.document and value is not None else value
     return found
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from .flows import Flow
 from .gates import Gate
+from .grammar import Grammar
 from .modes import flow_of, gate_of
 from .opinion import Opinion
 from .plan import UNMEASURED_PLAN, Plan
@@ -24,7 +25,7 @@ from .sampling import choose
 from .sentences import Verdict
 from .sequence import Sequence
 from .tokens import Choice, FinishReason, Spelled
-from .vocabulary import PairVocabulary
+from .vocabulary import Logits, PairVocabulary
 
 
 @dataclass(slots=True)
@@ -49,6 +50,7 @@ class Job:
     n_proposed: proposals since the leader's last token (anybody's, where they are reviewed), dropped ones included
     n_offered: proposals that the leader reads now
     reading: what the leader thinks of the tokens that it reviews
+    grammars: what each role's tokens keep to; none where all may come
     doubted: roles that evaluate it by itself next: an evaluation that it had part in gave no numbers
 
     Private: how many reads are done and what the flow waits for after them; an opinion that outlived its evaluation;
@@ -74,6 +76,7 @@ class Job:
     n_proposed: int = 0
     n_offered: int = 0
     reading: list[Reading] = field(default_factory=list)
+    grammars: dict[Role, Grammar] = field(default_factory=dict)
     doubted: set[Role] = field(default_factory=set)
     _n_reads: int = 0
     _after_reads: Request | None = None
@@ -146,6 +149,15 @@ class Job:
             self.advance()
 
     # ---------------------------------------------------------------- tokens
+    def opinion(self, role: Role, at: int, logits: Logits) -> Opinion:
+        """What the role thinks after so many ids of its view and what is proposed behind it. SequenceError where a
+        grammar lets nothing come there."""
+        grammar = self.grammars.get(role)
+        if grammar is None:
+            return Opinion(role, at, logits)
+        view = self.sequence.views[role]
+        return grammar.opinion(role, at, logits, (view.ids + self.ahead.behind(role, view))[:at])
+
     def opinion_at_end(self, role: Role, opinion: Opinion | None) -> Opinion | None:
         """The role's opinion at the end of its view: the newest one, or one that was kept."""
         n_view = len(self.sequence.views[role].ids)
@@ -309,7 +321,11 @@ def begin(
     if sequence.verdict is not Verdict.END or sequence.n_settled < len(sequence.tokens):
         for _, answer in sequence.answers:
             request = flow.send(answer)
-    return Job(sequence, slot, vocabulary, n_ctx, flow, gate_of(sequence.settings), request, served, plan=plan)
+    grammars = {}
+    if sequence.settings.has_grammar:
+        grammars = {role: Grammar(role, sequence, vocabulary) for role in sequence.views}
+    gate = gate_of(sequence.settings)
+    return Job(sequence, slot, vocabulary, n_ctx, flow, gate, request, served, plan=plan, grammars=grammars)
 
 
 def spelled(text: str, author: Role, sequence: Sequence, vocabulary: PairVocabulary) -> list[Spelled]:

@@ -12,11 +12,13 @@ class ReasoningTags:
 
     opening, closing: the tags
     opened: the prompt has opened the reasoning, so that the response starts inside it
+    may_open: the response may open it, where a grammar says how its answer begins
     """
 
     opening: str = "<think>"
     closing: str = "</think>"
     opened: bool = False
+    may_open: bool = True
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> ReasoningTags:

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from ..config import Sampling
 from .vocabulary import Logits
 
+_LEAST = float(np.finfo(np.float32).min)
+
 
 def top1(logits: Logits) -> int:
     """The most likely token of logits (n_vocab,); the lowest id among equals."""
@@ -57,7 +59,7 @@ def filtered(logits: Logits, settings: Sampling) -> tuple[npt.NDArray[np.int64],
         threshold = maximum + min(0.0, float(np.log((1.0 - settings.top_p) / n_vocab * total)))
     else:
         threshold = -np.inf
-    tokens = np.flatnonzero(logits >= threshold)
+    tokens = np.flatnonzero(logits >= max(threshold, _LEAST))  # minus infinity is no token at all
     kept = logits[tokens].astype(np.float64)
     order = np.lexsort((tokens, -kept))
     tokens, kept = tokens[order], kept[order]

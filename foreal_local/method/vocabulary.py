@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from .roles import Role
+
+if TYPE_CHECKING:
+    from .grammar import GrammarState
 
 Logits = npt.NDArray[np.float32]
 """One float for each token of a vocabulary, (n_vocab,)."""
@@ -26,4 +29,9 @@ class PairVocabulary(Protocol):
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
         """The reader's ids for a token of the author: the same id, unless its text differs."""
+        ...
+
+    def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> GrammarState:
+        """The grammar of a text in GBNF, or of a JSON schema, before any of the role's tokens; UsageError where it is
+        none."""
         ...

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 
+from ..errors import SequenceError
 from ..method.job import Job
-from ..method.opinion import Opinion
 from ..method.plan import MOST
 from ..method.proposals import has_room, is_of_use, note_place, proposal_at, propose_known
 from ..method.roles import Role
@@ -61,7 +61,10 @@ class Beside:
         for output in draft.evaluate([row]):
             if output.logits is None:
                 return False
-            opinion = Opinion(Role.DRAFT, len(ids), output.logits)
+            try:
+                opinion = job.opinion(Role.DRAFT, len(ids), output.logits)
+            except SequenceError:  # the leader may come another way
+                return False
             if not opinion.is_of_numbers:  # its next evaluation says so again, where that is dealt with
                 return False
             note_place(job, opinion)

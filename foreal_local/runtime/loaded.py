@@ -144,6 +144,16 @@ class LoadedPair:
                 "each reads the other's as text"
             )
 
+    def prepare(self, settings: Generation, prompting: Prompting) -> None:
+        """For answers with these: warn of what they cannot have. UsageError, and all is freed, where a grammar cannot
+        be read."""
+        self.warn_of_unknown_tags(prompting)
+        try:
+            self.require_grammar(settings)
+        except BaseException:
+            self.close()
+            raise
+
     def warn_of_unknown_tags(self, prompting: Prompting) -> None:
         """Add a line to the warnings where a chat template marks reasoning with tags that are not known."""
         if prompting.raw:
@@ -195,6 +205,11 @@ class LoadedPair:
         for template in filter(None, self._templates.values()):
             template.require_usable(self.at_its_time(prompting))
 
+    def require_grammar(self, settings: Generation) -> None:
+        """UsageError where the settings have a grammar that cannot be read."""
+        for role in self.roles if settings.has_grammar else ():
+            self.tokens.grammar(role, settings.grammar, settings.json_schema)
+
     def place_of_system(self, prompting: Prompting) -> str:
         """Where templates without a place for a system message have it; "" where all have one."""
         prompting = self.at_its_time(prompting)
@@ -205,7 +220,7 @@ class LoadedPair:
     @property
     def warnings(self) -> list[str]:
         """Lines for the user: of how the models are loaded, and how their templates get what is asked."""
-        return [*self._warnings, *self.prompt_notes]
+        return [*self._warnings, *self.tokens.notes, *self.prompt_notes]
 
     @property
     def prompt_notes(self) -> list[str]:

@@ -6,13 +6,18 @@ Knows both vocabularies; nothing of prompts (text.py), sequences or caches.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ..errors import VocabularyError
 from ..method.reasoning import ReasoningTags
 from ..method.roles import Role
 from .vocabulary import RoleVocabulary, encode_inside
 
+if TYPE_CHECKING:
+    from ..method.grammar import GrammarState
+
 _MAX_SIZE_DIFFERENCE = 128  # padding of one family's models; llama.cpp allows the same
+_N_GRAMMARS = 32  # of each role that are kept; reading one takes milliseconds
 _FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well
 
 
@@ -24,6 +29,7 @@ class PairTokens:
 
     tags: what stands around each model's reasoning. Where they differ, each reads and writes its own, and the text has
         the leader's: a tag that is a token is read by the other model as that model's own tag
+    notes: for the user, of the grammars that were asked for
     """
 
     def __init__(
@@ -42,6 +48,8 @@ class PairTokens:
                     text = own.piece(token).decode("utf-8", "replace")
                     # A token without a text (padding) is read as any id that the reader has.
                     self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
+        self.notes: dict[str, None] = {}
+        self._grammars: dict[tuple[Role, str | None, str | None], GrammarState] = {}
         self._tags_of_draft: list[tuple[str, str]] = []
         ours, theirs = (tags or {}).get(Role.LEADER), (tags or {}).get(Role.DRAFT)
         if ours and theirs and ours != theirs:
@@ -76,6 +84,16 @@ class PairTokens:
         if author is reader:
             return (token,)
         return self._foreign[author].get(token) or (token,)
+
+    def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> GrammarState:
+        """The grammar before the role's first token; UsageError where it cannot be read."""
+        key = role, gbnf, json_schema
+        if key not in self._grammars:
+            if len(self._grammars) >= _N_GRAMMARS * len(Role):
+                self._grammars.pop(next(iter(self._grammars)), None)
+            self._grammars[key] = grammar = self._vocabularies[role].grammar(gbnf, json_schema)
+            self.notes |= dict.fromkeys(getattr(grammar, "notes", ()))
+        return self._grammars[key]
 
     @property
     def n_different(self) -> int:

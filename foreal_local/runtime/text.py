@@ -9,7 +9,7 @@ import functools
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import Prompting
@@ -64,14 +64,14 @@ def encode_prompt(
         if prompting.system:
             raise UsageError("a system message needs a chat template, and neither model has one: leave it out")
         ids = {role: _with_bos(vocabulary, [content]) for role, vocabulary in vocabularies.items()}
-        return PromptTokens(ids, opened_by(content) or tags_of_both(own))
+        return PromptTokens(ids, opened_by(content) or replace(tags_of_both(own), may_open=False))
     messages = _messages(content, prompting, bool(known))
     pieces: dict[Role, list[str]] = {}
     for role, vocabulary in vocabularies.items():
         template = templates.get(role) or known[0]
         pieces[role] = _pieces(_in_own_tags(messages, own, role), template, vocabulary, prompting)
     if messages[-1]["role"] == "assistant":
-        tags = left_open_in(messages[-1]["content"]) or tags_of_both(own)
+        tags = left_open_in(messages[-1]["content"]) or replace(tags_of_both(own), may_open=False)
     else:
         ends, tags = with_reasoning_opened({role: texts[-1] for role, texts in pieces.items()}, own)
         pieces = {role: [*texts[:-1], ends[role]] for role, texts in pieces.items()}

@@ -161,13 +161,13 @@ class Turns:
         if output.logits is None:
             sequence.finish(FinishReason.ERROR, str(output.failure))
             return True
-        opinion = Opinion(role, before + output.index + 1, output.logits)
-        if not opinion.is_of_numbers:
-            return False
-        is_last = output.index == len(row.tokens) - 1
-        if is_last and opinion.at <= len(sequence.views[role].ids):  # else behind the stream, in proposals
-            job.frontier[role] = (opinion.at, opinion.top1)
         try:
+            opinion = job.opinion(role, before + output.index + 1, output.logits)
+            if not opinion.is_of_numbers:
+                return False
+            is_last = output.index == len(row.tokens) - 1
+            if is_last and opinion.at <= len(sequence.views[role].ids):  # else behind the stream, in proposals
+                job.frontier[role] = (opinion.at, opinion.top1)
             job.request.take(job, opinion)
             if is_last:
                 if job.request.leaves_mark(opinion):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from ..method.grammar import GrammarState
 
 
 class Special(NamedTuple):
@@ -27,6 +30,7 @@ class RoleVocabulary(Protocol):
     def is_end(self, token: int) -> bool: ...
     def text(self, token: int) -> bytes: ...
     def is_ordinary(self, token: int) -> bool: ...
+    def grammar(self, gbnf: str | None, json_schema: str | None) -> GrammarState: ...
     @property
     def specials(self) -> tuple[Special, ...]: ...
     @property

@@ -9,6 +9,8 @@ from typing import Any
 import llama_cpp
 
 from ..vocabulary import Special
+from .grammar import LlamaGrammar, read_grammar
+from .json_schema import JsonGrammar, read_schema, tokens_for_schemas
 
 _UNKNOWN, _NORMAL, _CONTROL, _USER_DEFINED, _BYTE = 1, 4, 8, 16, 32  # attributes of a token
 
@@ -56,6 +58,16 @@ class Vocabulary:
     def text(self, token: int) -> bytes:
         """The token as the file spells it (byte-level tokens in their printable form)."""
         return llama_cpp.llama_vocab_get_text(self._vocab, token) or b""
+
+    def grammar(self, gbnf: str | None, json_schema: str | None) -> LlamaGrammar | JsonGrammar:
+        """A grammar of these tokens; UsageError where it cannot be read."""
+        if gbnf is not None:
+            return read_grammar(self._vocab, gbnf)
+        return read_schema(self._for_schemas, json_schema or "{}")
+
+    @functools.cached_property
+    def _for_schemas(self) -> Any:
+        return tokens_for_schemas(self)
 
     def is_ordinary(self, token: int) -> bool:
         """A word or a byte, not a control, user-defined or unused token."""
