@@ -72,6 +72,32 @@ def plan_slots(settings: Runtime, n_slots: int, threads: int, n_bytes: int, gpu:
     return [len(range(lane, n_slots, n_lanes)) for lane in range(n_lanes)]
 
 
+def threads_each(settings: Runtime, threads: int, n_busy: int, n_bytes: int, gpu: bool) -> int:
+    """Threads of each of n_busy lanes that evaluate: one where the models are small, unless the settings say otherwise.
+
+    A second thread makes a small model hardly faster, and much slower where other programs keep a core busy: each of
+    its hundreds of short steps then waits for a thread that has no core. scripts/measure_busy.py measures it.
+    """
+    if settings.threads is None and n_bytes <= _SMALL and not gpu:
+        return 1
+    return max(1, threads // n_busy)
+
+
+# ---------------------------------------------------------------- waiting
+_WAIT_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_WAIT_BRIEFLY = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"}
+
+
+def wait_briefly() -> None:
+    """Let threads that wait for each other sleep soon, before the library that runs them is loaded.
+
+    llama.cpp's threads meet hundreds of times for a token. By default they spin for milliseconds, which keeps the
+    thread that they wait for from its core where another program needs one. What the user has set stays.
+    """
+    if not any(name in os.environ for name in _WAIT_SETTINGS):
+        os.environ.update(_WAIT_BRIEFLY)
+
+
 # ---------------------------------------------------------------- attention and its cache
 _SCORE_BYTES = 24 * 1024 * 1024  # most that attention scores may take without flash attention
 _FEWEST_ROWS = 64  # tokens of a graph that must be possible without flash attention, or llama.cpp decides

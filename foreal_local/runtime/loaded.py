@@ -18,7 +18,7 @@ from ..method.sequence import Sequence
 from ..method.tokens import Spelled
 from . import llama
 from .gguf_file import asks_for_time, fingerprint, n_ctx_train, read_shape
-from .hardware import plan_slots, usable_cores
+from .hardware import plan_slots, threads_each, usable_cores
 from .interrupt import watching_interrupts
 from .messages import Messages
 from .model import Identity
@@ -97,8 +97,8 @@ class LoadedPair:
         self.tokens = PairTokens(vocabularies, own)
         self.ctx_size = ctx_size_of(self.pair, self.runtime)
         self.threads = self.runtime.threads or usable_cores()
-        n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
-        slots = plan_slots(self.runtime, self.n_slots, self.threads, n_bytes, llama.supports_gpu_offload())
+        self._n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
+        slots = plan_slots(self.runtime, self.n_slots, self.threads, self._n_bytes, llama.supports_gpu_offload())
         for n_slots in slots:
             lane: dict[Role, llama.Context] = {}
             self.lanes.append(lane)
@@ -107,7 +107,7 @@ class LoadedPair:
                     self._weights[role],
                     n_slots,
                     self.ctx_size,
-                    max(1, self.threads // len(slots)),
+                    self._threads_each(len(slots)),
                     self.runtime,
                     self.abort,
                     prefix_slot=self._prefix_slot,
@@ -184,7 +184,10 @@ class LoadedPair:
     def use_threads(self, lane: int, n_busy: int) -> None:
         """Give a lane its share of the threads while n_busy lanes evaluate."""
         for context in self.lanes[lane].values():
-            context.use_threads(max(1, self.threads // n_busy))
+            context.use_threads(self._threads_each(n_busy))
+
+    def _threads_each(self, n_busy: int) -> int:
+        return threads_each(self.runtime, self.threads, n_busy, self._n_bytes, llama.supports_gpu_offload())
 
     def tokens_of(self, text: str, sequence: Sequence) -> list[Spelled]:
         """A text as tokens for Sequence.close_with, in the ids of the model that wrote last."""

@@ -11,9 +11,13 @@ batch.py       rows cut into pieces that fit one evaluation
 context.py     a KV cache and its evaluations
 """
 
-from .context import Context, open_context
-from .library import Abort, supports_gpu_offload
-from .vocabulary import Vocabulary
-from .weights import Weights
+from ..hardware import wait_briefly
+
+wait_briefly()  # before llama_cpp is loaded
+
+from .context import Context, open_context  # noqa: E402
+from .library import Abort, supports_gpu_offload  # noqa: E402
+from .vocabulary import Vocabulary  # noqa: E402
+from .weights import Weights  # noqa: E402
 
 __all__ = ["Abort", "Context", "Vocabulary", "Weights", "open_context", "supports_gpu_offload"]
