@@ -86,7 +86,7 @@ def with_seed(settings: Generation) -> Generation:
 
 @dataclass(frozen=True)
 class PromptProgress:
-    """How far a prompt is read, in tokens of both models. `id` and `index` are the prompt's."""
+    """How far a prompt is read, by all models that read it, in tokens of the prompt. `id` and `index` are the prompt's."""
 
     index: int
     id: str

@@ -81,6 +81,29 @@ class Setting:
         """Of a setting that is a number."""
         return "whole number" if self.kind is int else "number"
 
+    @property
+    def allowed(self) -> str:
+        """The values that it may have, for users."""
+        words = {bool: "on or off", dict: "NAME=VALUE", tuple: "a text"}.get(self.kind) or self._wanted()
+        return f"{words}, or none" if self.optional or self.kind in (dict, tuple) else words
+
+    @property
+    def own_help(self) -> str:
+        """Its help without the default, which an option's help tells."""
+        return self.help.partition("  [default: ")[0]
+
+    def as_text(self, value: Any) -> str:
+        """A value as `from_text` reads it."""
+        if value is None or value in ((), {}):
+            return "none"
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        if isinstance(value, dict):
+            return " ".join(f"{name}={json.dumps(each)}" for name, each in value.items())
+        if isinstance(value, tuple):
+            return " ".join(map(repr, value))
+        return f"{value:.12g}" if isinstance(value, float) else str(value)
+
     def before_it_existed(self) -> Any:
         """What a file that does not name it means."""
         return self.default if self.was is SINCE_0_1_0 else self.was

@@ -22,6 +22,7 @@ from real import tiny_gguf
 from real.models import Files, TinyModels
 from terminal import ALT_ENTER, CTRL_C, ENTER, TAB, UP, Terminal, terminal_environment
 
+from foreal_local.chat.commands import NAMES_TO_SET
 from foreal_local.cli.chat import main
 from foreal_local.presets import PRESETS
 
@@ -155,10 +156,47 @@ def test_every_setting_can_be_set(chat: Terminal) -> None:
     assert last == "foreal n=15 p=0.6 k=5, greedy, seed 1, at most 40 tokens, thinking on"
 
 
+def test_what_can_be_set_is_listed_with_its_value(chat: Terminal) -> None:
+    """Guards settings that can be changed and not be seen, and a range that one learns from an error."""
+    rows = chat.say("/set").splitlines()
+    names = [row.split()[0] for row in rows if not row.startswith(" ")]
+    assert names == list(NAMES_TO_SET)
+    for row in (r"temp +0 +0 or more", r"p +0.6 +between 0 and 1", r"seed +1 +0 or more, or none", r"preset +paper +"):
+        assert any(re.match(row, each) for each in rows), row
+    assert max(map(len, rows)) < 80
+    chat.say("/set gate always")
+    assert chat.say("/set p").splitlines() == [
+        "p  0.6", "between 0 and 1; default 0.6", "Chance that the leader leads a sentence.",
+    ]  # fmt: skip
+    assert chat.say("/set tau").splitlines()[-1].startswith("without effect now, in mode foreal")
+    assert chat.say("/set think-budget").startswith("think-budget  none\n1 or more, or none\n")
+    assert chat.say("/set thinkbudget") == "no setting 'thinkbudget': did you mean think-budget?"
+    chat.say("/set gate random")
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", "Exit", "/exit", "/quit", "/bye"])
+def test_words_that_leave(word: str, start: Callable[..., Terminal]) -> None:
+    """Guards a model that is asked "exit" for minutes. In a file of messages it is one."""
+    chat = start(*SHORT)
+    chat.ask(word)
+    assert chat.end() == 0
+
+
+def test_the_toolbar_keeps_the_sessions_name(start: Callable[..., Terminal]) -> None:
+    """Guards a name that a line of 80 columns has no room for, behind settings that /show tells as well."""
+    for name in ("home", "a-session-whose-name-is-rather-long-0123456789", "x" * 54):
+        chat = start(*SHORT, "--review", "ratio", "--top-k", "40", "--session", name, columns=80, lines=24)
+        bar = chat.screen.display[-1]
+        assert bar.rstrip().endswith(f" · {name}"), bar
+        assert re.search(r" \d+/\d+ ", bar)
+        chat.process.close(force=True)
+    assert "foreal" not in bar
+
+
 def test_wrong_values_change_nothing(chat: Terminal) -> None:
     """Guards a wrong value that ends the chat, is taken, or is refused without a reason."""
     for line, words in (
-        ("/set temp", "/set temp needs a value"),
+        ("/set tempo", "did you mean temp?"),
         ("/set temp hot", "temp is 'hot', but must be a number"),
         ("/set temp -1", "but must be 0 or more"),
         ("/set n 1.5", "must be a whole number"),
@@ -514,18 +552,24 @@ def test_a_session_outlives_its_process(
 
 
 def test_reading_a_long_file_can_be_stopped(start: Callable[..., Terminal], tmp_path: Path) -> None:
-    """Guards a long prompt that is read in silence, or cannot be stopped before its end."""
+    """Guards a long prompt that is read in silence, is counted twice, cannot be stopped before its end, or must be
+    typed again then."""
     path = tmp_path / "long.txt"
     path.write_text(" ".join(itertools.islice(itertools.cycle(APPLES.split()), 4000)), "utf-8")
     chat = start(*SHORT, "-c", "8192")
     chat.ask(f"/read {path}")
-    chat.wait(lambda: re.search(r"reading \d+ of \d{4,} tokens", "\n".join(chat.screen.display)))
+    reading = re.compile(r"reading (\d+) of (\d{4,}) tokens")
+    chat.wait(lambda: reading.search("\n".join(chat.screen.display)))
+    n_all = int(reading.search("\n".join(chat.screen.display))[2])  # type: ignore[index]
     pressed = time.monotonic()
     chat.send(CTRL_C)
-    chat.wait(chat.at_prompt)
+    chat.wait(lambda: chat.row == f">>> /read {path}")
     assert time.monotonic() - pressed < 2
-    assert "0 tokens · stopped" in chat.answer()
-    assert "taken back" in chat.say("/undo")
+    assert "stopped before the first word" in chat.text
+    assert 4000 < n_all < 8000, "a token of the prompt is counted once, whoever reads it"
+    chat.send(CTRL_C)
+    chat.wait(chat.at_prompt)
+    assert chat.say("/undo") == "there is nothing to take back"
     assert "40 tokens" in chat.say(APPLES)
     assert "Anna" in chat.answer()
 
@@ -545,7 +589,7 @@ def test_a_session_goes_on_in_another_process(start: Callable[..., Terminal], tm
     assert second.returncode == 2
     assert "is in use by another run" in error_line(second)
     listed = run("--list", env=env, command=CHAT)
-    assert re.fullmatch(r"home\.work-1  \d{4}-\d\d-\d\d \d\d:\d\d  \d+\.\d MB\n", listed.stdout)
+    assert re.search(r"\nhome\.work-1  \d{4}-\d\d-\d\d \d\d:\d\d      2  +\d+ kB  tiny  Leo has 8", listed.stdout)
     assert chat.leave() == 0
     folder = tmp_path / ".config" / "foreal"
     assert {path.name for path in (folder / "sessions").iterdir()} == {"home.work-1.session"}
@@ -684,7 +728,8 @@ def test_a_preset_is_set_and_counted(start: Callable[..., Terminal]) -> None:
     """Guards presets that cannot be found or set half, and /stats that is silent on what they save, counts one answer
     alone, or forgets it with the process."""
     chat = start(*SHORT, "--session", "kept")
-    for name, line in zip(PRESETS, chat.say("/set preset").splitlines(), strict=True):
+    assert chat.say("/set preset").splitlines()[0] == "preset  paper"
+    for name, line in zip(PRESETS, chat.answer().splitlines()[1:], strict=True):
         assert line.startswith(f"{name} ")
     assert "must be one of paper, fast" in unwrapped(chat.say("/set preset none"))
     assert "gate=never review=ratio tau=0.7" in chat.say("/set preset faithful")
@@ -911,6 +956,12 @@ def test_bytes_that_are_no_text_fail_alone(piped: Callable[..., Done]) -> None:
     """Guards a traceback for a line in another encoding, where the system's own is strict."""
     done = piped(b"n\xe9?\n" + APPLES.encode(), *WHOLE, PYTHONIOENCODING="utf-8:strict")
     assert re.fullmatch(BOXED, done.stdout.splitlines()[-1])
+
+
+def test_a_pipe_may_ask_about_exit(piped: Callable[..., Done]) -> None:
+    """Guards messages after one that only is "exit", which nobody would miss."""
+    done = piped(f"exit\n{PENS}\n", *WHOLE)
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_questions_are_not_taken_for_choices(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from .commands import (
     budget_of,
     changed,
     help_lines,
-    preset_lines,
     setting_named,
     thinking_of,
 )
@@ -54,14 +53,10 @@ class Actions:
 
     def do_set(self, argument: str) -> None:
         name, _, value = argument.partition(" ")
-        if argument == "preset":
-            for line in preset_lines():
-                self._screen.paragraph(line)
-            return
-        if not value.strip():
-            raise UsageError(f"/set {name} needs a value, such as /set temp 0.6")
-        name, text = name.replace("_", "-"), value.strip()
-        if name == "think-budget":
+        name, text = name.lower().replace("_", "-"), value.strip()
+        if not text:
+            self._show_settings(name)
+        elif name == "think-budget":
             self._conversation.think_budget = budget_of(text)
         elif name == "thinking":
             self._conversation.set_thinking(thinking_of(text))
@@ -69,25 +64,41 @@ class Actions:
             self._conversation.settings = generation_of(preset(text), self._conversation.settings)
         else:
             self._set(setting_named(name), text)
-        self._screen.note(self._chat.settings_line())
+        if text:
+            self._tell(self._chat.settings_line())
+
+    def _show_settings(self, name: str) -> None:
+        """One setting, or all of them."""
+        in_force = self._chat.in_force()
+        if not name:
+            for line in in_force.lines():
+                self._screen.line(line)
+            return
+        for line in in_force.lines_of(name):
+            self._screen.paragraph(line)
+
+    def _tell(self, text: str) -> None:
+        """Say what has changed, when it is kept."""
+        self._chat.keep_session()
+        self._screen.note(text)
 
     def _set(self, setting: Setting, text: str) -> None:
         """Change a setting. One of the models' opens them again, and they evaluate the conversation's text again."""
         conversation, value = self._conversation, setting.from_text(text)
         if setting in OF_THE_MODELS:
             self._chat.reopen({setting.name: value})
-            self._screen.note(f"{setting.shown_name}: {value}; the models were opened again")
+            self._tell(f"{setting.shown_name}: {setting.as_text(value)}; the models were opened again")
         elif setting.name == "system":
             self.do_system(value or "")
         elif setting in OF_THE_PROMPT:
             conversation.prompting = prompting_of({setting.name: value}, conversation.prompting)
-            self._screen.note(f"{setting.shown_name}: {getattr(conversation.prompting, setting.name)}")
+            self._tell(f"{setting.shown_name}: {setting.as_text(getattr(conversation.prompting, setting.name))}")
         else:
             conversation.settings = changed(conversation.settings, setting.name, text)
 
     def do_mode(self, argument: str) -> None:
         self._conversation.settings = changed(self._conversation.settings, "mode", argument)
-        self._screen.note(self._chat.settings_line())
+        self._tell(self._chat.settings_line())
 
     def do_show(self, _: str) -> None:
         conversation = self._conversation
@@ -97,11 +108,12 @@ class Actions:
         place = conversation.place_of_system()
         self._screen.line(f"system    {conversation.prompting.system or 'none'}" + (f" ({place})" if place else ""))
         self._screen.line(f"context   {gauge(conversation.n_prompt(), conversation.engine.ctx_size)} tokens")
-        self._screen.line(f"session   {self._chat.session or 'none (--session NAME keeps one)'}")
+        session = self._chat.session
+        self._screen.line(f"session   {session.path if session else 'none (--session NAME keeps one)'}")
 
     def do_system(self, argument: str) -> None:
         self._conversation.set_system(argument or None)  # an error, and no change, where a template refuses it
-        self._screen.note(f"system message: {argument}" if argument else "no system message")
+        self._tell(f"system message: {argument}" if argument else "no system message")
         self._chat.tell_warnings()
 
     def do_regen(self, _: str) -> None:
@@ -137,13 +149,14 @@ class Actions:
             return ""
 
     def do_read(self, argument: str) -> None:
+        line = f"/read {argument}"
         path, text = _file_and_rest(argument)
         try:
             content = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise UsageError(f"cannot read {path}: {reason}") from None
-        self._chat.ask(f"{text.strip()}\n\n{content}".strip())
+        self._chat.ask(f"{text.strip()}\n\n{content}".strip(), line)
 
     def do_think(self, argument: str) -> None:
         if argument == "last":
@@ -152,7 +165,7 @@ class Actions:
             self._screen.paragraph(reasoning or "the last answer has no reasoning")
         elif argument in ("show", "hide"):
             self._screen.show_thinking = argument == "show"
-            self._screen.note(f"reasoning is {'shown' if argument == 'show' else 'hidden'}")
+            self._tell(f"reasoning is {'shown' if argument == 'show' else 'hidden'}")
         else:
             raise UsageError(f"/think is {argument!r}, but must be show, hide or last")
 
@@ -172,8 +185,8 @@ class Actions:
     def do_save(self, argument: str) -> None:
         if not argument and self._chat.session is None:
             raise UsageError("/save needs a FILE here: only a chat with --session NAME has one of its own")
-        path = named(argument) if argument else self._chat.session
-        assert path is not None
+        session = self._chat.session
+        path = session.path if session and not argument else named(argument)
         if self._chat.files.save(path):
             self._screen.note(f"saved in {path}")
 

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import difflib
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from ..config import (
     GENERATION_NAMES,
     MODES,
     SETTINGS,
     Generation,
+    Method,
     Prompting,
     Runtime,
     describe,
     find_setting,
+    flat,
     generation_of,
+    in_force,
     names_of,
 )
 from ..errors import UsageError
 from ..presets import PRESETS
-from ..settings import Setting
+from ..settings import Setting, either
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class SlashCommand:
 
 COMMANDS = (
     SlashCommand("help", "", "these commands"),
-    SlashCommand("set", "NAME VALUE", "change a setting; /help lists their names"),
+    SlashCommand("set", "[NAME [VALUE]]", "change a setting, or show it; alone: all of them"),
     SlashCommand("show", "", "models and settings"),
     SlashCommand("mode", "NAME", f"who writes: {', '.join(MODES)}"),
     SlashCommand("system", "[TEXT]", "set the system message; without a text, remove it"),
@@ -60,6 +65,10 @@ COMMANDS = (
     SlashCommand("exit", "", "leave (also Ctrl-D)"),
 )
 NAMES = {f"/{command.name}": command for command in COMMANDS} | {"/quit": COMMANDS[-1], "/bye": COMMANDS[-1]}
+
+
+LEAVE = ("exit", "quit")
+"""What leaves as a whole line on a terminal, too, as in other programs."""
 
 
 def parse(text: str) -> tuple[SlashCommand, str]:
@@ -95,7 +104,13 @@ OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES]
 OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
 OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime)]
 _ALL = [*OF_ANSWERS, *OF_THE_PROMPT, *OF_THE_MODELS]
-NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thinking", "preset")
+_OTHERS = {
+    "think-budget": ("1 or more, or none", "Tokens of reasoning after which it is closed, and the answer follows."),
+    "thinking": ("on or off", "Whether the chat template asks for reasoning, where it knows enable_thinking."),
+    "preset": (either(PRESETS), "Several settings at a time; /set preset shows what each sets."),
+}
+"""What /set knows besides the table of settings: what it may be, and what it is."""
+NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), *_OTHERS)
 
 
 def setting_named(name: str) -> Setting:
@@ -106,6 +121,68 @@ def setting_named(name: str) -> Setting:
     near = difflib.get_close_matches(name, NAMES_TO_SET, 1)
     hint = f": did you mean {near[0]}?" if near else f": {', '.join(NAMES_TO_SET)}"
     raise UsageError(f"no setting {name!r}" + hint)
+
+
+@dataclass(frozen=True)
+class InForce:
+    """All that /set can change, as it is now.
+
+    ctx_size: of the context, where no setting says it
+    """
+
+    settings: Generation
+    prompting: Prompting
+    runtime: Runtime
+    think_budget: int | None
+    ctx_size: int
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Every name of NAMES_TO_SET with its value as /set takes it."""
+        values = flat(self.settings) | asdict(self.prompting) | asdict(self.runtime)
+        values["ctx_size"] = values["ctx_size"] or self.ctx_size
+        shown = {setting.shown_name: setting.as_text(values[setting.name]) for setting in _ALL}
+        thinking = self.prompting.template_args.get("enable_thinking")
+        shown["think-budget"] = "none" if self.think_budget is None else str(self.think_budget)
+        shown["thinking"] = "as the template" if thinking is None else "on" if thinking else "off"
+        names = (name for name in PRESETS if generation_of(PRESETS[name], self.settings) == self.settings)
+        shown["preset"] = next(names, "none of them")
+        return shown
+
+    def lines(self) -> list[str]:
+        """Each setting with its value and what it may be."""
+        values = self.values
+        width, most = max(map(len, values)), 24
+        lines = []
+        for name in NAMES_TO_SET:
+            value = _cut(values[name], most)
+            lines += textwrap.wrap(
+                f"{name:<{width}}  {value:<{most}}  {_allowed(name)}", 79, subsequent_indent=" " * (width + most + 4)
+            )
+        return lines
+
+    def lines_of(self, name: str) -> Iterator[str]:
+        """One setting: its value, what it may be, what it is. UsageError where there is none of this name."""
+        setting = None if name in _OTHERS else setting_named(name)
+        name = setting.shown_name if setting else name
+        yield f"{name}  {self.values[name]}"
+        if name == "preset":
+            yield from preset_lines()
+            return
+        yield f"{_allowed(name)}; default {setting.as_text(setting.default)}" if setting else _allowed(name)
+        yield setting.own_help if setting else _OTHERS[name][1]
+        if setting in OF_ANSWERS and setting and setting.name not in in_force(self.settings):
+            yield f"without effect now, in mode {self.settings.mode} with the other settings as they are"
+
+
+def _allowed(name: str) -> str:
+    setting = find_setting(name)
+    return setting.allowed if setting else _OTHERS[name][0]
+
+
+def _cut(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def preset_lines() -> list[str]:
@@ -145,15 +222,33 @@ def budget_of(text: str) -> int | None:
 
 
 def describe_chat(settings: Generation, think_budget: int | None, thinking: bool | None = None) -> str:
-    """The settings in a line.
+    """The settings of answers in a line: mode, temperature, and whatever is not as by default.
 
     think_budget: tokens of reasoning; None: no limit
     thinking: whether the chat template shall reason; None: as it does by itself
     """
     sampling, parts = settings.sampling, [describe(settings)]
     parts += [f"top-k {sampling.top_k}"] * bool(sampling.top_k) + [f"min-p {sampling.min_p:g}"] * bool(sampling.min_p)
+    parts += _changed(in_force(settings), [name for name in GENERATION_NAMES if name not in _IN_WORDS])
     parts += [f"seed {settings.seed}"] * (settings.seed is not None)
     parts += [f"at most {settings.max_tokens} tokens"] * (settings.max_tokens is not None)
     parts += [f"at most {think_budget} tokens of thinking"] * (think_budget is not None)
     parts += [f"thinking {'on' if thinking else 'off'}"] * (thinking is not None)
     return ", ".join(parts)
+
+
+_IN_WORDS = {"mode", "temp", "top_p", "top_k", "min_p", "seed", "max_tokens", *names_of(Method)}
+
+
+def describe_around(prompting: Prompting, runtime: Runtime) -> str:
+    """How prompts are made and how the models run, where that is not as by default; "" where all is."""
+    prompts = asdict(prompting)
+    prompts["template_args"] = {k: v for k, v in prompting.template_args.items() if k != "enable_thinking"}
+    running = [name for name in names_of(Runtime) if name != "ctx_size"]
+    return ", ".join([*_changed(prompts, names_of(Prompting)), *_changed(asdict(runtime), running)])
+
+
+def _changed(values: dict[str, Any], names: list[str]) -> list[str]:
+    """Those of these settings that are not as by default."""
+    wanted = [SETTINGS[name] for name in names if name in values and values[name] != SETTINGS[name].default]
+    return [f"{setting.shown_name} {_cut(setting.as_text(values[setting.name]), 60)}" for setting in wanted]

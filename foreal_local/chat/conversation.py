@@ -11,60 +11,25 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..config import MODES, Generation, Prompting, from_older
+from ..config import MODES, Generation, Prompting
 from ..engine import Engine
-from ..errors import ContextFullError, SequenceError, SessionError, UsageError
+from ..errors import ContextFullError, UsageError
 from ..lane import BITE, Ticket
 from ..method.ledger import Cost
-from ..method.reasoning import DEFAULT_TAGS, ReasoningTags, split_reasoning
 from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..method.view import n_common
 from ..results import Chunk, Event, Prompt, PromptProgress, Result
-from ..runtime.messages import Messages
-from ..storage.saved_sequence import settings_as_dict, settings_from_dict
-from ..storage.session import read_stored, write_stored
 from ..tally import Tally
+from . import saved
 from .loops import LoopGuard, ThinkingMeter
+from .message import Message as Message
+from .message import as_dicts, with_question
 
-KIND = "conversation"
 _ROOM = 16  # tokens that must be left for an answer
-
-
-@dataclass
-class Message:
-    """One message.
-
-    role: "user" or "assistant"
-    content: its text; of an answer, the reasoning in its tags too
-    spans: of an answer, who wrote how many characters, part by part
-    finish_reason: of an answer, how it ended
-    tags: of an answer, those around its reasoning
-    """
-
-    role: str
-    content: str
-    spans: list[tuple[str, int]] = field(default_factory=list)
-    finish_reason: str | None = None
-    tags: ReasoningTags = DEFAULT_TAGS
-
-    @classmethod
-    def of(cls, saved: dict[str, Any]) -> Message:
-        """A message as `asdict` has made it; version 0.1.0 knows one pair of tags. An exception where it is none."""
-        spans = [(str(Role(author)), int(n)) for author, n in saved["spans"]]
-        message = cls(**{**saved, "spans": spans, "tags": ReasoningTags.of(saved.get("tags", {}))})
-        if message.role not in ("user", "assistant") or not isinstance(message.content, str):
-            raise ValueError(f"a message of {message.role!r}")
-        return message
-
-    @property
-    def parts(self) -> tuple[str, str]:
-        """Of an answer, its reasoning and the answer itself."""
-        return split_reasoning(self.content, self.tags)
 
 
 class Conversation:
@@ -165,7 +130,7 @@ class Conversation:
         messages = self.messages if messages is None else messages
         if not messages:
             return 0
-        coming = self.engine.loaded.encode(_with_question(messages), self.prompting)
+        coming = self.engine.loaded.encode(with_question(messages), self.prompting)
         return max(len(ids) for ids in coming.ids.values())
 
     def _require_room(self, messages: list[Message]) -> None:
@@ -176,7 +141,7 @@ class Conversation:
     # ---------------------------------------------------------------- answering
     def _answer(self, messages: list[Message], seed: int | None = None) -> Iterator[Event]:
         settings = self.settings if seed is None else replace(self.settings, seed=seed)
-        prompt = Prompt(_as_dicts(messages), index=len(messages))
+        prompt = Prompt(as_dicts(messages), index=len(messages))
         events: deque[Event] = deque()
         with self.engine.interruptible():  # until the answer is noted: a second Ctrl-C must not lose it
             ticket = self.engine.submit(
@@ -227,8 +192,8 @@ class Conversation:
     def _reads(self, messages: list[Message]) -> dict[Role, int]:
         """How many of the prompt's tokens each role reads first: those that the next turn's prompt begins with, too."""
         probe = [*messages, Message("assistant", "."), Message("user", ".")]
-        now = self.engine.loaded.encode(_as_dicts(messages), self.prompting).ids
-        after = self.engine.loaded.encode(_as_dicts(probe), self.prompting).ids
+        now = self.engine.loaded.encode(as_dicts(messages), self.prompting).ids
+        after = self.engine.loaded.encode(as_dicts(probe), self.prompting).ids
         roles = MODES[self.settings.mode].roles
         return {role: min(n_common(now[role], after[role]), len(now[role]) - 1) for role in roles if role in now}
 
@@ -260,63 +225,11 @@ class Conversation:
         is_own: whether a file that stands there may go; another is kept, and its numbered name is returned. None: it
             may
         """
-        states = {}
-        if self.messages:
-            coming = self.engine.loaded.encode(_with_question(self.messages), self.prompting).ids
-            states = self.engine.save_prefix(coming)
-        content = {
-            "messages": [asdict(message) for message in self.messages],
-            "settings": settings_as_dict(self.settings),
-            "prompting": asdict(self.prompting),
-            "think_budget": self.think_budget,
-            "held": {str(role): coming[role][: state.n_tokens] for role, state in states.items()},
-            "cost": {str(role): asdict(cost) for role, cost in self.cost.items()},
-            "tally": asdict(self.tally),
-        }
-        return write_stored(path, KIND, content, states, self.engine.loaded.identity, is_own)
+        return saved.save(self, path, is_own)
 
     def load(self, path: Path) -> None:
         """Load a saved conversation; where a model's state cannot be restored, `notes` say why.
 
         Such a model evaluates the text again.
         """
-        stored = read_stored(path, KIND, self.engine.loaded.identity)
-        content = stored.content
-        try:
-            messages = [Message.of(each) for each in content["messages"]]
-            settings = settings_from_dict(content["settings"])
-            prompting = Prompting(**from_older(content["prompting"], Prompting))
-            cost = {role: Cost(**_numbers(content["cost"][str(role)])) for role in Role}
-            tally = Tally(**_numbers(content.get("tally", {})))  # version 0.1.0 has none
-            think_budget = None if content["think_budget"] is None else int(content["think_budget"])
-            held = {Role(role): [int(id) for id in ids] for role, ids in content["held"].items()}
-        except Exception as error:  # the digest was right: another program wrote this
-            raise SessionError(f"{path} holds no conversation of this version ({error!r})") from None
-        self.messages, self.cost, self.tally = messages, cost, tally
-        self.settings, self.prompting, self.think_budget = settings, prompting, think_budget
-        self.notes = stored.notes
-        for role, state in stored.states.items():
-            ids = held.get(role, [])
-            if state.n_tokens > self.engine.ctx_size or state.n_tokens != len(ids):
-                continue
-            try:
-                self.engine.restore_prefix(role, ids, state)
-            except SequenceError as error:
-                self.notes.append(f"the {role}: {error}; its text is evaluated again")
-
-
-def _numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """The values; TypeError where one is no number."""
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"{name} is {value!r}")
-    return values
-
-
-def _with_question(messages: list[Message]) -> Messages:
-    """The messages as a prompt: behind an answer comes a question."""
-    return _as_dicts([*messages, Message("user", ".")] if messages[-1].role == "assistant" else messages)
-
-
-def _as_dicts(messages: list[Message]) -> Messages:
-    return [{"role": message.role, "content": message.content} for message in messages]
+        saved.load(self, path)

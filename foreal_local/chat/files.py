@@ -68,7 +68,7 @@ class ChatFiles:
 
     def _is_session(self, path: Path) -> bool:
         session = self._chat.session
-        return session is not None and same_file(session, path)
+        return session is not None and same_file(session.path, path)
 
     def _write(
         self, path: Path, check: Callable[[], None], may_go: Callable[[Path], bool], write: Callable[[], Path | None]

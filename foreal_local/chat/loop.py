@@ -6,21 +6,23 @@ actions.py says what each command does.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import ContextFullError, ForealError, SessionError
+from ..errors import ContextFullError, ForealError
 from ..method.tokens import FinishReason
 from ..results import Chunk, Event, PromptProgress
 from .actions import Actions
-from .commands import NAMES, describe_chat, parse
+from .commands import LEAVE, NAMES, InForce, describe_chat, parse
 from .conversation import Conversation
 from .files import ChatFiles
 from .input import LineEditor, Source, read_message
 from .screen import Screen, count, ending_of, figures, gauge
+from .session import ChatSession
 from .signals import ignore, stopped_by_hang_up, stopping_on_ctrl_c, without_echo
 
 _NEARLY_FULL = 0.85
@@ -33,12 +35,12 @@ class Chat:
     conversation: its messages and the engine that answers
     screen: where answers and notes are shown
     reopen: makes an empty conversation in a new engine, with changes to how the models run
-    session: the file that the conversation is saved in after each answer; None: it is not saved
+    session: the files that the conversation is kept in; None: it is not kept
     models: lines that describe the models
     """
 
     def __init__(
-        self, conversation: Conversation, screen: Screen, reopen: Reopen, session: Path | None, models: list[str]
+        self, conversation: Conversation, screen: Screen, reopen: Reopen, session: ChatSession | None, models: list[str]
     ) -> None:
         self.conversation, self.screen, self.session, self.models = conversation, screen, session, models
         self.actions = Actions(self)
@@ -48,6 +50,7 @@ class Chat:
         self._leaving = False
         self._has_warned = False  # that the context is nearly full
         self._told: set[str] = set()  # warnings
+        self._put_back = ""  # what stands in the next line before the user types
         self._n_used = 0  # tokens of the context that the next prompt takes, for the toolbar
 
     # ---------------------------------------------------------------- the loop
@@ -64,7 +67,8 @@ class Chat:
         while not self._leaving:
             try:
                 self._n_used = self.conversation.n_prompt()
-                text = read_message(source).strip()
+                line, self._put_back = self._put_back, ""
+                text = read_message(source, default=line).strip()
             except KeyboardInterrupt:
                 continue
             except EOFError:
@@ -78,15 +82,20 @@ class Chat:
             except KeyboardInterrupt:
                 if not self.screen.is_terminal:
                     return 130
+        self.keep_session()
         return code
 
     def _handle(self, text: str) -> None:
         """Answer a message, or carry out a command."""
+        if text.lower() in LEAVE and isinstance(self.source, LineEditor):
+            self.leave()
+            return
         if not text.startswith("/"):
             self.ask(text)
             return
         command, argument = parse(text)
         getattr(self.actions, f"do_{command.name}")(argument)
+        self.keep_session()
 
     def tell_warnings(self) -> None:
         """Show what the user should know of the models and was not told yet."""
@@ -100,23 +109,37 @@ class Chat:
         self._leaving = True
 
     def toolbar(self) -> str:
-        """The line under the prompt: how full the context is, the settings, the session."""
-        conversation = self.conversation
-        parts = [
-            gauge(self._n_used, conversation.engine.ctx_size),
-            self.settings_line(),
-        ]
-        if self.session:
-            parts.append(self.session.stem)
-        return f" {' · '.join(parts)}"
+        """The line under the prompt: how full the context is, the settings, the session. Where it is too long, the
+        settings are cut, so that the session's name is always there."""
+        n_ctx, columns = self.conversation.engine.ctx_size, shutil.get_terminal_size().columns
+        name = [self.session.name] if self.session else []
+        parts = [gauge(self._n_used, n_ctx), *name]
+        room = columns - 2 - sum(len(part) + 3 for part in parts)
+        settings = self.settings_line()
+        if len(settings) > room:
+            settings = f"{settings[: room - 1]}…" if room > 8 else ""
+        parts[1:1] = [settings] * bool(settings)
+        line = f" {' · '.join(parts)}"
+        return line if len(line) < columns else f" {' · '.join([f'{self._n_used}/{n_ctx}', *name])}"[: columns - 1]
 
     def settings_line(self) -> str:
         conversation = self.conversation
         return describe_chat(conversation.settings, conversation.think_budget, conversation.thinking)
 
+    def in_force(self) -> InForce:
+        """All that /set can change."""
+        conversation = self.conversation
+        loaded = conversation.engine.loaded
+        return InForce(
+            conversation.settings, conversation.prompting, loaded.runtime, conversation.think_budget, loaded.ctx_size
+        )
+
     # ---------------------------------------------------------------- answers
-    def ask(self, text: str) -> bool:
-        """Answer a message and show the answer; False where the context has no room and the user makes none."""
+    def ask(self, text: str, line: str | None = None) -> bool:
+        """Answer a message and show the answer; False where the context has no room and the user makes none.
+
+        line: what the user has typed for it; None: the message
+        """
         while True:
             try:
                 answer = self.conversation.ask(text)
@@ -124,13 +147,16 @@ class Chat:
             except ContextFullError as error:
                 if not self._make_room(str(error)):
                     return False
-        self.show(answer)
+        self.show(answer, text if line is None else line)
         return True
 
-    def show(self, answer: Iterator[Event]) -> None:
-        """Show an answer as it is written, until it ends or is stopped; then save the session."""
+    def show(self, answer: Iterator[Event], line: str = "") -> None:
+        """Show an answer as it is written, until it ends or is stopped; then save the session.
+
+        line: what is put back into the user's line where it is stopped before its first word
+        """
         view, started, first_after = self.screen.answer(), time.perf_counter(), None
-        stopped, earlier = False, self.conversation.result
+        stopped, earlier, before = False, self.conversation.result, self.conversation.messages
         whole = self.conversation.engine.loaded.abort.held if self.screen.is_terminal else contextlib.nullcontext
         self.conversation.on_draft = view.sketch if self.screen.colored else None
         with without_echo(), stopped_by_hang_up() as hang_ups:
@@ -152,9 +178,19 @@ class Chat:
             if (result := self.conversation.result) is not None and result is not earlier:  # what a stop has settled
                 view.feed(Chunk(result.index, result.id, result.tokens[view.n_tokens :], result.sequence.tags))
             view.end()
-            self._finish_answer(time.perf_counter() - started, first_after, stopped)
+            if stopped and self._was_wordless() and isinstance(self.source, LineEditor):
+                self.conversation.messages, self._put_back = before, line
+                back = "the question is in the line again" if line else "the answer is as it was"
+                self.screen.note(f"stopped before the first word: {back}")
+            else:
+                self._finish_answer(time.perf_counter() - started, first_after, stopped)
             if hang_ups:  # came after the answer
                 raise SystemExit(128 + hang_ups[0])
+
+    def _was_wordless(self) -> bool:
+        """Whether nothing of the last answer was written yet."""
+        result = self.conversation.result
+        return result is not None and not (result.reasoning.strip() or result.answer.strip())
 
     def _finish_answer(self, seconds: float, first_after: float | None, stopped: bool) -> None:
         """The figures and notes of an answer that has ended; its session is saved."""
@@ -227,14 +263,15 @@ class Chat:
         self.conversation = new
 
     def save_session(self) -> None:
-        """Save the conversation in its session, if it has one."""
+        """Keep the conversation in its session, if it has one, with what both models have evaluated of it."""
+        if self.session and (note := self.session.save(self.conversation)) and note not in self._told:
+            self._told.add(note)
+            self.screen.note(note)
+
+    def keep_session(self) -> None:
+        """Keep messages and settings in the session, if there is one and they have changed."""
         if self.session:
-            try:
-                self.session.parent.mkdir(parents=True, exist_ok=True)
-                self.conversation.save(self.session)
-            except OSError as error:
-                reason = error.strerror or error
-                raise SessionError(f"cannot write {self.session}: {reason}; an older session stays") from None
+            self.session.keep(self.conversation)
 
     def confirm(self, question: str) -> bool:
         """Ask the user on a terminal, yes or no; on a pipe it is yes."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
-import time
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import __version__
-from ..config import generation_of, prompting_of, runtime_of
+from ..config import Runtime, generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .options import (
     ForealCommand,
+    is_default,
     loss_option,
     measured_in,
     method_options,
@@ -29,21 +27,23 @@ from .options import (
     settings_in,
     typed_models,
     typed_settings,
-    with_preset,
-    with_settings_of,
 )
+from .sessions import data_dir, delete_session, print_sessions, session_named
+from .start import Start
 from .streams import require_output
 
 if TYPE_CHECKING:
     from ..chat.conversation import Conversation
+    from ..chat.screen import Screen
+    from ..chat.session import ChatSession
     from ..config import Prompting
     from ..engine import Engine
-    from ..pairs import PairEntry
 
 EPILOG = """\b
 Examples:
   foreal-chat
   foreal-chat --session homework --think-budget 2000
+  foreal-chat --list
   foreal-chat -l leader.gguf -d draft.gguf --system 'Answer briefly.'
   printf 'Tom has 12 apples. Anna has 3 more. How many does Anna have?\\n' | foreal-chat
 Inside, /help lists the commands. Every option is also an environment variable: FOREAL_SESSION=homework."""
@@ -52,6 +52,8 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @option("--session", "-s", metavar="NAME", help="Keep the conversation under this name, and go on with it next time.")
 @option("--list", "list_sessions", is_flag=True, help="List the sessions, and leave.", envvar=None)
+@option("--delete", metavar="NAME", help="Delete a session, and leave; on a terminal you are asked.", envvar=None)
+@option("--yes", is_flag=True, help="Delete it without a question.", envvar=None)
 @option("--think-budget", type=int, metavar="N", help="Close the reasoning after N tokens and ask for the answer.")
 @option("--thinking/--no-thinking", default=None, help="Where the template can: enable_thinking.", envvar=None)
 @option("--reasoning", type=click.Choice(["show", "hide"]), default="show", help="Reasoning on the screen.")
@@ -72,75 +74,77 @@ def main(context: click.Context, /, **values: Any) -> None:
     Without a terminal, each line of the input is a message, and the answers are plain lines.
     """
     if values["list_sessions"]:
-        _list()
+        print_sessions()
         return
-    from .loading import named_pair
-
+    if values["delete"] is not None:
+        delete_session(values["delete"], values["yes"])
+        return
     require_output("answers are printed there")
     if sys.stdin is None:
         raise UsageError("standard input is closed: a chat reads its messages there")
     if values["raw"]:
         raise UsageError("a chat needs a chat template: leave out --raw (FOREAL_RAW)")
-    values = typed_models(values, context)
-    entry = named_pair(values)
-    if entry:
-        values = with_settings_of(entry, values, context)
-    values = with_preset(values, context)
-    sys.exit(_chat(context, values, entry))
+    sys.exit(_chat(context, typed_models(values, context)))
 
 
-def data_dir() -> Path:
-    """Where sessions and the history are kept."""
-    return Path(click.get_app_dir("foreal"))
-
-
-def session_path(name: str) -> Path:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", name):
-        raise UsageError(f"--session is {name!r}, but must be a name of letters, digits, '.', '_' and '-'")
-    return data_dir() / "sessions" / f"{name}.session"
-
-
-def _list() -> None:
-    files = sorted((data_dir() / "sessions").glob("*.session"), key=lambda path: -path.stat().st_mtime)
-    if not files:
-        click.echo("no sessions yet: foreal-chat --session NAME keeps one")
-    width = max((len(path.stem) for path in files), default=0)
-    for path in files:
-        stat = path.stat()
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(stat.st_mtime))
-        click.echo(f"{path.stem:<{width}}  {when}  {stat.st_size / 1e6:.1f} MB")
-
-
-def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | None) -> int:
+def _chat(context: click.Context, values: dict[str, Any]) -> int:
     from ..chat.input import PipedLines
     from ..chat.loop import Chat, editor_for
     from ..chat.past import show_loaded
     from ..chat.screen import Screen
-    from ..storage.files import locked
     from .loading import color_of
 
     screen = Screen(color_of(values["color"]), values["reasoning"] == "show")
     with contextlib.ExitStack() as stack:
-        session = session_path(values["session"]) if values["session"] else None
-        if session:
-            session.parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(session, "the session"))
-        opener = _Opener(stack, context, values, entry)
+        session = _open_session(stack, values)
+        start = Start(context, values, session)
+        opener = _Opener(stack, context, start)
         conversation = opener.open()
         chat = Chat(conversation, screen, opener.reopen, session, opener.models)
+        if session:
+            _remember(session, opener, screen, start, context)
+        if session and session.exists:
+            session.load(conversation, start.same_pair)
+            _apply_typed(conversation, context, values)
+            opener.choose_mode(conversation)
+        elif opener.prompting.system:
+            conversation.set_system(opener.prompting.system)  # known by now whether the models can be told
+        if session and not session.exists:
+            session.begin(conversation)
         if not values["quiet"] and screen.is_terminal:
             for line in opener.opening_lines(conversation):
                 screen.note(line)
-        if opener.prompting.system:
-            conversation.set_system(opener.prompting.system)  # known by now whether the models can be told
+        if start.note:
+            screen.note(start.note)
         chat.tell_warnings()
-        if session and session.exists():
-            conversation.load(session)
-            _apply_typed(conversation, context, values)
-            opener.choose_mode(conversation)
-            show_loaded(conversation, screen)
+        show_loaded(conversation, screen)
         interactive = sys.stdin.isatty() and screen.is_terminal
         return chat.run(editor_for(chat, data_dir() / "history") if interactive else PipedLines())
+
+
+def _remember(session: ChatSession, opener: _Opener, screen: Screen, start: Start, context: click.Context) -> None:
+    """What the session keeps besides the conversation; whether reasoning is shown is as it was the last time."""
+    hidden = start.kept.get("reasoning") == "hide"
+    if hidden and is_default(context, "reasoning"):
+        screen.show_thinking = False
+
+    def about() -> dict[str, Any]:
+        hides = not screen.show_thinking if screen.is_terminal else hidden
+        return opener.about() | {"reasoning": "hide" if hides else "show"}
+
+    session.about = about
+
+
+def _open_session(stack: contextlib.ExitStack, values: dict[str, Any]) -> ChatSession | None:
+    """The session that is named, which no other chat has now."""
+    from ..storage.files import locked
+
+    if not values["session"]:
+        return None
+    session = session_named(values["session"])
+    session.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stack.enter_context(locked(session.path, "the session"))
+    return session
 
 
 class _Opener:
@@ -150,19 +154,21 @@ class _Opener:
     prompting: of a conversation that begins
     """
 
-    def __init__(
-        self, stack: contextlib.ExitStack, context: click.Context, values: dict[str, Any], entry: PairEntry | None
-    ) -> None:
-        from ..method.roles import Role
-        from .loading import pair_of
-
-        self._values, self._runtime = values, runtime_of(settings_in(values))
-        self._pair = pair_of(values, entry, set(Role))
+    def __init__(self, stack: contextlib.ExitStack, context: click.Context, start: Start) -> None:
+        values = start.values
+        self._values, self._runtime, self._about = values, start.runtime, start.about
+        self._pair = start.pair()
         self._engine: Engine | None = None
         stack.callback(self._close)
         self.prompting, self._settings = _prompting(values), generation_of(settings_in(values))
         self._measured = measured_in(values, context)
         self.models: list[str] = []
+
+    def about(self) -> dict[str, Any]:
+        """What a session remembers of the models: which they are, and how they run where that is not as by default."""
+        usual = asdict(Runtime())
+        runtime = {name: value for name, value in asdict(self._runtime).items() if value != usual[name]}
+        return {"pair": self._about, "runtime": runtime}
 
     def _close(self) -> None:
         if self._engine:
@@ -213,15 +219,17 @@ class _Opener:
         return conversation
 
     def opening_lines(self, conversation: Conversation) -> list[str]:
-        from ..chat.commands import describe_chat
+        from ..chat.commands import describe_around, describe_chat
         from ..method.roles import Role
 
         engine = conversation.engine
+        around = describe_around(conversation.prompting, self._runtime)
         settings = describe_chat(conversation.settings, conversation.think_budget, conversation.thinking)
         why = [f"mode {conversation.settings.mode}: {engine.plan.choice}"] if engine.plan.choice else []
         return [
             " · ".join(f"{role} {engine.describe(role)}" for role in Role),
-            f"context {engine.ctx_size} · {settings} · /help for commands, Ctrl-D to leave",
+            f"context {engine.ctx_size} · {settings}{', ' if around else ''}{around}"
+            " · /help for commands, Ctrl-D to leave",
             *why,
         ]
 
@@ -232,7 +240,7 @@ def _apply_typed(conversation: Conversation, context: click.Context, values: dic
 
     typed = typed_settings(values, context)
     conversation.settings = generation_of(typed, conversation.settings)
-    if context.get_parameter_source("think_budget") is not click.core.ParameterSource.DEFAULT:
+    if not is_default(context, "think_budget"):
         conversation.think_budget = budget_of(str(values["think_budget"]))
     if "system" in typed:
         conversation.set_system(typed.pop("system"))

@@ -222,13 +222,17 @@ def parameter_of(setting: Setting) -> str:
     return setting.option.strip("-").replace("-", "_")
 
 
+def is_default(context: click.Context, parameter: str) -> bool:
+    """Whether nobody gave this option: not on the command line, by a variable or in a file."""
+    return context.get_parameter_source(parameter) is click.core.ParameterSource.DEFAULT
+
+
 def typed_settings(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """Those of `settings_in` that somebody gave: on the command line, by a variable or in a file."""
-    default = click.core.ParameterSource.DEFAULT
     typed = {
         name: value
         for name, value in settings_in(values).items()
-        if context.get_parameter_source(parameter_of(SETTINGS[name])) is not default
+        if not is_default(context, parameter_of(SETTINGS[name]))
     }
     return (preset(values["preset"]) if values.get("preset") else {}) | typed
 
@@ -247,15 +251,11 @@ def with_preset(values: dict[str, Any], context: click.Context) -> dict[str, Any
     """The values, those that nobody has given replaced by the preset's, where one is named."""
     if not values["preset"]:
         return values
-    default = click.core.ParameterSource.DEFAULT
     own = {parameter_of(SETTINGS[name]): value for name, value in preset(values["preset"]).items()}
-    return values | {name: value for name, value in own.items() if context.get_parameter_source(name) is default}
+    return values | {name: value for name, value in own.items() if is_default(context, name)}
 
 
 def with_settings_of(entry: PairEntry, values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The values, those that nobody has given replaced by the pair's own settings."""
     own = {parameter_of(SETTINGS[name]): value for name, value in entry.settings.items()}
-    default = click.core.ParameterSource.DEFAULT  # a --config file gives DEFAULT_MAP
-    return values | {
-        name: value for name, value in own.items() if name in values and context.get_parameter_source(name) is default
-    }
+    return values | {name: value for name, value in own.items() if name in values and is_default(context, name)}

@@ -43,7 +43,8 @@ class Job:
     leaves_prefix: its slot keeps what it holds when it leaves
     started: since when its time in the slot is not counted yet
     reads: what is read of the prompt before the flow goes on
-    n_to_read: tokens of that
+    n_to_read: tokens of that, of all roles together
+    n_longest_read: tokens of the longest of these reads
     frontier: how many ids each role has evaluated last, and its top-1 there
     ahead: what is known of the places behind the stream
     plan: how many proposals pay
@@ -70,6 +71,7 @@ class Job:
     started: float = field(default_factory=time.perf_counter)
     reads: list[Read] = field(default_factory=list)
     n_to_read: int = 0
+    n_longest_read: int = 0
     frontier: dict[Role, tuple[int, int]] = field(default_factory=dict)
     ahead: Ahead = field(default_factory=Ahead)
     plan: Plan = UNMEASURED_PLAN
@@ -95,10 +97,10 @@ class Job:
         self.flow.close()
 
     # ---------------------------------------------------------------- the flow
-    def read_first(self, reads: list[Read], n_tokens: int) -> None:
-        """Read parts of the prompt, n_tokens together, before the flow goes on."""
+    def read_first(self, reads: list[Read], n_tokens: list[int]) -> None:
+        """Read parts of the prompt before the flow goes on: so many tokens in each of these reads."""
         if reads:
-            self.reads, self.n_to_read = reads, n_tokens
+            self.reads, self.n_to_read, self.n_longest_read = reads, sum(n_tokens), max(n_tokens)
             self._after_reads, self.request = self.request, reads[0]
 
     @property

@@ -237,8 +237,7 @@ class Scheduler:
                 reads.append(Read(role, n_tokens, waiting.bite))
             elif model.cached(job.slot) == n_tokens:
                 model.mark(job.slot)
-        n_all = sum(read.n_tokens - self._models[read.role].cached(job.slot) for read in reads)
-        job.read_first(reads, n_all)
+        job.read_first(reads, [read.n_tokens - self._models[read.role].cached(job.slot) for read in reads])
 
     def _unservable(self, sequence: Sequence) -> str | None:
         for role, view in sequence.views.items():
@@ -323,11 +322,12 @@ class Scheduler:
         return events
 
     def _n_read(self, job: Job) -> tuple[int, int]:
+        """How much of the prompt is read, in tokens of one prompt: each role's reading is a part of the way."""
         n_all = job.n_to_read
         left = sum(max(0, read.n_tokens - self._models[read.role].cached(job.slot)) for read in job.reads)
         if not job.is_reading:
             job.n_to_read = 0  # this is said once more
-        return n_all - left, n_all
+        return job.n_longest_read * (n_all - left) // n_all, job.n_longest_read
 
     def check(self) -> None:
         """Assert what must hold between steps; the stress tests call it after each."""

@@ -118,7 +118,11 @@ _DESCRIPTORS = re.compile(r"(?:/dev|/proc/self)/(?:fd/(\d+)|(stdin|stdout|stderr
 
 # ---------------------------------------------------------------- files that are replaced
 def replace_file(
-    path: Path, parts: list[Any], like: Path | None = None, is_own: Callable[[Path], bool] | None = None
+    path: Path,
+    parts: list[Any],
+    like: Path | None = None,
+    is_own: Callable[[Path], bool] | None = None,
+    mode: int = 0o666,
 ) -> Path | None:
     """Give a file (through a link, the file that it names) new content, whole or not at all.
 
@@ -128,6 +132,7 @@ def replace_file(
     like: a file whose mode it gets; None: it keeps its own
     is_own: whether a file that stands there may go, as an empty one may; another is kept, and its numbered name is
         returned. None: it may
+    mode: of a new file, less what the user's umask takes
 
     OSError where that fails; the old file is as it was.
     """
@@ -137,7 +142,7 @@ def replace_file(
     path = Path(os.path.realpath(path))
     scratch = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
-        with open(scratch, "wb") as file:
+        with open(scratch, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             for part in parts:
                 file.write(part)
             file.flush()

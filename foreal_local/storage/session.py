@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 import struct
 import zlib
@@ -96,10 +97,12 @@ def write_stored(
     states: dict[Role, Snapshot],
     identity: Identity,
     is_own: Callable[[Path], bool] | None = None,
+    mode: int = 0o666,
 ) -> Path | None:
     """Write a file of this kind, so that at any moment the path has the whole old file or the whole new one.
 
     is_own: whether a file that stands there may go; another is kept, and its numbered name is returned. None: it may
+    mode: of a new file
     """
     table: dict[str, dict[str, Any]] = {}
     offset = 0
@@ -112,7 +115,7 @@ def write_stored(
     header = zlib.compress(json.dumps(values, separators=(",", ":")).encode("utf-8", "surrogatepass"), 9)
     frame = _FRAME.pack(_MAGIC, VERSION, len(header), _digest(VERSION, header))
     parts = [frame, header, *(state.data for state in states.values()), header, frame]
-    return replace_file(path, parts, is_own=is_own)
+    return replace_file(path, parts, is_own=is_own, mode=mode)
 
 
 def is_stored(path: Path) -> bool:
@@ -150,13 +153,35 @@ def read_stored(path: Path, kind: str, identity: Identity) -> Stored:
         raise SessionError(f"{path} holds no session of this version ({error!r}): remove it") from None
 
 
-def _stored_in(path: Path, data: bytes, kind: str, identity: Identity) -> Stored:
-    """What the bytes of a file hold; any exception where another program wrote them."""
+def read_content(path: Path, kind: str) -> dict[str, Any]:
+    """The content of a file of this kind, without the states, which are not read; SessionError as for read_stored."""
+    try:
+        with open(path, "rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                raise SessionError(f"{path} is not a session file: it is empty; remove it")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _values_of(path, data, kind)[0][kind]  # type: ignore[no-any-return]
+    except OSError as error:
+        raise SessionError(f"cannot read {path}: {error.strerror or error}") from None
+    except SessionError:
+        raise
+    except Exception as error:  # the digest was right: another program wrote this
+        raise SessionError(f"{path} holds no session of this version ({error!r}): remove it") from None
+
+
+def _values_of(path: Path, data: Any, kind: str) -> tuple[dict[str, Any], int, list[str]]:
+    """As _read_header; SessionError where the file is of another kind."""
     values, begin, notes = _read_header(path, data)
     if values["kind"] != kind:
         raise SessionError(f"{path} is a saved {values['kind']}, not a {kind}")
+    values[kind].keys()  # an object
+    return values, begin, notes
+
+
+def _stored_in(path: Path, data: bytes, kind: str, identity: Identity) -> Stored:
+    """What the bytes of a file hold; any exception where another program wrote them."""
+    values, begin, notes = _values_of(path, data, kind)
     content, models, contexts, table = values[kind], values["models"], values["contexts"], values["states"]
-    content.keys()  # an object
     other_models = [role for role in models if models[role] != identity.models.get(role)]
     stored = Stored(content, {}, notes, other_models)
     for role, entry in table.items():
@@ -172,7 +197,7 @@ def _stored_in(path: Path, data: bytes, kind: str, identity: Identity) -> Stored
     return stored
 
 
-def _read_header(path: Path, data: bytes) -> tuple[dict[str, Any], int, list[str]]:
+def _read_header(path: Path, data: Any) -> tuple[dict[str, Any], int, list[str]]:
     """The header's values, where the states begin, and notes. Where the first copy is torn, the last one is read."""
     first = _whole_header(data, at_end=False)
     whole = first or _whole_header(data, at_end=True)
@@ -188,7 +213,7 @@ def _read_header(path: Path, data: bytes) -> tuple[dict[str, Any], int, list[str
     return values, _FRAME.size + len(header), [] if first else ["its beginning is torn, its end is whole"]
 
 
-def _whole_header(data: bytes, at_end: bool) -> tuple[int, bytes] | None:
+def _whole_header(data: Any, at_end: bool) -> tuple[int, bytes] | None:
     """The version and the bytes of the header's copy at the file's beginning or end; None where it is torn."""
     if len(data) < _FRAME.size:
         return None
