@@ -86,7 +86,7 @@ def with_seed(settings: Generation) -> Generation:
 
 @dataclass(frozen=True)
 class PromptProgress:
-    """How far a prompt is read, by all models that read it, in tokens of the prompt. `id` and `index` are the prompt's."""
+    """How far all models that read a prompt have come, in tokens of that prompt. `id` and `index` are the prompt's."""
 
     index: int
     id: str
@@ -124,8 +124,9 @@ class Flops:
 
     total: everything both models evaluated; generation: each written token charged to its author, plus the
     alignment checks, and what was reviewed and dropped (speculative: all that was evaluated after the prompts).
-    leader_only is what the leader alone would need for the same tokens, prompt included (to hold against total),
-    leader_only_generation without the prompt (against generation).
+    leader_only is what the leader alone would need for the same tokens, with as much of the prompt as was read here: no
+    more where a cache held its beginning (to hold against total); leader_only_generation without the prompt (against
+    generation).
     """
 
     total: float
@@ -148,12 +149,13 @@ def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
     if mode.speculates and not mode.hands_over:
         generation = total - sum(cost.flops_prompt for cost in sequence.cost.values())
     leader, n_tokens = shapes[Role.LEADER], len(sequence.tokens)
-    view = sequence.views.get(Role.LEADER) or sequence.views.get(Role.DRAFT)
-    n_prompt = view.n_prompt if view else 0
+    reader = Role.LEADER if Role.LEADER in sequence.views else Role.DRAFT
+    n_prompt = sequence.views[reader].n_prompt if sequence.views else 0
+    n_read = sequence.cost[reader].n_prompt_read if sequence.cost[reader].calls else max(0, n_prompt - 1)
     return Flops(
         total=total,
         generation=generation,
-        leader_only=leader.flops(n_prompt + n_tokens - 1, 0) if n_tokens else 0.0,
+        leader_only=leader.flops(n_read + n_tokens, n_prompt - 1 - n_read) if n_tokens else 0.0,
         leader_only_generation=leader.flops(n_tokens, n_prompt - 1) if n_tokens else 0.0,
     )
 

@@ -17,10 +17,12 @@ from fakes import SHAPES, FakePair
 from runs import new_sequence, run_all
 from wcwidth import wcswidth
 
+from foreal_local.alone import Alone
 from foreal_local.chat.conversation import Message
+from foreal_local.chat.figures import figures, gauge, totals
 from foreal_local.chat.loop import Chat
 from foreal_local.chat.past import show_loaded
-from foreal_local.chat.screen import Screen, figures, gauge, totals
+from foreal_local.chat.screen import Screen
 from foreal_local.config import MODES, Generation, Method
 from foreal_local.method.ledger import Cost
 from foreal_local.method.plan import UNMEASURED_PLAN, Plan, Speed
@@ -533,7 +535,7 @@ def test_figures_are_those_of_the_answer() -> None:
     """Guards figures that do not belong to the answer, and a division by nothing."""
     result = result_of(FinishReason.STOP)
     sequence, n_tokens = result.sequence, len(result.tokens)
-    line = figures(result, 2.0, 0.5)
+    line = figures(result, 2.0, 0.5, Alone(2.5, "measured"))
     share = sum(token.author is LEADER for token in result.tokens) / n_tokens
     for words in (
         f"{n_tokens} tokens",
@@ -542,19 +544,23 @@ def test_figures_are_those_of_the_answer() -> None:
         f"{sequence.n_handoffs} handoff",
         f"{n_tokens / 2:.0f} tokens/s",
         "first after 0.50 s",
-        f"FLOPs {result.flops.generation / result.flops.leader_only_generation:.0%}",
+        f"FLOPs {result.flops.generation / result.flops.leader_only_generation:.0%} written, ",
+        f" {result.flops.total / result.flops.leader_only:.0%} all evaluated (leader alone 100%)",
     ):
         assert words in line, words
-    assert figures(result, 0.0, None)
-    one = figures(result_of(FinishReason.LENGTH, max_tokens=1), 1.0, 0.1)
-    assert one.startswith("1 token ")
+    assert line.startswith("2.00 s, 80% of the leader alone (measured) · FLOPs ")
+    assert figures(result, 0.0, None, None).startswith("0.00 s · FLOPs ")
+    one = figures(result_of(FinishReason.LENGTH, max_tokens=1), 1.0, 0.1, None)
+    assert " · 1 token · " in one
     assert one.endswith("ended by max-tokens")
+    never = figures(result_of(FinishReason.LENGTH, max_tokens=9, p=0.0), 1.0, 0.1, None)
+    assert re.search(r" · 0 of \d+ sentences? led, 0 handoffs · ", never)
 
 
 @pytest.mark.parametrize(
     ("reason", "ending"),
     [
-        (FinishReason.STOP, "of the leader alone"),
+        (FinishReason.STOP, "first after 0.10 s"),
         (FinishReason.LENGTH, "ended by max-tokens"),
         (FinishReason.CONTEXT, "the context is full"),
         (FinishReason.CANCELLED, "stopped"),
@@ -563,11 +569,11 @@ def test_figures_are_those_of_the_answer() -> None:
 )
 def test_figures_say_how_it_ended(reason: FinishReason, ending: str) -> None:
     """Guards an answer that breaks off without a word about it."""
-    assert figures(result_of(reason), 1.0, 0.1).endswith(ending)
+    assert figures(result_of(reason), 1.0, 0.1, None).endswith(ending)
     sequence = new_sequence(1, prompt=[2])
     sequence.finish(reason)
     nothing = Result.of(Submission(Prompt("so"), "", 512), sequence, SHAPES)
-    assert figures(nothing, 1.0, None).startswith("0 tokens")
+    assert figures(nothing, 1.0, None, Alone(2.0, "predicted")).startswith("1.00 s · 0 tokens")
 
 
 def test_stats_of_a_loaded_conversation_agree_with_each_other(opened: Callable[..., Opened]) -> None:

@@ -16,7 +16,18 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # What each folder, or module beside them, may import; itself always.
 _SETTINGS = {"errors", "settings", "model_files", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
-_ENGINE = _CORE | {"choice", "digest", "results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
+_ENGINE = _CORE | {
+    "alone",
+    "choice",
+    "digest",
+    "results",
+    "lane",
+    "offline",
+    "asynchronous",
+    "by_name",
+    "engine",
+    "storage",
+}
 ALLOWED = {
     "errors": set(),
     "settings": {"errors"},
@@ -37,6 +48,7 @@ ALLOWED = {
     "presets": _SETTINGS,
     "choice": _SETTINGS | {"method"},
     "tally": _CORE,
+    "alone": _CORE | {"results"},
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
     "chat": _ENGINE | {"presets", "tally"},

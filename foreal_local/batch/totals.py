@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..alone import LeaderAlone
 from ..config import MODES, Generation, describe
-from ..method.ledger import Cost
+from ..method.ledger import Cost, flops_in_words
 from ..method.plan import Plan
 from ..method.roles import Role
 from ..method.tokens import FinishReason
@@ -22,6 +23,7 @@ class Totals:
     written: tokens by author
     finished: responses by finish_reason
     n_stopped: those that ended at a stop text
+    alone: how long the leader alone takes
     flops: as of results.Flops
     """
 
@@ -30,6 +32,7 @@ class Totals:
         self.tally = Tally()
         self.written = dict.fromkeys(Role, 0)
         self.finished = dict.fromkeys(FinishReason, 0)
+        self.alone = LeaderAlone()
         self.flops = {"total": 0.0, "generation": 0.0, "leader_only": 0.0, "leader_only_generation": 0.0}
 
     def add(self, result: Result) -> None:
@@ -40,6 +43,7 @@ class Totals:
         self.n_handoffs += sequence.n_handoffs
         self.n_inserted += sequence.n_inserted
         self.tally.add(sequence)
+        self.alone.add(result)
         for role in Role:
             self.written[role] += sequence.n_written(role)
         self.finished[result.finish_reason] += 1
@@ -48,15 +52,20 @@ class Totals:
             self.flops[name] += getattr(result.flops, name)
 
     def lines(
-        self, settings: Generation, cost: dict[Role, Cost], seconds: float, plan: Plan
+        self, settings: Generation, cost: dict[Role, Cost], seconds: float, plan: Plan, one_by_one: bool = False
     ) -> Iterator[tuple[str, str]]:
-        """Label and text of each summary line."""
-        n_tokens = self.tally.n_tokens
+        """Label and text of each summary line.
+
+        one_by_one: the prompts were answered one after another
+        """
+        n_tokens, flops = self.tally.n_tokens, self.flops
+        compared = self.alone.of_all(plan) if one_by_one else None
+        yield "done", f"{seconds:.1f} s" + (f", {compared[1].share(compared[0])}" if compared else "")
+        if flops["leader_only"]:
+            yield "FLOPs, written", _ratio(flops["generation"], flops["leader_only_generation"])
+            yield "FLOPs, all evaluated", _ratio(flops["total"], flops["leader_only"])
         speed = f", {n_tokens / seconds:.0f} tokens/s" if seconds else ""
-        yield (
-            "done",
-            f"{_count(self.n_results, 'prompt')}, {_count(n_tokens, 'token')} in {seconds:.1f} s{speed}",
-        )
+        yield "answered", f"{_count(self.n_results, 'prompt')}, {_count(n_tokens, 'token')}{speed}"
         others = [f"{n} {reason}" for reason, n in self.finished.items() if n and reason is not FinishReason.STOP]
         others += [f"{self.n_stopped} at a stop text"] * bool(self.n_stopped)
         if others:
@@ -69,10 +78,6 @@ class Totals:
         if self.n_sentences:
             led = f", {self.n_led} led ({self.n_led / self.n_sentences:.0%}), {_count(self.n_handoffs, 'handoff')}"
             yield "sentences", f"{self.n_sentences}{led if MODES[settings.mode].hands_over else ''}"
-        flops = self.flops
-        if flops["leader_only"]:
-            yield "FLOPs, generation only", _ratio(flops["generation"], flops["leader_only_generation"])
-            yield "FLOPs, all evaluated", _ratio(flops["total"], flops["leader_only"])
         for role in Role:
             if cost[role].tokens:
                 yield f"{role} evaluated", _work(cost[role])
@@ -84,14 +89,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def _ratio(flops: float, reference: float) -> str:
-    return f"{_scaled(flops)}, {flops / reference:.0%} of the leader writing the same tokens alone"
-
-
-def _scaled(value: float) -> str:
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}FLOPs"
-    return f"{value:.0f} FLOPs"
+    return f"{flops_in_words(flops)}, {flops / reference:.0%} of the leader alone"
 
 
 def _work(cost: Cost) -> str:

@@ -23,9 +23,9 @@ from .commands import (
     setting_named,
     thinking_of,
 )
+from .figures import gauge, totals
 from .files import named
 from .past import short, show_loaded
-from .screen import gauge, totals
 
 if TYPE_CHECKING:
     from .conversation import Conversation

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from ..alone import LeaderAlone
 from ..config import MODES, Generation, Prompting
 from ..engine import Engine
 from ..errors import ContextFullError, UsageError
@@ -43,6 +44,7 @@ class Conversation:
     notes: lines for the user, until somebody shows and clears them
     cost: the work of all answers
     tally: other sums over them
+    alone: how long the leader alone takes, as far as the answers of this engine show it
     on_draft: hears what of an answer is written behind its last Chunk and may still be taken back, after each step that
         tells nothing else; only in modes that take tokens back
     """
@@ -59,6 +61,7 @@ class Conversation:
         self.messages: list[Message] = []
         self.cost = {role: Cost() for role in Role}
         self.tally = Tally()
+        self.alone = LeaderAlone()
         self.on_draft: Callable[[Chunk], None] | None = None
         self.notes: list[str] = []
         self.result: Result | None = None
@@ -217,6 +220,7 @@ class Conversation:
             message = Message("assistant", content, spans, str(sequence.finish_reason), replace(tags, opened=False))
             self.messages = [*messages, message]
         self.result = Result.of(submission, sequence, self.engine.loaded.shapes)
+        self.alone.add(self.result)
 
     # ---------------------------------------------------------------- on disk
     def save(self, path: Path, is_own: Callable[[Path], bool] | None = None) -> Path | None:

@@ -19,9 +19,10 @@ from ..results import Chunk, Event, PromptProgress
 from .actions import Actions
 from .commands import LEAVE, NAMES, InForce, describe_chat, parse
 from .conversation import Conversation
+from .figures import count, ending_of, figures, gauge
 from .files import ChatFiles
 from .input import LineEditor, Source, read_message
-from .screen import Screen, count, ending_of, figures, gauge
+from .screen import Screen
 from .session import ChatSession
 from .signals import ignore, stopped_by_hang_up, stopping_on_ctrl_c, without_echo
 
@@ -200,7 +201,8 @@ class Chat:
             self.screen.note(f"failed: {result.error}")
             self.screen.note("the conversation is as it was before this question")
         if self.screen.is_terminal:
-            self.screen.note(figures(result, seconds, first_after))
+            alone = conversation.alone.of(result, conversation.engine.plan)
+            self.screen.note(figures(result, seconds, first_after, alone))
         elif (ending := ending_of(result)) and result.finish_reason is not FinishReason.ERROR:
             self.screen.note(
                 f"answer {len(conversation.messages) // 2}: {ending} after {count(len(result.tokens), 'token')}"

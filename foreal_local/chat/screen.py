@@ -1,4 +1,4 @@
-"""What a chat shows: answers in their authors' styles, a status line, notes, figures. Knows no conversation."""
+"""What a chat shows: answers in their authors' styles, a status line, notes. Knows no conversation."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
 from copy import copy, deepcopy
 from typing import IO
 
 from wcwidth import wcswidth
 
-from ..method.ledger import Cost
 from ..method.reasoning import ReasoningSplitter
 from ..method.roles import Role
-from ..method.tokens import FinishReason
-from ..results import Chunk, Result
+from ..results import Chunk
+from .figures import count
 
 _RESET = "\x1b[0m"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -275,61 +273,3 @@ class AnswerView:
             self._screen.end_line()
         self._thinking = thinking
         self._screen.words(text, self._author, thinking)
-
-
-# ---------------------------------------------------------------- figures
-def figures(result: Result, seconds: float, first_after: float | None) -> str:
-    """The line after an answer: `seconds` it took, and after how many its first token came."""
-    sequence, n_tokens = result.sequence, len(result.tokens)
-    parts = [count(n_tokens, "token")]
-    if n_tokens:
-        parts.append(f"leader {sequence.n_written(Role.LEADER) / n_tokens:.0%}")
-        if sequence.n_led or sequence.n_handoffs:
-            handoffs = count(sequence.n_handoffs, "handoff")
-            parts.append(f"{sequence.n_led} of {count(sequence.n_sentences, 'sentence')} led, {handoffs}")
-    if n_tokens and seconds > 0:
-        parts.append(f"{n_tokens / seconds:.0f} tokens/s")
-    if first_after is not None:
-        parts.append(f"first after {first_after:.2f} s")
-    if result.flops.leader_only_generation:
-        ratio = result.flops.generation / result.flops.leader_only_generation
-        parts.append(f"FLOPs {ratio:.0%} of the leader alone")
-    ending = ending_of(result)
-    return " · ".join(parts + ([ending] if ending else []))
-
-
-def ending_of(result: Result) -> str | None:
-    """How an answer ended; None where the models ended it."""
-    if result.stopped_by is not None:
-        inside = " inside the reasoning" if result.ends_inside_reasoning else ""
-        return f"ended at the stop text {result.stopped_by!r}{inside}"
-    return _ENDINGS.get(result.finish_reason)
-
-
-def count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-_ENDINGS = {
-    FinishReason.LENGTH: "ended by max-tokens",
-    FinishReason.CONTEXT: "the context is full",
-    FinishReason.CANCELLED: "stopped",
-    FinishReason.ERROR: "failed",
-}
-
-
-def totals(cost: dict[Role, Cost], n_answers: int) -> Iterator[str]:
-    """The lines of /stats."""
-    yield count(n_answers, "answer")
-    for role, work in cost.items():
-        if work.tokens:
-            yield (
-                f"{role}: {work.decode_tokens} tokens decoded, {work.prefill_tokens} prefilled, {work.calls} calls, "
-                f"{work.seconds:.2f} s, {work.flops / 1e9:.3g} GFLOPs"
-            )
-
-
-def gauge(n_used: int, n_all: int, width: int = 12) -> str:
-    """How full the context is, in a few characters."""
-    n = min(width, round(width * n_used / n_all)) if n_all else 0
-    return f"{'█' * n}{'░' * (width - n)} {n_used}/{n_all}"

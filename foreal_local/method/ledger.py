@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+
+UNITS = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
+
+
+def flops_in_words(flops: float) -> str:
+    """FLOPs in three digits and the largest unit of which there is one: "1.11 TFLOPs"."""
+    factor, prefix = next(((factor, prefix) for factor, prefix in UNITS if flops >= 0.9995 * factor), (1.0, ""))
+    value = flops / factor
+    return f"{value:,.0f} {prefix}FLOPs" if value >= 99.95 else f"{value:.3g} {prefix}FLOPs"
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,9 @@ class Cost:
     flops: of everything evaluated
     reused_tokens: not evaluated, because a prefix shared with other sequences was copied
     flops_prompt: the part of `flops` that went into the prompt; only the first evaluation of each token counts
-    n_prompt_done: tokens of the prompt that are in flops_prompt
+    n_prompt_done: the prompt's tokens up to the last one that is in flops_prompt
+    n_prompt_read: how many of them are in flops_prompt: not those that a cache held already
+    prompt_seconds, decode_seconds: the parts of `seconds` that went into the prompt and into decode_tokens
     """
 
     decode_tokens: int = 0
@@ -51,6 +62,9 @@ class Cost:
     reused_tokens: int = 0
     flops_prompt: float = 0.0
     n_prompt_done: int = 0
+    n_prompt_read: int = 0
+    prompt_seconds: float = 0.0
+    decode_seconds: float = 0.0
 
     @property
     def tokens(self) -> int:
@@ -60,11 +74,19 @@ class Cost:
         """Add the evaluation of n_tokens."""
         if decode:
             self.decode_tokens += n_tokens
+            self.decode_seconds += seconds
         else:
             self.prefill_tokens += n_tokens
         self.calls += n_calls
         self.seconds += seconds
         self.flops += flops
+
+    def count_prompt(self, begin: int, end: int, seconds: float, flops: float) -> None:
+        """Note that an evaluation had these tokens of the prompt in it for the first time."""
+        self.n_prompt_done = end
+        self.n_prompt_read += end - begin
+        self.prompt_seconds += seconds
+        self.flops_prompt += flops
 
     def add(self, other: Cost) -> None:
         self.decode_tokens += other.decode_tokens
@@ -75,7 +97,5 @@ class Cost:
         self.reused_tokens += other.reused_tokens
 
     def as_dict(self) -> dict[str, int | float]:
-        values = asdict(self)
-        del values["flops_prompt"], values["n_prompt_done"]
-        values["seconds"] = round(self.seconds, 6)
-        return values
+        names = ("decode_tokens", "prefill_tokens", "calls", "seconds", "flops", "reused_tokens")
+        return {name: getattr(self, name) for name in names} | {"seconds": round(self.seconds, 6)}

@@ -37,11 +37,11 @@ class Accounts:
             cost = sequence.cost[role]
             flops = shape.flops(n_tokens, n_before)
             n_prompt = sequence.views[role].n_prompt - 1  # without the last, which gives the response's first token
-            if n_before < n_prompt:
-                first, last = max(n_before, cost.n_prompt_done), min(n_before + n_tokens, n_prompt)
-                cost.flops_prompt += shape.flops(max(0, last - first), first)
-                cost.n_prompt_done = max(cost.n_prompt_done, last)
             share = seconds * n_tokens / n_all
+            first, last = max(n_before, cost.n_prompt_done), min(n_before + n_tokens, n_prompt)
+            if first < last:
+                part = share * (last - first) / n_tokens
+                cost.count_prompt(first, last, part, shape.flops(last - first, first))
             cost.count(n_tokens, row.decode, n_own_calls, share, flops)
             total.count(n_tokens, row.decode, 0, share, flops)
         total.calls += n_calls

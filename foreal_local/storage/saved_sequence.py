@@ -123,6 +123,11 @@ def _answer_from(value: Any) -> Answer:
     return tuple(letter == "1" for letter in value)
 
 
+def _cost(values: dict[str, Any]) -> Cost:
+    """Files of an earlier version do not say how much of the prompt was read: all of it was, up to where that went."""
+    return Cost(**{"n_prompt_read": values.get("n_prompt_done", 0), **values})
+
+
 def from_dict(values: dict[str, Any]) -> Sequence:
     """The sequence that `as_dict` saved. Values of another origin may raise any exception."""
     settings = settings_from_dict(values["settings"])
@@ -146,7 +151,7 @@ def from_dict(values: dict[str, Any]) -> Sequence:
         taken_back=[TakenBack(t["at"], _tokens(t["tokens"], False), t["reason"]) for t in values["taken_back"]],
         answers=[(n, _answer_from(answer)) for n, answer in values["answers"]],
         peek=None if peek is None else Choice(**{**peek, "role": Role(peek["role"])}),
-        cost={Role(role): Cost(**cost) for role, cost in values["cost"].items()},
+        cost={Role(role): _cost(cost) for role, cost in values["cost"].items()},
         finish_reason=values["finish_reason"] and FinishReason(values["finish_reason"]),
         stopped_by=values.get("stopped_by"),
         ending=values.get("ending") and FinishReason(values["ending"]),

@@ -48,11 +48,16 @@ def _answers(measures: list[Measures], width: int) -> list[str]:
     return lines
 
 
+_UNITS = ((1e15, "PFLOPs"), (1e12, "TFLOPs"), (1e9, "GFLOPs"))
+
+
 def _work(measures: list[Measures], width: int) -> list[str]:
-    lines = [f"{'':{width}}  GFLOPs written      all   decoded  prefilled  calls   seconds  tokens/s"]
+    largest = max(m.means["flops_total"] for m in measures)
+    factor, unit = next(each for each in _UNITS if each[0] == 1e9 or largest >= 10 * each[0])
+    lines = [f"{'':{width}}  {unit} written      all   decoded  prefilled  calls   seconds  tokens/s"]
     for m in measures:
         mean = m.means
-        line = f"{m.setting:{width}} {mean['flops_generation'] / 1e9:15.3f} {mean['flops_total'] / 1e9:8.3f}"
+        line = f"{m.setting:{width}} {mean['flops_generation'] / factor:15.3f} {mean['flops_total'] / factor:8.3f}"
         line += f" {mean['decode_tokens']:9.0f} {mean['prefill_tokens']:10.0f} {m.leader_calls_per_token:6.2f}"
         lines.append(line + f" {mean['seconds']:9.3f} {m.tokens_per_second:9.0f}")
     return lines

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ...errors import UsageError
+from ...method.ledger import UNITS
 from ..statistics import Estimate
 
 if TYPE_CHECKING:
@@ -144,8 +145,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 def scale_of(values: Sequence[float], unit: str) -> tuple[float, str]:
     """What to divide FLOPs by, and their unit, for numbers that can be read."""
     largest = max((value for value in values if math.isfinite(value)), default=0.0)
-    steps = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
-    return next(((factor, prefix + unit) for factor, prefix in steps if largest >= factor), (1.0, unit))
+    return next(((factor, prefix + unit) for factor, prefix in UNITS if largest >= factor), (1.0, unit))
 
 
 def look(name: str, number: int) -> dict[str, Any]:
