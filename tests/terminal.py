@@ -1,4 +1,4 @@
-"""foreal-chat in a pseudo-terminal, and what a terminal emulator (pyte) shows of it."""
+"""foreal-chat, or another command, in a pseudo-terminal, and what a terminal emulator (pyte) shows of it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,16 @@ class _Screen(pyte.HistoryScreen):
 
 
 class Terminal:
-    """One started chat. `say` is for what ends at the next prompt; `send` and `wait` for all else.
+    """One started chat, or another command. `say` is for what ends at the next prompt; `send` and `wait` for all else.
 
     `raw`: every byte that came. `rows`: the lines that scrolled out, then those on the screen.
     """
 
-    def __init__(self, *arguments: str | Path, env: dict[str, str], columns: int = 100, lines: int = 50) -> None:
+    def __init__(
+        self, *arguments: str | Path, env: dict[str, str], columns: int = 100, lines: int = 50, command: str = "chat"
+    ) -> None:
         self._dumb = env["TERM"] == "dumb"
-        words = ["-m", "foreal_local", "chat", *map(str, arguments)]
+        words = ["-m", "foreal_local", command, *map(str, arguments)]
         self.process = pexpect.spawn(sys.executable, words, env=env, cwd=str(ROOT), dimensions=(lines, columns))
         self.process.delaybeforesend = None
         self.screen = _Screen(columns, lines, history=3000)

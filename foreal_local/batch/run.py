@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,11 +31,14 @@ from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
 from .printing import AnswerPrinter, ending_of
-from .progress import answering_bar, loading_bar
+from .progress import Bars
 from .request import BatchRequest
 from .resume import ResumePlan, keep_whole_traces, plan_for, read_earlier
 from .totals import Totals
 from .trace import trace_header, trace_lines
+
+_LONGEST_HEADING = 240
+"""Characters of a prompt above its answer."""
 
 
 class BatchRun:
@@ -47,6 +52,7 @@ class BatchRun:
         self._request, self._settings, self._prompts = request, request.settings, request.prompts
         self._prompting = request.prompting
         self._told: set[str] = set()  # warnings
+        self._bars = Bars(not (request.quiet or request.runtime.verbose))
         for option, path in (("--output", request.output), ("--trace", request.trace)):
             if path:
                 check_writable(path, option)
@@ -174,7 +180,7 @@ class BatchRun:
         return settings_hash(prompt.content, prompt.settings, prompting, models)
 
     def _load(self, stack: contextlib.ExitStack, n_prompts: int) -> Engine:
-        with loading_bar(self._request.quiet) as on_progress:
+        with self._bars.loading() as on_progress:
             engine = Engine(
                 self._pair,
                 runtime=self._request.runtime,
@@ -242,9 +248,9 @@ class BatchRun:
         to_screen = self._request.format == "text" and not self._output
         live = to_screen and engine.n_slots == 1
         printer: AnswerPrinter | None = None
-        streaming = to_screen and sys.stdout.isatty()  # a progress bar would be on the same terminal
-        shown = not (self._request.quiet or streaming) and sys.stderr.isatty()
-        with answering_bar(shown, len(prompts)) as advance:
+        reasoning = to_screen and self._request.show_reasoning and sys.stderr.isatty()
+        answers = self._output is None and sys.stdout.isatty()
+        with self._bars.answering(len(prompts), shown=not (reasoning or answers)) as advance:
             try:
                 with contextlib.closing(engine.run(prompts, self._settings, self._prompting, self._checkpoints)) as run:
                     for item in run:
@@ -294,7 +300,8 @@ class BatchRun:
             content = self._prompts[index].content
             text = content if isinstance(content, str) else content[-1]["content"]
             line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
-            click.echo(("\n" if index else "") + self._dim(line), err=True)
+            line = line if len(line) <= _LONGEST_HEADING else f"{line[: _LONGEST_HEADING - 3]}..."
+            self._bars.tell(("\n" if index else "") + self._dim(line))
 
     def _print_whole(self, result: Result) -> None:
         if self._output:
@@ -331,7 +338,7 @@ class BatchRun:
 
     # ---------------------------------------------------------------- stderr
     def _note(self, text: str) -> None:
-        click.echo(f"{self._request.name}: {text}", err=True)
+        self._bars.tell(f"{self._request.name}: {text}")
 
     def _dim(self, text: str) -> str:
         return click.style(text, dim=True) if sys.stderr.isatty() and self._request.color is not False else text
@@ -342,9 +349,12 @@ class BatchRun:
     def _summarise(self, cost: dict[Role, Cost], seconds: float, engine: Engine) -> None:
         if self._request.quiet or not self._request.summary:
             return
-        rows = [*self._totals.lines(self._settings, cost, seconds, engine.plan)]
+        rows = [*self._totals.lines(self._settings, cost, seconds, engine.plan, engine.n_slots == 1)]
         rows += [("as the models read it", note) for note in engine.loaded.prompt_notes]
         width = max(len(label) for label, _ in rows)
+        columns = shutil.get_terminal_size().columns - width - 3 if sys.stderr.isatty() else 0
         click.echo("", err=True)
         for label, text in rows:
-            click.echo(f"{self._dim(f'{label:<{width}}')}  {text}", err=True)
+            lines = textwrap.wrap(text, max(20, columns)) if columns else [text]
+            for shown, line in zip([label, *[""] * len(lines)], lines, strict=False):
+                click.echo(f"{self._dim(f'{shown:<{width}}')}  {line}", err=True)

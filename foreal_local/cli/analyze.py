@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +129,7 @@ def _named_models(values: dict[str, Any], context: click.Context) -> tuple[dict[
 # ---------------------------------------------------------------- the run
 def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
     """Run the analysis, write the file, print the tables, make the report; the exit code."""
-    from ..batch.progress import loading_bar
+    from ..batch.progress import Bars
     from ..evaluation.analysis.analysis import Analysis
     from ..evaluation.analysis.callbacks import Callbacks
     from ..evaluation.analysis.record import record_of
@@ -139,8 +138,8 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
 
     require_output("name a file with --output, or --report", bool(values["output"] or values["report"]))
     request = _request_of(values, leader, drafts)
-    quiet = values["quiet"]
-    analysis = Analysis(request, Callbacks(_note, partial(_progress_bar, quiet), partial(loading_bar, quiet)))
+    bars = Bars(not (values["quiet"] or values["verbose"]))
+    analysis = Analysis(request, Callbacks(lambda line: bars.tell(_named(line)), bars.counting, bars.loading))
     with contextlib.ExitStack() as stack:
         if values["output"]:
             stack.enter_context(locked(Path(values["output"]), "--output"))
@@ -229,23 +228,12 @@ def _write(output: str, record: dict[str, Any]) -> None:
         file.write(json.dumps(record, ensure_ascii=True, allow_nan=False) + "\n")
 
 
+def _named(line: str) -> str:
+    return f"foreal analyze: {line}"
+
+
 def _note(line: str) -> None:
-    click.echo(f"foreal analyze: {line}", err=True)
-
-
-@contextlib.contextmanager
-def _progress_bar(quiet: bool, label: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with the time left, on a terminal's stderr."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda n: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda n: bar.update(task, advance=n)
+    click.echo(_named(line), err=True)
 
 
 if __name__ == "__main__":

@@ -176,13 +176,13 @@ class _Opener:
 
     def open(self) -> Conversation:
         """An empty conversation in a new engine."""
-        from ..batch.progress import loading_bar
+        from ..batch.progress import Bars
         from ..chat.commands import budget_of
         from ..chat.conversation import Conversation
         from ..engine import Engine
         from ..method.roles import Role
 
-        with loading_bar(self._values["quiet"]) as on_progress:
+        with Bars(not (self._values["quiet"] or self._runtime.verbose)).loading() as on_progress:
             self._engine = Engine(
                 self._pair,
                 runtime=self._runtime,
