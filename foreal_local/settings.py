@@ -147,10 +147,10 @@ class Setting:
         if self.kind is str:
             return self.document or "a text"
         if self.low is not None and self.high is not None:
-            return f"between {self.low:g} and {self.high:g}{note}"
+            return f"between {self.low:.12g} and {self.high:.12g}{note}"
         if self.above is not None:
-            return f"above {self.above:g}" + ("" if self.high is None else f" and at most {self.high:g}") + note
-        return f"{self.low:g} or more{note}"
+            return f"above {self.above:.12g}" + ("" if self.high is None else f" and at most {self.high:.12g}") + note
+        return f"{self.low:.12g} or more{note}"
 
     def _refuse(self, value: Any, wanted: str, name: str | None = None) -> None:
         raise UsageError(f"{name or self.name} is {shown(value)}, but must be {wanted}")

@@ -121,7 +121,9 @@ class Chat:
             settings = f"{settings[: room - 1]}…" if room > 8 else ""
         parts[1:1] = [settings] * bool(settings)
         line = f" {' · '.join(parts)}"
-        return line if len(line) < columns else f" {' · '.join([f'{self._n_used}/{n_ctx}', *name])}"[: columns - 1]
+        if name and len(line) >= columns:
+            line = f" {self._n_used}/{n_ctx} · {name[0]}"
+        return line[: columns - 1]
 
     def settings_line(self) -> str:
         conversation = self.conversation
