@@ -25,7 +25,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI
 from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
-COLUMNS, LINES = 92, 30
+COLUMNS, LINES = 92, 33
 _SGR = re.compile(rb"\x1b\[([\d;]*)m")
 STEPS = (
     "Emma has 24 shells. Hugo has 9 more shells than Emma. Mia has 5 fewer shells than Hugo. "
