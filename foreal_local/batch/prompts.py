@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..config import OF_A_RESPONSE, Generation, Prompting, find_setting, generation_of, names_of, prompting_of
+from ..documents import STDIN, waited_for
 from ..errors import UsageError
 from ..results import Prompt
 from ..settings import shown
@@ -15,19 +17,19 @@ from .json_lines import lines_of, object_of
 from .run_batch import as_own_line
 
 
-def read_prompts(path: str, settings: Generation, prompting: Prompting | None = None) -> list[Prompt]:
+def read_prompts(
+    path: str,
+    settings: Generation,
+    prompting: Prompting | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> list[Prompt]:
     """All prompts of a file, or of stdin for "-" (JSON lines if the first line is a JSON object).
 
     settings, prompting: what a prompt's own settings change
+    note: what tells the user of things that are not as they seem
     """
-    name = "<stdin>" if path == "-" else path
-    if path == "-" and sys.stdin is None:
-        raise UsageError("standard input is closed: --file - reads prompts there; name a file instead")
-    try:
-        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read prompts from {path}: {error.strerror or error}") from None
-    numbered = lines_of(data, name)
+    name = STDIN if path == "-" else path
+    numbered = lines_of(_read(path, note), name)
     if not numbered:
         raise UsageError(f"no prompts in {name}: it has no line with text")
     as_json = path.lower().endswith((".jsonl", ".ndjson")) or (path == "-" and _is_object(numbered[0][1]))
@@ -36,6 +38,19 @@ def read_prompts(path: str, settings: Generation, prompting: Prompting | None = 
     return with_unique_ids(
         [_prompt(f"{name}:{number}", line, settings, prompting or Prompting()) for number, line in numbered], name
     )
+
+
+def _read(path: str, note: Callable[[str], None]) -> bytes:
+    """A file's bytes, or standard input's for "-"."""
+    if path == "-" and sys.stdin is None:
+        raise UsageError("standard input is closed: --file - reads prompts there; name a file instead")
+    try:
+        if path != "-":
+            return Path(path).read_bytes()
+        with waited_for(note, "prompts, a line each,"):
+            return sys.stdin.buffer.read()
+    except OSError as error:
+        raise UsageError(f"cannot read prompts from {path}: {error.strerror or error}") from None
 
 
 def with_unique_ids(prompts: list[Prompt], name: str) -> list[Prompt]:

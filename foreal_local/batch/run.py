@@ -28,7 +28,7 @@ from ..storage.files import LineFile, OutputError, locked, same_file
 from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
-from .printing import AnswerPrinter, ending_of
+from .printing import AnswerPrinter, ending_of, heading_of
 from .progress import answering_bar, loading_bar
 from .request import BatchRequest
 from .resume import ResumePlan, keep_whole_traces, plan_for, read_earlier
@@ -293,7 +293,7 @@ class BatchRun:
         if len(self._prompts) > 1 and sys.stderr.isatty() and not self._request.quiet:
             content = self._prompts[index].content
             text = content if isinstance(content, str) else content[-1]["content"]
-            line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
+            line = f"[{index + 1}/{len(self._prompts)}] {heading_of(text)}"
             click.echo(("\n" if index else "") + self._dim(line), err=True)
 
     def _print_whole(self, result: Result) -> None:

@@ -8,13 +8,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from .. import __version__
 from ..config import generation_of, prompting_of, runtime_of
 from ..errors import UsageError
+from .asking import message_of, prompt_argument
 from .options import (
     ForealCommand,
     loss_option,
@@ -45,11 +46,14 @@ Examples:
   foreal-chat
   foreal-chat --session homework --think-budget 2000
   foreal-chat -l leader.gguf -d draft.gguf --system 'Answer briefly.'
-  printf 'Tom has 12 apples. Anna has 3 more. How many does Anna have?\\n' | foreal-chat
+  foreal-chat 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
+  foreal-chat 'What does this say?' < notes.txt     # one answer about a document
 Inside, /help lists the commands. Every option is also an environment variable: FOREAL_SESSION=homework."""
 
 
 @click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@prompt_argument
+@option("--lines", is_flag=True, help="Each line of stdin is a message or a command; else all of it is one message.")
 @option("--session", "-s", metavar="NAME", help="Keep the conversation under this name, and go on with it next time.")
 @option("--list", "list_sessions", is_flag=True, help="List the sessions, and leave.", envvar=None)
 @option("--think-budget", type=int, metavar="N", help="Close the reasoning after N tokens and ask for the answer.")
@@ -67,9 +71,9 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @click.version_option(__version__, prog_name="foreal-chat")
 @click.pass_context
 def main(context: click.Context, /, **values: Any) -> None:
-    """Chat with a pair: a leader starts the sentences of an answer, a draft finishes them.
+    """Chat with a pair: a leader starts the sentences of an answer, a draft finishes them. PROMPT is the first message.
 
-    Without a terminal, each line of the input is a message, and the answers are plain lines.
+    Where something is piped in, it is one message, or stands before PROMPT: it is answered, and the chat ends.
     """
     if values["list_sessions"]:
         _list()
@@ -77,8 +81,8 @@ def main(context: click.Context, /, **values: Any) -> None:
     from .loading import named_pair
 
     require_output("answers are printed there")
-    if sys.stdin is None:
-        raise UsageError("standard input is closed: a chat reads its messages there")
+    if sys.stdin is None and not values["words"]:
+        raise UsageError("standard input is closed: a chat reads its messages there; or give PROMPT")
     if values["raw"]:
         raise UsageError("a chat needs a chat template: leave out --raw (FOREAL_RAW)")
     values = typed_models(values, context)
@@ -86,7 +90,26 @@ def main(context: click.Context, /, **values: Any) -> None:
     if entry:
         values = with_settings_of(entry, values, context)
     values = with_preset(values, context)
-    sys.exit(_chat(context, values, entry))
+    kind = _input_of(values)
+    first = ""
+    if values["words"] or kind == "document":
+        first = message_of(values["words"], _note, kind == "document")
+    sys.exit(_chat(context, values, entry, first, kind))
+
+
+Input = Literal["editor", "lines", "document"]
+
+
+def _input_of(values: dict[str, Any]) -> Input:
+    """What standard input is: a terminal to write messages on, lines that are messages, or one message."""
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if on_terminal and sys.stdout.isatty():
+        return "editor"
+    return "lines" if values["lines"] or (on_terminal and not values["words"]) else "document"
+
+
+def _note(text: str) -> None:
+    click.echo(f"foreal-chat: {text}", err=True)
 
 
 def data_dir() -> Path:
@@ -111,11 +134,13 @@ def _list() -> None:
         click.echo(f"{path.stem:<{width}}  {when}  {stat.st_size / 1e6:.1f} MB")
 
 
-def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | None) -> int:
-    from ..chat.input import PipedLines
+def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | None, first: str, kind: Input) -> int:
+    from ..chat.input import NoLines, PipedLines
     from ..chat.loop import Chat, editor_for
     from ..chat.past import show_loaded
     from ..chat.screen import Screen
+    from ..method.roles import Role
+    from ..runtime.room import check_room
     from ..storage.files import locked
     from .loading import color_of
 
@@ -126,9 +151,11 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
             session.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(session, "the session"))
         opener = _Opener(stack, context, values, entry)
+        if kind == "document":
+            check_room([first], opener.pair, Role, opener.runtime)
         conversation = opener.open()
         chat = Chat(conversation, screen, opener.reopen, session, opener.models)
-        if not values["quiet"] and screen.is_terminal:
+        if not values["quiet"] and screen.is_terminal and kind != "document":
             for line in opener.opening_lines(conversation):
                 screen.note(line)
         if opener.prompting.system:
@@ -139,13 +166,15 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
             _apply_typed(conversation, context, values)
             opener.choose_mode(conversation)
             show_loaded(conversation, screen)
-        interactive = sys.stdin.isatty() and screen.is_terminal
-        return chat.run(editor_for(chat, data_dir() / "history") if interactive else PipedLines())
+        if kind == "editor":
+            return chat.run(editor_for(chat, data_dir() / "history"), first)
+        return chat.run(PipedLines() if kind == "lines" else NoLines(), first)
 
 
 class _Opener:
     """Opens the engine of a chat, and another one when a setting of the models changes.
 
+    pair, runtime: the models, and how they run
     models: lines that describe the models
     prompting: of a conversation that begins
     """
@@ -156,8 +185,8 @@ class _Opener:
         from ..method.roles import Role
         from .loading import pair_of
 
-        self._values, self._runtime = values, runtime_of(settings_in(values))
-        self._pair = pair_of(values, entry, set(Role))
+        self._values, self.runtime = values, runtime_of(settings_in(values))
+        self.pair = pair_of(values, entry, set(Role))
         self._engine: Engine | None = None
         stack.callback(self._close)
         self.prompting, self._settings = _prompting(values), generation_of(settings_in(values))
@@ -178,8 +207,8 @@ class _Opener:
 
         with loading_bar(self._values["quiet"]) as on_progress:
             self._engine = Engine(
-                self._pair,
-                runtime=self._runtime,
+                self.pair,
+                runtime=self.runtime,
                 settings=self._settings,
                 prompting=self.prompting,
                 on_progress=on_progress,
@@ -201,12 +230,12 @@ class _Opener:
 
     def reopen(self, changes: dict[str, Any]) -> Conversation:
         """An empty conversation in a new engine with these changes; where that fails, the old engine stays."""
-        before, runtime = self._engine, self._runtime
-        self._runtime = runtime_of(changes, runtime)
+        before, runtime = self._engine, self.runtime
+        self.runtime = runtime_of(changes, runtime)
         try:
             conversation = self.open()
         except BaseException:
-            self._engine, self._runtime = before, runtime
+            self._engine, self.runtime = before, runtime
             raise
         if before:
             before.close()

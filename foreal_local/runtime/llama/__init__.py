@@ -14,6 +14,14 @@ context.py     a KV cache and its evaluations
 from .context import Context, open_context
 from .library import Abort, supports_gpu_offload
 from .vocabulary import Vocabulary
-from .weights import Weights
+from .weights import Weights, vocabulary_alone
 
-__all__ = ["Abort", "Context", "Vocabulary", "Weights", "open_context", "supports_gpu_offload"]
+__all__ = [
+    "Abort",
+    "Context",
+    "Vocabulary",
+    "Weights",
+    "open_context",
+    "supports_gpu_offload",
+    "vocabulary_alone",
+]
