@@ -23,9 +23,16 @@ class ForealError(Exception):
 
 
 class UsageError(ForealError):
-    """Options or input that cannot be used as given."""
+    """Options or input that cannot be used as given.
+
+    setting: the name of the setting whose value it is about, where it is one's
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class ModelFileError(ForealError):

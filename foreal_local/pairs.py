@@ -28,6 +28,7 @@ class PairEntry:
     name: of the table
     leader, draft: their files or hub names, for hub.resolve_model
     note: what the pair is good for
+    where: the table and its file, for messages
     settings: its settings by their names in config.py; types are checked here, ranges where the settings are used
     """
 
@@ -35,6 +36,7 @@ class PairEntry:
     leader: str
     draft: str
     note: str = ""
+    where: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -108,4 +110,4 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
             texts[role] = str(beside) if beside.exists() or parse_hub_name(spec) is None else spec
         except ModelFileError as error:
             raise UsageError(f"{where}: {role}: {error}") from None
-    return PairEntry(name, **texts, settings=settings)
+    return PairEntry(name, **texts, where=where, settings=settings)

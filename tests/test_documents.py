@@ -198,12 +198,13 @@ def test_what_a_chat_is_asked(arguments: list[str], stdin: str, content: str, ch
     assert content in (tmp_path / "out.md").read_text("utf-8")
 
 
-def test_lines_are_messages_where_that_is_asked(chat: Any) -> None:
+def test_lines_are_messages_where_that_is_asked(chat: Any, env: dict[str, str]) -> None:
     """Guards scripts of messages and commands, which --lines and FOREAL_LINES keep."""
     for done in (chat("--lines", stdin="wait\n/mode leader\nnow\n"), chat(stdin="wait\nnow\n", FOREAL_LINES="1")):
         assert (done.returncode, len(done.stdout.splitlines())) == (0, 2), done.stderr
     assert len(chat("--lines", "so", stdin="wait\nnow\n").stdout.splitlines()) == 3
-    told = chat(stdin="wait\nnow\n")
+    env = {name: value for name, value in env.items() if name != "FOREAL_LINES"}
+    told = run("--max-tokens", "2", env=env, stdin="wait\nnow\n", command=CHAT)
     assert "one message of 2 lines; --lines" in told.stderr
 
 

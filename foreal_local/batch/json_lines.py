@@ -59,6 +59,16 @@ def lines_of(data: bytes, name: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in unmarked if line.strip()]
 
 
+def is_object(line: str) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        return isinstance(json.loads(line, parse_int=_whole), dict)
+    except RecursionError:
+        return line.lstrip().startswith("{")
+    except ValueError:
+        return False
+
+
 def object_of(where: str, line: str) -> dict[str, Any]:
     """The object that a line is; UsageError, which begins with `where`, if it is none."""
     try:

@@ -5,7 +5,6 @@ A document on standard input stands before each prompt of the command line, as i
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,12 +41,12 @@ def prompts_of(values: dict[str, Any], settings: Generation, prompting: Promptin
     files: list[str] = list(values["prompt_file"])
     _refuse_another(values, file)
     if not (asked or files or file):
-        return [Prompt(_whole_input(note))]
+        return [Prompt(_whole_input(note, values["quiet"]))]
     n_dashes = [*asked, *files, file].count("-")
     if n_dashes > 1:
         raise UsageError(f"standard input can be read once, and - is given {n_dashes} times")
     document = piped_in(note) if (asked or files) and not n_dashes else ""
-    if document:
+    if document and not values["quiet"]:
         each = "each" if len(asked) + len(files) > 1 else "the"
         note(f"standard input ({len(document)} characters) is put before {each} prompt")
     texts = [(read_stdin(note) if text == "-" else text, "") for text in asked]
@@ -69,14 +68,15 @@ def _refuse_another(values: dict[str, Any], file: str | None) -> None:
             )
 
 
-def message_of(words: tuple[str, ...], note: Note, with_input: bool) -> str:
+def message_of(values: dict[str, Any], note: Note, with_input: bool) -> str:
     """What a chat is asked first: PROMPT, with standard input before it where it is not a terminal.
 
     with_input: standard input is a document; otherwise it has the messages that follow
     """
-    text = next(iter(_word_of(words)), None)
+    text = next(iter(_word_of(values["words"])), None)
     if text is None:
-        return _told(_refuse_commands(read_stdin(note)), "message", note)
+        text = _refuse_commands(read_stdin(note))
+        return text if values["quiet"] else _told(text, "message", note)
     if text == "-":
         return read_stdin(note)
     return with_question(piped_in(note), text) if with_input else text
@@ -116,31 +116,26 @@ def _file_of(values: dict[str, Any]) -> str | None:
     return "-"
 
 
-def _whole_input(note: Note) -> str:
+def _whole_input(note: Note, quiet: bool) -> str:
     """Standard input as the only prompt."""
     if sys.stdin is None:
         raise UsageError(_NOTHING)
     if sys.stdin.isatty():
         return read_stdin(note)
     if text := piped_in(note):
-        return _told(text, "prompt", note)
+        return text if quiet else _told(text, "prompt", note)
     raise UsageError(_NOTHING)
 
 
 def _told(text: str, what: str, note: Note) -> str:
     """The text; where it has several lines it is said that they are one prompt."""
+    from ..batch.json_lines import is_object
+
     n_lines = text.count("\n") + 1
     if n_lines > 1:
-        kind = " of JSON" if _is_json(text.split("\n")[0]) else ""
+        kind = " of JSON" if is_object(text.split("\n")[0]) else ""
         note(f"standard input is one {what} of {n_lines} lines{kind}; --lines makes a {what} of each")
     return text
-
-
-def _is_json(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _refuse_commands(text: str) -> str:

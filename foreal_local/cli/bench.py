@@ -18,11 +18,10 @@ from ..presets import PRESETS
 from ..settings import either
 from ..storage.files import same_file
 from ..storage.ownership import FIGURES, RECOMMENDATION, check_writable, write_result
+from .command import ForealCommand, option
 from .options import (
-    ForealCommand,
     method_options,
     model_options,
-    option,
     prompting_options,
     sampling_options,
     settings_in,
@@ -51,7 +50,12 @@ A run that was stopped goes on from its --output.
 Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 
 
-@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST = (
+    "pair", "leader", "draft", "problems", "limit", "modes", "grid", "output", "recommend", "report",
+)  # fmt: skip
+
+
+@click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @option("--problems", default="heldout", metavar="SET", help="heldout, a JSONL file, MATH-500, AIME24, AMC23, ...")
 @option("--limit", type=int, metavar="N", help="The first N problems.  [default: all]")
 @option("--samples", type=int, default=1, metavar="N", help="Responses to each problem, with seeds of their own.")
@@ -68,7 +72,7 @@ Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 @option("--loss", type=float, default=5.0, metavar="POINTS", help="Accuracy that a recommendation may lose.")
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time; 1 for honest times.")
 @option("--quiet", "-q", is_flag=True, help="No progress.")
-@model_options
+@model_options()
 @method_options
 @sampling_options
 @prompting_options

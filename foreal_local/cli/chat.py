@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from .. import __version__
-from ..config import generation_of, prompting_of, runtime_of
+from ..config import Prompting, generation_of, names_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .asking import message_of, prompt_argument
+from .command import ForealCommand, option
 from .options import (
-    ForealCommand,
     loss_option,
     measured_in,
     method_options,
     mode_option,
     model_options,
-    option,
     preset_option,
-    prompting_options,
     sampling_options,
+    setting_option,
+    setting_options,
     settings_in,
     typed_models,
     typed_settings,
@@ -37,7 +37,6 @@ from .streams import require_output
 
 if TYPE_CHECKING:
     from ..chat.conversation import Conversation
-    from ..config import Prompting
     from ..engine import Engine
     from ..pairs import PairEntry
 
@@ -51,7 +50,12 @@ Examples:
 Inside, /help lists the commands. Every option is also an environment variable: FOREAL_SESSION=homework."""
 
 
-@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST = (
+    "pair", "leader", "draft", "session", "system", "mode", "temp", "max_tokens", "think_budget", "ctx_size",
+)  # fmt: skip
+
+
+@click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @prompt_argument
 @option("--lines", is_flag=True, help="Each line of stdin is a message or a command; else all of it is one message.")
 @option("--session", "-s", metavar="NAME", help="Keep the conversation under this name, and go on with it next time.")
@@ -61,13 +65,14 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @option("--reasoning", type=click.Choice(["show", "hide"]), default="show", help="Reasoning on the screen.")
 @option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="The leader's words in colour.")
 @option("--quiet", "-q", is_flag=True, help="No progress while loading, and no opening lines.")
-@model_options
+@model_options(without=["lanes"])
 @preset_option
 @mode_option
 @loss_option
 @method_options
 @sampling_options
-@prompting_options
+@setting_options(*(name for name in names_of(Prompting) if name != "raw"))
+@setting_option("raw", hidden=True)
 @click.version_option(__version__, prog_name="foreal-chat")
 @click.pass_context
 def main(context: click.Context, /, **values: Any) -> None:
@@ -93,7 +98,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     kind = _input_of(values)
     first = ""
     if values["words"] or kind == "document":
-        first = message_of(values["words"], _note, kind == "document")
+        first = message_of(values, _note, kind == "document")
     sys.exit(_chat(context, values, entry, first, kind))
 
 

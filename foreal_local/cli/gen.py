@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,14 +10,13 @@ import click
 from .. import __version__
 from ..config import generation_of, prompting_of, runtime_of
 from .asking import prompt_argument, prompts_of
+from .command import ForealCommand, option
 from .options import (
-    ForealCommand,
     loss_option,
     measured_in,
     method_options,
     mode_option,
     model_options,
-    option,
     preset_option,
     prompting_options,
     sampling_options,
@@ -43,7 +41,12 @@ Every option is also an environment variable: FOREAL_CTX_SIZE=4096 for --ctx-siz
 Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 
 
-@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST = (
+    "pair", "leader", "draft", "file", "prompt_file", "output", "parallel", "mode", "temp", "max_tokens",
+)  # fmt: skip
+
+
+@click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @prompt_argument
 @option("--file", "-f", metavar="PATH", help="Prompts: a line each (text), or JSON objects (.jsonl); - is stdin.")
 @option("--prompt", multiple=True, metavar="TEXT", help="A prompt; repeatable; - is stdin.", envvar=None)
@@ -69,7 +72,7 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
     help="Words coloured by author.",
 )
 @option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@model_options
+@model_options()
 @preset_option
 @mode_option
 @loss_option
@@ -99,7 +102,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     require_output("name a file with --output", values["output"] not in (None, "", "-"))
     on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()
     request = BatchRequest(
-        prompts=prompts_of(values, settings, prompting, partial(_note, values["quiet"])),
+        prompts=prompts_of(values, settings, prompting, _note),
         settings=settings,
         prompting=prompting,
         runtime=runtime_of(by_name),
@@ -127,6 +130,5 @@ def main(context: click.Context, /, **values: Any) -> None:
     sys.exit(BatchRun(request, pair_for).execute())
 
 
-def _note(quiet: bool, text: str) -> None:
-    if not quiet:
-        click.echo(f"foreal-gen: {text}", err=True)
+def _note(text: str) -> None:
+    click.echo(f"foreal-gen: {text}", err=True)
