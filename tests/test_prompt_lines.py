@@ -14,7 +14,11 @@ from foreal_local.batch.prompts import read_prompts
 from foreal_local.config import Generation
 from foreal_local.errors import UsageError
 
-OF_OTHER_FILES = ["answer", "level", "model", "type", "source", "subject", "name", "task", "question", "index", "language", "code", "text", "category", "difficulty", "url", "method", "user", "metadata", "reference", "solution", "context", "title", "date", "label", "score", "dataset", "split", "options", "answer_type"]
+OF_OTHER_FILES = [
+    "answer", "level", "model", "type", "source", "subject", "name", "task", "question", "index", "language", "code",
+    "text", "category", "difficulty", "url", "method", "user", "metadata", "reference", "solution", "context", "title",
+    "date", "label", "score", "dataset", "split", "options", "answer_type",
+]  # fmt: skip
 GREEDY = ("--temp", "0", "--seed", "1", "--max-tokens", "3", "-q")
 
 
