@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  foreal analyze --limit 40
-  foreal analyze -l leader.gguf -d instruct.gguf -d base.gguf --problems MATH-500 -o analysis.json
-  foreal analyze --prompts recipes.txt --max-tokens 2000
+  foreal analyze --limit 20
+  foreal analyze -l leader.gguf -d draft.gguf -d other.gguf --problems problems.jsonl -o analysis.json
+  foreal analyze --prompts prompts.txt --max-tokens 200
   foreal analyze --responses answers.jsonl     # of foreal-gen, or lines with `prompt` and `text`
   foreal analyze --trace trace.jsonl
 Answers that take hours are better made by foreal-gen --mode leader --temp 0 --resume, and analysed with --responses.

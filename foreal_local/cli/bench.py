@@ -40,12 +40,12 @@ _WRITTEN = {"output": "output", "trace": "trace", "json": "figures", "recommend"
 
 EPILOG = """\b
 Examples:
-  foreal bench --limit 200 -o bench.jsonl
-  foreal bench --grid 'n=5,15,25;p=0.2,0.6,1.0' -o grid.jsonl --recommend best.toml
-  foreal bench --modes leader,foreal,cue,speculative --grid 'proposals=3,5,8' -o peers.jsonl
-  foreal bench --limit 50 -o bench.jsonl --report report    # report/report.html and figures
-  foreal bench -l leader.gguf -d draft.gguf --problems MATH-500 --samples 4 -o math.jsonl
-  foreal bench --problems MATH-500 --responses answers.jsonl      # grade what is there, without a model
+  foreal bench --limit 20 -o bench.jsonl
+  foreal bench --limit 20 --grid 'n=5,15;p=0.2,0.6' -o grid.jsonl --recommend best.toml
+  foreal bench --limit 20 --modes leader,foreal,cue,speculative --grid 'proposals=3,8' -o peers.jsonl
+  foreal bench --limit 20 -o bench.jsonl --report report    # report/report.html and figures
+  foreal bench -l leader.gguf -d draft.gguf --problems problems.jsonl --samples 4 -o mine.jsonl
+  foreal bench --problems problems.jsonl --responses responses.jsonl    # grade what is there, without a model
 A run that was stopped goes on from its --output.
 Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 

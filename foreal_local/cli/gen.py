@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  foreal-gen --prompt 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
+  foreal-gen 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
+  foreal-gen 'How many apples does Anna have?' < notes.txt     # about a document
+  foreal-gen --prompt-file question.txt
   foreal-gen --file prompts.txt -o answers.jsonl --parallel 8
   foreal-gen --file prompts.txt -o answers.jsonl --resume --checkpoint unfinished
   foreal-gen -l leader.gguf -d draft.gguf -f prompts.jsonl --trace trace.jsonl --temp 0
