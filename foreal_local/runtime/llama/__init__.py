@@ -3,6 +3,7 @@
 The only folder that imports llama_cpp. Knows pointers, batches, return codes and the order of closing, and translates
 every failure once. Knows nothing of sentences, roles or flows.
 
+version.py     which llama-cpp-python is needed
 library.py     the library's start, its log, what this build can do; Abort stops an evaluation
 weights.py     a model file in memory
 trial.py       a model with an unusual header, which another process (apart.py) loads first
@@ -11,10 +12,14 @@ batch.py       rows cut into pieces that fit one evaluation
 context.py     a KV cache and its evaluations
 """
 
-from .context import Context, open_context
-from .library import Abort, supports_gpu_offload
-from .vocabulary import Vocabulary
-from .weights import Weights, vocabulary_alone
+from .version import require_llama_cpp
+
+require_llama_cpp()  # before the modules below look for what another version does not have
+
+from .context import Context, open_context  # noqa: E402
+from .library import Abort, supports_gpu_offload  # noqa: E402
+from .vocabulary import Vocabulary  # noqa: E402
+from .weights import Weights, vocabulary_alone  # noqa: E402
 
 __all__ = [
     "Abort",
