@@ -19,6 +19,7 @@ _CORE = _SETTINGS | {"method", "runtime"}
 _ENGINE = _CORE | {"choice", "digest", "results", "lane", "offline", "asynchronous", "by_name", "engine", "storage"}
 ALLOWED = {
     "errors": set(),
+    "documents": {"errors"},
     "settings": {"errors"},
     "config": {"errors", "settings", "method"},  # of the method only its tables: see below
     "method": _SETTINGS,
@@ -39,7 +40,7 @@ ALLOWED = {
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
     "chat": _ENGINE | {"presets", "tally"},
-    "batch": _ENGINE | {"tally"},
+    "batch": _ENGINE | {"documents", "tally"},
     "evaluation": _ENGINE | {"batch", "hub", "hub_names", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}

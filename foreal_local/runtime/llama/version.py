@@ -10,7 +10,8 @@ from ...errors import InstallationError
 
 OLDEST, BEFORE = "0.3.36", "0.4"
 WANTED = f"llama-cpp-python>={OLDEST},<{BEFORE}"
-"""As pyproject.toml has it: older ones lack n_rs_seq, and the bindings of another minor version may be others."""
+"""As pyproject.toml has it. The oldest is the one that all tests are run with; another minor version may change symbols
+and structures."""
 
 
 def require_llama_cpp() -> None:
