@@ -65,7 +65,8 @@ class ForealCommand(StreamsCommand):
             return super().parse_args(ctx, args)
         except click.BadParameter as error:
             if error.param is not None and (origin := origin_of(ctx, error.param)):
-                error.param_hint = f"'{origin}'"
+                option = max(error.param.opts, key=len)
+                error.param_hint = f"'{origin}'" if origin == option else f"'{origin}' ({option})"
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
