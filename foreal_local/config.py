@@ -166,9 +166,10 @@ class Prompting:
                 datetime.fromisoformat(self.now)
             except ValueError:
                 wanted = "a time such as 2025-07-01T12:00"
-                raise UsageError(f"now is {self.now!r}, but must be {wanted}") from None
+                raise UsageError(f"now is {self.now!r}, but must be {wanted}", "now") from None
         if self.raw and self.system:
-            raise UsageError(f"system is {self.system!r}, but must be left out with --raw (no chat template)")
+            wanted = "left out with --raw (no chat template)"
+            raise UsageError(f"system is {self.system!r}, but must be {wanted}", "system")
 
 
 _MAX_CTX_SIZE = 2**24
@@ -220,7 +221,7 @@ class Runtime:
         quantised = self.kv_type_v not in ("auto", "f32", "f16", "bf16")
         if quantised and self.flash_attention == "off":
             wanted = "auto, f32, f16 or bf16 without flash attention"
-            raise UsageError(f"kv_type_v is {self.kv_type_v!r}, but must be {wanted}")
+            raise UsageError(f"kv_type_v is {self.kv_type_v!r}, but must be {wanted}", "kv_type_v")
 
 
 # ---------------------------------------------------------------- the table

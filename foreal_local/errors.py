@@ -4,6 +4,7 @@
     ├── UsageError              2   options or input that cannot be used as given
     ├── ModelFileError          2   a model that is missing, is not a GGUF, is torn, or cannot be loaded
     │   └── VocabularyError     2   a leader and a draft that do not share their words
+    ├── InstallationError       2   llama-cpp-python is missing, of another version, or broken
     ├── DownloadError           1   the hub or the network failed
     ├── ContextFullError        1   a conversation with no room for an answer
     ├── SessionError            1   a saved session that cannot be resumed
@@ -23,9 +24,16 @@ class ForealError(Exception):
 
 
 class UsageError(ForealError):
-    """Options or input that cannot be used as given."""
+    """Options or input that cannot be used as given.
+
+    setting: the name of the setting whose value it is about, where it is one's
+    """
 
     exit_code = 2
+
+    def __init__(self, message: str, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class ModelFileError(ForealError):
@@ -36,6 +44,12 @@ class ModelFileError(ForealError):
 
 class VocabularyError(ModelFileError):
     """A leader and a draft that do not share their words."""
+
+
+class InstallationError(ForealError):
+    """llama-cpp-python is missing, of a version that this package does not work with, or broken."""
+
+    exit_code = 2
 
 
 class DownloadError(ForealError):

@@ -51,6 +51,14 @@ def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) ->
         return _from_hub(name)
 
 
+def found_here(spec: str) -> Path | None:
+    """The file that `spec` means where it is on this disk already; None where it is not, or cannot be."""
+    try:
+        return resolve_model(spec, offline=True)
+    except ForealError:
+        return None
+
+
 # ---- the hub and its cache ----
 
 

@@ -19,6 +19,7 @@ from .hub_names import HOW_TO_NAME, parse_hub_name
 DEFAULT_PAIR = "tiny"
 
 _TEXTS = ("leader", "draft", "note")
+_SIZE = "download_gb"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class PairEntry:
     name: of the table
     leader, draft: their files or hub names, for hub.resolve_model
     note: what the pair is good for
+    download_gb: gigabytes of both files, about; None: the file of pairs does not say
+    where: the table and its file, for messages
     settings: its settings by their names in config.py; types are checked here, ranges where the settings are used
     """
 
@@ -35,6 +38,8 @@ class PairEntry:
     leader: str
     draft: str
     note: str = ""
+    download_gb: float | None = None
+    where: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -79,16 +84,26 @@ def _read_pairs(file: Path) -> dict[str, PairEntry]:
     return {name: _pair(name, table, file) for name, table in tables.items()}
 
 
+def _size(table: dict[str, Any], where: str) -> float | None:
+    value = table.get(_SIZE)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6):
+        raise UsageError(f"{where}: {_SIZE} cannot be {value!r}: it is a number of gigabytes")
+    return value
+
+
 def _pair(name: str, table: Any, file: Path) -> PairEntry:
     """A table as a PairEntry; relative paths in it count from the file's folder."""
     where = f"pair '{name}' in {file}"
     if not isinstance(table, dict):
         raise UsageError(f"{where} is not a table: write [{name}] on a line of its own")
     texts, settings = {}, {}
+    n_gb = _size(table, where)
     for key, value in table.items():
         setting = None if key in _TEXTS else find_setting(key)
+        if key == _SIZE:
+            continue
         if key not in _TEXTS and (setting is None or setting.name not in OF_A_RESPONSE):
-            known = ", ".join([*_TEXTS, *OF_A_RESPONSE])
+            known = ", ".join([*_TEXTS, _SIZE, *OF_A_RESPONSE])
             raise UsageError(f"{where}: unknown key '{key}' (known: {known})")
         if setting is None:
             if not isinstance(value, str):
@@ -108,4 +123,4 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
             texts[role] = str(beside) if beside.exists() or parse_hub_name(spec) is None else spec
         except ModelFileError as error:
             raise UsageError(f"{where}: {role}: {error}") from None
-    return PairEntry(name, **texts, settings=settings)
+    return PairEntry(name, **texts, download_gb=n_gb, where=where, settings=settings)

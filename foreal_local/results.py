@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .config import Generation, Method, Prompting, Sampling, in_force, names_of
@@ -33,6 +33,7 @@ class Prompt:
         that prompts that share both share them
     prompting: None: the run's
     where: the file and the line that it comes from, for messages; "": none
+    extra: whatever else belongs to it; its record has it too
     """
 
     content: str | Messages
@@ -41,6 +42,7 @@ class Prompt:
     index: int | None = None
     prompting: Prompting | None = None
     where: str = ""
+    extra: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.content, str):
@@ -271,6 +273,7 @@ class Result:
             "id": self.id,
             "index": self.index,
             **({"prompt": self.prompt} if isinstance(self.prompt, str) else {"messages": self.prompt}),
+            **({"extra": self.submission.prompt.extra} if self.submission.prompt.extra else {}),
             "text": self.text,
             "reasoning": self.reasoning,
             "answer": self.answer,

@@ -153,7 +153,7 @@ class Setting:
         return f"{self.low:.12g} or more{note}"
 
     def _refuse(self, value: Any, wanted: str, name: str | None = None) -> None:
-        raise UsageError(f"{name or self.name} is {shown(value)}, but must be {wanted}")
+        raise UsageError(f"{name or self.name} is {shown(value)}, but must be {wanted}", self.name)
 
     def from_text(self, text: str) -> Any:
         """The value of a text that a user typed; "none" and "off" are None where that is a value."""

@@ -51,7 +51,9 @@ def answered(seed: int) -> list[list[dict[str, Any]]]:
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.jsonl"
         command = ["-m", "foreal_local", "gen", "--prompt", PROMPT, "--temp", "0", "--seed", str(seed)]
-        subprocess.run([sys.executable, *command, "--trace", str(trace), "-q"], cwd=ROOT, check=True)
+        subprocess.run(
+            [sys.executable, *command, "--trace", str(trace), "-q"], stdin=subprocess.DEVNULL, cwd=ROOT, check=True
+        )
         lines = [json.loads(line) for line in trace.read_text(encoding="utf-8").splitlines()]
     tokens = [line for line in lines if line["type"] == "token"]
     return [list(group) for _, group in itertools.groupby(tokens, key=lambda token: token["sentence"])]

@@ -27,7 +27,13 @@ A setting is taken from the first of these that gives it: the command line, the 
 by `--config`, the pair's own settings in its pairs file, the default shown here. `FOREAL_STOP` and
 `FOREAL_TEMPLATE_ARG` hold several texts, separated by spaces.
 """
-_FIRST = {"gen": "foreal-gen", "chat": "foreal-chat", "bench": "foreal bench", "analyze": "foreal analyze"}
+_FIRST = {
+    "gen": "foreal-gen",
+    "chat": "foreal-chat",
+    "bench": "foreal bench",
+    "analyze": "foreal analyze",
+    "pairs": "foreal pairs",
+}
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")
 _CHOICES = re.compile(r" \[([^\]]*\|[^\]]*)\]$")
 

@@ -21,6 +21,7 @@ def environment(pair: tuple[Path, Path] | None, home: Path, **more: str) -> dict
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("FOREAL_", "HF_", "XDG_"))}
     kept.pop("NO_COLOR", None)
     kept |= {"HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "passive", "PYTHONPATH": str(ROOT)}
+    kept["FOREAL_LINES"] = "1"  # of a chat: a test's input is a script, with a message or a command on each line
     kept |= {"FOREAL_CTX_SIZE": "256", "FOREAL_THREADS": "1", "GGML_NO_BACKTRACE": "1"}
     if pair:
         kept |= {"FOREAL_LEADER": str(pair[0]), "FOREAL_DRAFT": str(pair[1])}

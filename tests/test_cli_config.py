@@ -11,7 +11,8 @@ import click
 import pytest
 from commands import error_line, records, run
 
-from foreal_local.cli.options import parameter_of, settings_in
+from foreal_local.cli.command import parameter_of
+from foreal_local.cli.options import settings_in
 from foreal_local.config import SETTINGS
 from foreal_local.settings import Setting
 

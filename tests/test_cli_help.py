@@ -6,12 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
-from commands import INSTALLED, MODULE, ROOT, environment, run
+from commands import INSTALLED, MODULE, ROOT, environment, jsonl, run
+from real.models import Files
 
 import foreal_local
+from foreal_local.cli.command import SECTIONS
 
 # design.md, "Shared options" and "foreal-gen".
 OPTIONS = """
@@ -95,3 +99,89 @@ def test_nothing_to_do_is_one_helpful_line(env: dict[str, str]) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert len(done.stderr.splitlines()) == 1
         assert all(word in done.stderr for word in ("--file", "--prompt", "--help"))
+
+
+# ---------------------------------------------------------------- what is offered
+COMMANDS = ("gen", "chat", "bench", "analyze", "pairs")
+WITHOUT = {
+    "gen": ["session", "think_budget", "modes", "grid"],
+    "chat": ["lanes", "raw", "parallel", "trace", "output", "file"],
+    "bench": ["mode", "preset", "session", "file"],
+    "analyze": [
+        "rollback", "mode", "temp", "top_p", "stop", "cue", "proposals", "gate", "gate_entropy", "lead_share",
+        "call_back", "review", "fly_theta", "fly_window", "typical_eps", "typical_delta", "review_every",
+        "rewrite_tokens", "rewrite_hits",
+    ],
+}  # fmt: skip
+"""Options that mean nothing to a command."""
+
+
+def command_named(name: str) -> click.Command:
+    command: click.Command = import_module(f"foreal_local.cli.{name}").main
+    return command
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_help_begins_with_what_people_need_first(name: str) -> None:
+    """Guards a wall of eighty options in which --output is hard to find."""
+    command = command_named(name)
+    with click.Context(command, info_name=name) as context:
+        text = command.get_help(context)
+        options = [each for each in command.get_params(context) if isinstance(each, click.Option) and not each.hidden]
+    sections = re.findall(r"^(\w[\w ]+):$", text, re.MULTILINE)
+    assert sections[0] == "Most used"
+    assert sections[-1] == "Help"
+    assert sections == [section for section in SECTIONS if section in sections]
+    first = text[text.index("Most used:") : text.index(f"{sections[1]}:")]
+    assert len(re.findall(r"^  -", first, re.MULTILINE)) == 10
+    names = [max(each.opts, key=len) for each in options]
+    counts = [len(re.findall(rf"^  (?:-\w, )?{each}(?= |$)", text, re.MULTILINE)) for each in names]
+    assert counts == [1] * len(names)
+
+
+@pytest.mark.parametrize(("name", "parameter"), [(name, each) for name, gone in WITHOUT.items() for each in gone])
+def test_an_option_that_means_nothing_is_not_offered(name: str, parameter: str) -> None:
+    """Guards options that a command takes and nobody reads: their value changes nothing, and nobody says so."""
+    found = [each for each in command_named(name).params if each.name == parameter]
+    assert all(isinstance(each, click.Option) and each.hidden for each in found)
+
+
+# ---------------------------------------------------------------- examples
+def examples_of(name: str) -> list[str]:
+    return re.findall(r"^  (foreal.*)$", command_named(name).epilog or "", re.MULTILINE)
+
+
+@pytest.fixture
+def folder(chat_pair: Files, tmp_path: Path) -> Path:
+    """A folder with the files that the examples name."""
+    here = tmp_path / "examples"
+    here.mkdir()
+    for file, path in (("leader", chat_pair.leader), ("draft", chat_pair.draft), ("other", chat_pair.draft)):
+        (here / f"{file}.gguf").write_bytes(path.read_bytes())
+    problems = [{"id": str(i), "problem": "wait", "answer": "5"} for i in range(2)]
+    texts = {
+        "notes.txt": "wait\nso\n", "question.txt": "wait", "prompts.txt": "wait\nnow\n",
+        "prompts.jsonl": jsonl({"prompt": "wait", "id": "a"}, {"prompt": "now", "temp": 0}),
+        "problems.jsonl": jsonl(*problems),
+        "responses.jsonl": jsonl(*({"id": each["id"], "text": "5"} for each in problems)),
+    }  # fmt: skip
+    for file, text in texts.items():
+        (here / file).write_text(text, "utf-8")
+    return here
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_examples_work(name: str, env: dict[str, str], folder: Path) -> None:
+    """Guards an example that shows an option that is gone, or files in another form than the command reads."""
+    env = env | {"FOREAL_CTX_SIZE": "1024", "FOREAL_MAX_TOKENS": "4", "PYTHONPATH": str(ROOT)}
+    env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
+    env = {key: value for key, value in env.items() if key != "FOREAL_LINES"}
+    if name == "bench":
+        env["FOREAL_LIMIT"] = "2"
+    made = examples_of("gen")[-3:] if name == "analyze" else []
+    examples = [re.sub(r"--limit \d+", "--limit 2", line) for line in [*made, *examples_of(name)]]
+    assert examples
+    for line in examples:
+        done = run(env=env, cwd=folder, command=["bash", "-c", line], stdin="wait\n" if "chat" in line else "")
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+        assert done.stdout or " -o " in line, line

@@ -197,7 +197,7 @@ def call(chat_pair: Files, tmp_path: Path) -> Any:
 
     def call(command: Any, *arguments: str | Path, stdin: str = "") -> Result:
         common = ["-l", *map(str, chat_pair[:1]), "-d", str(chat_pair[1]), "-c", "256", "-t", "1", "-q"]
-        variables = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
+        variables = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path), "FOREAL_LINES": "1"}
         result = CliRunner().invoke(command, [*common, *map(str, arguments)], input=stdin, env=variables)
         assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit)
         return result

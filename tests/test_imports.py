@@ -30,6 +30,7 @@ _ENGINE = _CORE | {
 }
 ALLOWED = {
     "errors": set(),
+    "documents": {"errors"},
     "settings": {"errors"},
     "model_files": {"errors", "method"},
     "config": {"errors", "settings", "method", "model_files"},  # of the method only its tables: see below
@@ -52,7 +53,7 @@ ALLOWED = {
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
     "chat": _ENGINE | {"presets", "tally"},
-    "batch": _ENGINE | {"tally"},
+    "batch": _ENGINE | {"documents", "tally"},
     "evaluation": _ENGINE | {"batch", "hub", "hub_names", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}

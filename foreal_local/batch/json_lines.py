@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..documents import text_of
 from ..errors import UsageError
 
 _MOST_DIGITS = 4000
@@ -47,19 +48,25 @@ def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def lines_of(data: bytes, name: str) -> list[tuple[int, str]]:
-    """The lines of a file with their numbers, from 1; empty ones are left out. UsageError where they are no UTF-8.
+    """The lines of a file with their numbers, from 1; empty ones are left out. UsageError where they are no text.
 
     A byte order mark is no part of a line: files that were joined have several.
 
     name: the file's, for messages
     """
-    try:
-        lines = data.decode("utf-8").split("\n")  # not splitlines: a text may hold other separators
-    except UnicodeDecodeError as error:
-        at = data[: error.start].count(b"\n") + 1
-        raise UsageError(f"{name}:{at}: not UTF-8 text ({error.reason}): convert the file") from None
+    lines = text_of(data, name).split("\n")  # not splitlines: a text may hold other separators
     unmarked = ((number, line.lstrip("\ufeff")) for number, line in enumerate(lines, 1))
     return [(number, line) for number, line in unmarked if line.strip()]
+
+
+def is_object(line: str) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        return isinstance(json.loads(line, parse_int=_whole), dict)
+    except RecursionError:
+        return line.lstrip().startswith("{")
+    except ValueError:
+        return False
 
 
 def object_of(where: str, line: str) -> dict[str, Any]:

@@ -72,6 +72,12 @@ class AnswerPrinter:
             click.echo("", err=self._last[0])
 
 
+def heading_of(text: str) -> str:
+    """A prompt in a line; of a long one its end, where a question about a document stands."""
+    line = " ".join(text.split())
+    return line if len(line) <= 160 else f"… {line[-150:]}"
+
+
 def ending_of(result: Result) -> str | None:
     """How a response was ended before its models ended it; None where its answer ended, at a stop text too."""
     reason, name, where = result.finish_reason, f"prompt {result.id}", result.submission.prompt.where

@@ -30,15 +30,12 @@ from ..storage.files import LineFile, OutputError, locked, same_file
 from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
-from .printing import AnswerPrinter, ending_of
+from .printing import AnswerPrinter, ending_of, heading_of
 from .progress import Bars
 from .request import BatchRequest
 from .resume import ResumePlan, keep_whole_traces, plan_for, read_earlier
 from .totals import Totals
 from .trace import trace_header, trace_lines
-
-_LONGEST_HEADING = 240
-"""Characters of a prompt above its answer."""
 
 
 class BatchRun:
@@ -299,8 +296,7 @@ class BatchRun:
         if len(self._prompts) > 1 and sys.stderr.isatty() and not self._request.quiet:
             content = self._prompts[index].content
             text = content if isinstance(content, str) else content[-1]["content"]
-            line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
-            line = line if len(line) <= _LONGEST_HEADING else f"{line[: _LONGEST_HEADING - 3]}..."
+            line = f"[{index + 1}/{len(self._prompts)}] {heading_of(text)}"
             self._bars.tell(("\n" if index else "") + self._dim(line))
 
     def _print_whole(self, result: Result) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ..errors import UsageError
 from ..settings import shown
 
-_NAMES = {
+NAMES = {
     "max_completion_tokens": "max_tokens",
     "temperature": "temp",
     "repetition_penalty": "repeat_penalty",
@@ -60,8 +60,8 @@ def as_own_line(where: str, record: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(
                 f"{where}: `{name}` of `body` is {shown(body[name])}, which cannot be done here: leave it out"
             )
-    options = {name: value for name, value in body.items() if name not in _WITHOUT_EFFECT and name not in _NAMES}
-    options |= {own_name: body[name] for name, own_name in _NAMES.items() if body.get(name) is not None}
+    options = {name: value for name, value in body.items() if name not in _WITHOUT_EFFECT and name not in NAMES}
+    options |= {own_name: body[name] for name, own_name in NAMES.items() if body.get(name) is not None}
     options.pop("id", None)
     if not url.endswith(_PATHS[0]):
         options.setdefault("raw", True)  # a text to go on with, without a chat template

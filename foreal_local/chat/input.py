@@ -53,6 +53,13 @@ class PipedLines:
         return line.decode("utf-8", "replace").rstrip("\r\n")
 
 
+class NoLines:
+    """No lines at all: the chat ends with what it was started with."""
+
+    def read(self, prompt: str = "", default: str = "") -> str:
+        raise EOFError
+
+
 class LineEditor:
     """A prompt_toolkit editor: history across sessions, completion of commands, Alt-Enter for a line more.
 

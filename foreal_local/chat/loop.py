@@ -21,12 +21,13 @@ from .commands import LEAVE, NAMES, InForce, describe_chat, parse
 from .conversation import Conversation
 from .figures import count, ending_of, figures, gauge
 from .files import ChatFiles
-from .input import LineEditor, Source, read_message
+from .input import LineEditor, NoLines, Source, read_message
 from .screen import Screen
 from .session import ChatSession
 from .signals import ignore, stopped_by_hang_up, stopping_on_ctrl_c, without_echo
 
 _NEARLY_FULL = 0.85
+_INTERRUPTED = 130
 Reopen = Callable[[dict[str, Any]], Conversation]
 
 
@@ -50,22 +51,25 @@ class Chat:
         self._reopen = reopen
         self._leaving = False
         self._has_warned = False  # that the context is nearly full
+        self._has_failed = False  # the last message or command
         self._told: set[str] = set()  # warnings
         self._put_back = ""  # what stands in the next line before the user types
         self._n_used = 0  # tokens of the context that the next prompt takes, for the toolbar
 
     # ---------------------------------------------------------------- the loop
-    def run(self, source: Source) -> int:
+    def run(self, source: Source, first: str = "") -> int:
         """Answer until the user leaves; the exit code.
 
         On a pipe a message that fails makes the exit code 1, and the messages after it are still answered.
+
+        first: a message that is asked before the first one is read, whatever it begins with
         """
         self.source = source
-        code = 0
         if isinstance(source, LineEditor):
             # Ctrl-C clears the line (in the editor) and stops an answer; at any other moment it does nothing.
             signal.signal(signal.SIGINT, ignore)
-        while not self._leaving:
+        code = self._tried(self.ask, first) if first else 0
+        while not self._leaving and code != _INTERRUPTED:
             try:
                 self._n_used = self.conversation.n_prompt()
                 line, self._put_back = self._put_back, ""
@@ -74,17 +78,27 @@ class Chat:
                 continue
             except EOFError:
                 break
-            try:
-                if text:
-                    self._handle(text)
-            except ForealError as error:
-                code = 0 if self.screen.is_terminal else 1
-                self.screen.note(f"{error}")
-            except KeyboardInterrupt:
-                if not self.screen.is_terminal:
-                    return 130
+            if text:
+                code = self._tried(self._handle, text) or code
         self.keep_session()
         return code
+
+    def _tried(self, action: Callable[[str], object], text: str) -> int:
+        """Do it; the exit code that is due to it."""
+        self._has_failed = False
+        try:
+            action(text)
+        except ForealError as error:
+            self._has_failed = True
+            self.screen.note(f"{error}")
+        except KeyboardInterrupt:
+            return 0 if self._goes_on_after_stop else _INTERRUPTED
+        return 1 if self._has_failed and not isinstance(self.source, LineEditor) else 0
+
+    @property
+    def _goes_on_after_stop(self) -> bool:
+        """Whether Ctrl-C ends an answer, and not the chat."""
+        return self.screen.is_terminal and not isinstance(self.source, NoLines)
 
     def _handle(self, text: str) -> None:
         """Answer a message, or carry out a command."""
@@ -200,6 +214,7 @@ class Chat:
         conversation, result = self.conversation, self.conversation.result
         assert result is not None
         if result.finish_reason is FinishReason.ERROR:
+            self._has_failed = True
             self.screen.note(f"failed: {result.error}")
             self.screen.note("the conversation is as it was before this question")
         if self.screen.is_terminal:
@@ -215,7 +230,7 @@ class Chat:
         self.tell_warnings()
         self.save_session()
         self._warn_when_nearly_full()
-        if stopped and not self.screen.is_terminal:
+        if stopped and not self._goes_on_after_stop:
             raise KeyboardInterrupt
 
     def _warn_when_nearly_full(self) -> None:

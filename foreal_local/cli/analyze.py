@@ -16,12 +16,11 @@ from ..config import Generation, ModelSettings, Sampling, generation_of, prompti
 from ..errors import UsageError
 from ..storage.files import LineFile, locked
 from ..storage.ownership import check_writable, was_there
+from .command import MODELS, SAMPLING, ForealCommand, ForealOption, option
 from .options import (
-    ForealCommand,
-    method_options,
-    model_options_with,
-    option,
+    model_options,
     prompting_options,
+    setting_options,
     settings_in,
     with_settings_of,
 )
@@ -33,9 +32,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  foreal analyze --limit 40
-  foreal analyze -l leader.gguf -d instruct.gguf -d base.gguf --problems MATH-500 -o analysis.json
-  foreal analyze --prompts recipes.txt --max-tokens 2000
+  foreal analyze --limit 20
+  foreal analyze -l leader.gguf -d draft.gguf -d other.gguf --problems problems.jsonl -o analysis.json
+  foreal analyze --prompts prompts.txt --max-tokens 200
   foreal analyze --responses answers.jsonl     # of foreal-gen, or lines with `prompt` and `text`
   foreal analyze --trace trace.jsonl
 Answers that take hours are better made by foreal-gen --mode leader --temp 0 --resume, and analysed with --responses.
@@ -53,7 +52,7 @@ class _ModelName(click.types.StringParamType):
         return [rv]
 
 
-class _Drafts(click.Option):
+class _Drafts(ForealOption):
     """--draft any number of times; in a file of --config it is a text or a list of texts."""
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
@@ -64,6 +63,7 @@ _drafts_option = option(
     "--draft",
     "-d",
     cls=_Drafts,
+    section=MODELS,
     type=_ModelName(),
     multiple=True,
     metavar="MODEL",
@@ -71,7 +71,12 @@ _drafts_option = option(
 )
 
 
-@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST = (
+    "pair", "leader", "draft", "problems", "prompts", "responses", "limit", "max_tokens", "output", "report",
+)  # fmt: skip
+
+
+@click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @option(
     "--problems", metavar="SET", help="heldout, a JSONL file, MATH-500, AIME24, ...  [default: heldout]", envvar=None
 )
@@ -87,12 +92,18 @@ _drafts_option = option(
 @option("--output", "-o", metavar="FILE", help="Write all figures here, as JSON.")
 @option("--report", metavar="DIR", help="Write a page and figures there; needs matplotlib.", envvar=None)
 @option("--bin", type=int, default=32, metavar="N", help="Tokens of a bin along the response.")
-@option("--max-tokens", type=int, metavar="N", help="Longest answer.  [default: until the end, or the context is full]")
+@option(
+    "--max-tokens",
+    type=int,
+    metavar="N",
+    section=SAMPLING,
+    help="Longest answer.  [default: until the end, or the context is full]",
+)
 @option("--parallel", "-P", type=int, default=4, metavar="N", help="Prompts answered, and responses read, at a time.")
-@option("--seed", type=int, default=0, metavar="N", help="Of the intervals, and of shuffled choices.")
+@option("--seed", type=int, default=0, metavar="N", section=SAMPLING, help="Of the intervals, and of shuffled choices.")
 @option("--quiet", "-q", is_flag=True, help="No progress.")
-@model_options_with(_drafts_option)
-@method_options
+@model_options(_drafts_option, without=["rollback"])
+@setting_options("n", "p", "k", "hits_from", "boundaries", "compare", "tau")
 @prompting_options
 @click.version_option(__version__, prog_name="foreal analyze")
 @click.pass_context
@@ -174,7 +185,7 @@ def _request_of(values: dict[str, Any], leader: str, drafts: list[str]) -> Analy
         check_folder(Path(values["report"]))
     runtime, prompting = runtime_of(by_name), prompting_of(by_name)
     source_request = _source_of(values)
-    source = read_source(source_request, settings)
+    source = read_source(source_request, settings, _note)
     resolve = partial(resolve_model, offline=values["offline"], progress=not values["quiet"])
     paths = [resolve(draft) for draft in drafts]
     request = AnalysisRequest(

@@ -18,11 +18,10 @@ from ..presets import PRESETS
 from ..settings import either
 from ..storage.files import same_file
 from ..storage.ownership import FIGURES, RECOMMENDATION, check_writable, write_result
+from .command import ForealCommand, option
 from .options import (
-    ForealCommand,
     method_options,
     model_options,
-    option,
     prompting_options,
     sampling_options,
     settings_in,
@@ -41,17 +40,22 @@ _WRITTEN = {"output": "output", "trace": "trace", "json": "figures", "recommend"
 
 EPILOG = """\b
 Examples:
-  foreal bench --limit 200 -o bench.jsonl
-  foreal bench --grid 'n=5,15,25;p=0.2,0.6,1.0' -o grid.jsonl --recommend best.toml
-  foreal bench --modes leader,foreal,cue,speculative --grid 'proposals=3,5,8' -o peers.jsonl
-  foreal bench --limit 50 -o bench.jsonl --report report    # report/report.html and figures
-  foreal bench -l leader.gguf -d draft.gguf --problems MATH-500 --samples 4 -o math.jsonl
-  foreal bench --problems MATH-500 --responses answers.jsonl      # grade what is there, without a model
+  foreal bench --limit 20 -o bench.jsonl
+  foreal bench --limit 20 --grid 'n=5,15;p=0.2,0.6' -o grid.jsonl --recommend best.toml
+  foreal bench --limit 20 --modes leader,foreal,cue,speculative --grid 'proposals=3,8' -o peers.jsonl
+  foreal bench --limit 20 -o bench.jsonl --report report    # report/report.html and figures
+  foreal bench -l leader.gguf -d draft.gguf --problems problems.jsonl --samples 4 -o mine.jsonl
+  foreal bench --problems problems.jsonl --responses responses.jsonl    # grade what is there, without a model
 A run that was stopped goes on from its --output.
 Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 
 
-@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST = (
+    "pair", "leader", "draft", "problems", "limit", "modes", "grid", "output", "recommend", "report",
+)  # fmt: skip
+
+
+@click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @option("--problems", default="heldout", metavar="SET", help="heldout, a JSONL file, MATH-500, AIME24, AMC23, ...")
 @option("--limit", type=int, metavar="N", help="The first N problems.  [default: all]")
 @option("--samples", type=int, default=1, metavar="N", help="Responses to each problem, with seeds of their own.")
@@ -68,7 +72,7 @@ Exit codes: 0 all done, 1 some responses failed, 2 usage, 130 interrupted."""
 @option("--loss", type=float, default=5.0, metavar="POINTS", help="Accuracy that a recommendation may lose.")
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time; 1 for honest times.")
 @option("--quiet", "-q", is_flag=True, help="No progress.")
-@model_options
+@model_options()
 @method_options
 @sampling_options
 @prompting_options

@@ -5,25 +5,26 @@ from __future__ import annotations
 import contextlib
 import sys
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from .. import __version__
-from ..config import Runtime, generation_of, prompting_of, runtime_of
+from ..config import Prompting, Runtime, generation_of, names_of, prompting_of, runtime_of
 from ..errors import UsageError
+from .asking import message_of, prompt_argument
+from .command import ForealCommand, option
 from .options import (
-    ForealCommand,
     is_default,
     loss_option,
     measured_in,
     method_options,
     mode_option,
     model_options,
-    option,
     preset_option,
-    prompting_options,
     sampling_options,
+    setting_option,
+    setting_options,
     settings_in,
     typed_models,
     typed_settings,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from ..chat.conversation import Conversation
     from ..chat.screen import Screen
     from ..chat.session import ChatSession
-    from ..config import Prompting
     from ..engine import Engine
 
 EPILOG = """\b
@@ -45,11 +45,19 @@ Examples:
   foreal-chat --session homework --think-budget 2000
   foreal-chat --list
   foreal-chat -l leader.gguf -d draft.gguf --system 'Answer briefly.'
-  printf 'Tom has 12 apples. Anna has 3 more. How many does Anna have?\\n' | foreal-chat
+  foreal-chat 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
+  foreal-chat 'What does this say?' < notes.txt     # one answer about a document
 Inside, /help lists the commands. Every option is also an environment variable: FOREAL_SESSION=homework."""
 
 
-@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST = (
+    "pair", "leader", "draft", "session", "system", "mode", "temp", "max_tokens", "think_budget", "ctx_size",
+)  # fmt: skip
+
+
+@click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@prompt_argument
+@option("--lines", is_flag=True, help="Each line of stdin is a message or a command; else all of it is one message.")
 @option("--session", "-s", metavar="NAME", help="Keep the conversation under this name, and go on with it next time.")
 @option("--list", "list_sessions", is_flag=True, help="List the sessions, and leave.", envvar=None)
 @option("--delete", metavar="NAME", help="Delete a session, and leave; on a terminal you are asked.", envvar=None)
@@ -59,19 +67,20 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @option("--reasoning", type=click.Choice(["show", "hide"]), default="show", help="Reasoning on the screen.")
 @option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="The leader's words in colour.")
 @option("--quiet", "-q", is_flag=True, help="No progress while loading, and no opening lines.")
-@model_options
+@model_options(without=["lanes"])
 @preset_option
 @mode_option
 @loss_option
 @method_options
 @sampling_options
-@prompting_options
+@setting_options(*(name for name in names_of(Prompting) if name != "raw"))
+@setting_option("raw", hidden=True)
 @click.version_option(__version__, prog_name="foreal-chat")
 @click.pass_context
 def main(context: click.Context, /, **values: Any) -> None:
-    """Chat with a pair: a leader starts the sentences of an answer, a draft finishes them.
+    """Chat with a pair: a leader starts the sentences of an answer, a draft finishes them. PROMPT is the first message.
 
-    Without a terminal, each line of the input is a message, and the answers are plain lines.
+    Where something is piped in, it is one message, or stands before PROMPT: it is answered, and the chat ends.
     """
     if values["list_sessions"]:
         print_sessions()
@@ -80,18 +89,39 @@ def main(context: click.Context, /, **values: Any) -> None:
         delete_session(values["delete"], values["yes"])
         return
     require_output("answers are printed there")
-    if sys.stdin is None:
-        raise UsageError("standard input is closed: a chat reads its messages there")
+    if sys.stdin is None and not values["words"]:
+        raise UsageError("standard input is closed: a chat reads its messages there; or give PROMPT")
     if values["raw"]:
         raise UsageError("a chat needs a chat template: leave out --raw (FOREAL_RAW)")
-    sys.exit(_chat(context, typed_models(values, context)))
+    kind = _input_of(values)
+    first = ""
+    if values["words"] or kind == "document":
+        first = message_of(values, _note, kind == "document")
+    sys.exit(_chat(context, typed_models(values, context), first, kind))
 
 
-def _chat(context: click.Context, values: dict[str, Any]) -> int:
-    from ..chat.input import PipedLines
+Input = Literal["editor", "lines", "document"]
+
+
+def _input_of(values: dict[str, Any]) -> Input:
+    """What standard input is: a terminal to write messages on, lines that are messages, or one message."""
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if on_terminal and sys.stdout.isatty():
+        return "editor"
+    return "lines" if values["lines"] or (on_terminal and not values["words"]) else "document"
+
+
+def _note(text: str) -> None:
+    click.echo(f"foreal-chat: {text}", err=True)
+
+
+def _chat(context: click.Context, values: dict[str, Any], first: str, kind: Input) -> int:
+    from ..chat.input import NoLines, PipedLines
     from ..chat.loop import Chat, editor_for
     from ..chat.past import show_loaded
     from ..chat.screen import Screen
+    from ..method.roles import Role
+    from ..runtime.room import check_room
     from .loading import color_of
 
     screen = Screen(color_of(values["color"]), values["reasoning"] == "show")
@@ -99,6 +129,8 @@ def _chat(context: click.Context, values: dict[str, Any]) -> int:
         session = _open_session(stack, values)
         start = Start(context, values, session)
         opener = _Opener(stack, context, start)
+        if kind == "document":
+            check_room([first], opener.pair, Role, opener.runtime)
         conversation = opener.open()
         chat = Chat(conversation, screen, opener.reopen, session, opener.models)
         if session:
@@ -111,15 +143,16 @@ def _chat(context: click.Context, values: dict[str, Any]) -> int:
             conversation.set_system(opener.prompting.system)  # known by now whether the models can be told
         if session and not session.exists:
             session.begin(conversation)
-        if not values["quiet"] and screen.is_terminal:
+        if not values["quiet"] and screen.is_terminal and kind != "document":
             for line in opener.opening_lines(conversation):
                 screen.note(line)
         if start.note:
             screen.note(start.note)
         chat.tell_warnings()
         show_loaded(conversation, screen)
-        interactive = sys.stdin.isatty() and screen.is_terminal
-        return chat.run(editor_for(chat, data_dir() / "history") if interactive else PipedLines())
+        if kind == "editor":
+            return chat.run(editor_for(chat, data_dir() / "history"), first)
+        return chat.run(PipedLines() if kind == "lines" else NoLines(), first)
 
 
 def _remember(session: ChatSession, opener: _Opener, screen: Screen, start: Start, context: click.Context) -> None:
@@ -150,14 +183,15 @@ def _open_session(stack: contextlib.ExitStack, values: dict[str, Any]) -> ChatSe
 class _Opener:
     """Opens the engine of a chat, and another one when a setting of the models changes.
 
+    pair, runtime: the models, and how they run
     models: lines that describe the models
     prompting: of a conversation that begins
     """
 
     def __init__(self, stack: contextlib.ExitStack, context: click.Context, start: Start) -> None:
         values = start.values
-        self._values, self._runtime, self._about = values, start.runtime, start.about
-        self._pair = start.pair()
+        self._values, self.runtime, self._about = values, start.runtime, start.about
+        self.pair = start.pair()
         self._engine: Engine | None = None
         stack.callback(self._close)
         self.prompting, self._settings = _prompting(values), generation_of(settings_in(values))
@@ -167,7 +201,7 @@ class _Opener:
     def about(self) -> dict[str, Any]:
         """What a session remembers of the models: which they are, and how they run where that is not as by default."""
         usual = asdict(Runtime())
-        runtime = {name: value for name, value in asdict(self._runtime).items() if value != usual[name]}
+        runtime = {name: value for name, value in asdict(self.runtime).items() if value != usual[name]}
         return {"pair": self._about, "runtime": runtime}
 
     def _close(self) -> None:
@@ -182,10 +216,10 @@ class _Opener:
         from ..engine import Engine
         from ..method.roles import Role
 
-        with Bars(not (self._values["quiet"] or self._runtime.verbose)).loading() as on_progress:
+        with Bars(not (self._values["quiet"] or self.runtime.verbose)).loading() as on_progress:
             self._engine = Engine(
-                self._pair,
-                runtime=self._runtime,
+                self.pair,
+                runtime=self.runtime,
                 settings=self._settings,
                 prompting=self.prompting,
                 on_progress=on_progress,
@@ -207,12 +241,12 @@ class _Opener:
 
     def reopen(self, changes: dict[str, Any]) -> Conversation:
         """An empty conversation in a new engine with these changes; where that fails, the old engine stays."""
-        before, runtime = self._engine, self._runtime
-        self._runtime = runtime_of(changes, runtime)
+        before, runtime = self._engine, self.runtime
+        self.runtime = runtime_of(changes, runtime)
         try:
             conversation = self.open()
         except BaseException:
-            self._engine, self._runtime = before, runtime
+            self._engine, self.runtime = before, runtime
             raise
         if before:
             before.close()
@@ -223,7 +257,7 @@ class _Opener:
         from ..method.roles import Role
 
         engine = conversation.engine
-        around = describe_around(conversation.prompting, self._runtime)
+        around = describe_around(conversation.prompting, self.runtime)
         settings = describe_chat(conversation.settings, conversation.think_budget, conversation.thinking)
         why = [f"mode {conversation.settings.mode}: {engine.plan.choice}"] if engine.plan.choice else []
         return [

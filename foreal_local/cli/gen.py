@@ -9,15 +9,14 @@ import click
 
 from .. import __version__
 from ..config import generation_of, prompting_of, runtime_of
-from ..errors import UsageError
+from .asking import prompt_argument, prompts_of
+from .command import ForealCommand, option
 from .options import (
-    ForealCommand,
     loss_option,
     measured_in,
     method_options,
     mode_option,
     model_options,
-    option,
     preset_option,
     prompting_options,
     sampling_options,
@@ -29,12 +28,14 @@ from .options import (
 from .streams import require_output
 
 if TYPE_CHECKING:
-    from ..config import Generation, Prompting
-    from ..results import Prompt
+    from ..config import Pair
+    from ..method.roles import Role
 
 EPILOG = """\b
 Examples:
-  foreal-gen --prompt 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
+  foreal-gen 'Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?'
+  foreal-gen 'How many apples does Anna have?' < notes.txt     # about a document
+  foreal-gen --prompt-file question.txt
   foreal-gen --file prompts.txt -o answers.jsonl --parallel 8
   foreal-gen --file prompts.txt -o answers.jsonl --resume --checkpoint unfinished
   foreal-gen -l leader.gguf -d draft.gguf -f prompts.jsonl --trace trace.jsonl --temp 0
@@ -42,9 +43,17 @@ Every option is also an environment variable: FOREAL_CTX_SIZE=4096 for --ctx-siz
 Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 
 
-@click.command(cls=ForealCommand, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+_FIRST = (
+    "pair", "leader", "draft", "file", "prompt_file", "output", "parallel", "mode", "temp", "max_tokens",
+)  # fmt: skip
+
+
+@click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@prompt_argument
 @option("--file", "-f", metavar="PATH", help="Prompts: a line each (text), or JSON objects (.jsonl); - is stdin.")
-@option("--prompt", multiple=True, metavar="TEXT", help="A prompt; repeatable.", envvar=None)
+@option("--prompt", multiple=True, metavar="TEXT", help="A prompt; repeatable; - is stdin.", envvar=None)
+@option("--prompt-file", multiple=True, metavar="FILE", help="A prompt: all of a file; repeatable.", envvar=None)
+@option("--lines", is_flag=True, help="Each line of stdin is a prompt, as with --file -.", envvar=None)
 @option("--output", "-o", metavar="FILE", help="Write the results here, each as soon as it is finished; - is stdout.")
 @option("--format", type=click.Choice(["text", "jsonl"]), help="[default: text on stdout, jsonl with -o]")
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time.")
@@ -65,7 +74,7 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
     help="Words coloured by author.",
 )
 @option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
-@model_options
+@model_options()
 @preset_option
 @mode_option
 @loss_option
@@ -75,12 +84,14 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
 @click.version_option(__version__, prog_name="foreal-gen")
 @click.pass_context
 def main(context: click.Context, /, **values: Any) -> None:
-    """Answer prompts with FoReaL-Decoding: a leader starts sentences, a draft finishes them.
+    """Answer PROMPT, or many prompts, with FoReaL-Decoding: a leader starts sentences, a draft finishes them.
 
+    What is piped in stands before PROMPT, as a document that it is about; without PROMPT it is the prompt.
     Answers go to stdout, everything else to stderr.
     """
     from ..batch.request import BatchRequest
     from ..batch.run import BatchRun
+    from ..runtime.room import check_room
     from .loading import color_of, named_pair, pair_of
 
     values = typed_models(values, context)
@@ -93,7 +104,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     require_output("name a file with --output", values["output"] not in (None, "", "-"))
     on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()
     request = BatchRequest(
-        prompts=_prompts(values, settings, prompting),
+        prompts=prompts_of(values, settings, prompting, _note),
         settings=settings,
         prompting=prompting,
         runtime=runtime_of(by_name),
@@ -104,23 +115,22 @@ def main(context: click.Context, /, **values: Any) -> None:
         resume=values["resume"],
         checkpoint=values["checkpoint"],
         checkpoint_every=values["checkpoint_every"],
-        inputs={"--file": values["file"]},
+        inputs={"--file": values["file"], **{f"--prompt-file {path}": path for path in values["prompt_file"]}},
         color=color_of(values["color"]),
         show_reasoning=values["reasoning"] == "show" or on_terminal,
         quiet=values["quiet"],
         measured=measured_in(values, context),
         loss=values["loss"],
     )
-    sys.exit(BatchRun(request, lambda roles: pair_of(values, entry, roles)).execute())
+
+    def pair_for(roles: set[Role]) -> Pair:
+        pair = pair_of(values, entry, roles)
+        if request.format == "text":  # else there is a record that says so
+            check_room([prompt.content for prompt in request.prompts], pair, roles, request.runtime)
+        return pair
+
+    sys.exit(BatchRun(request, pair_for).execute())
 
 
-def _prompts(values: dict[str, Any], settings: Generation, prompting: Prompting) -> list[Prompt]:
-    from ..batch.prompts import read_prompts, with_unique_ids
-    from ..results import Prompt
-
-    if not values["file"] and not values["prompt"]:
-        raise UsageError("nothing to answer: give --file PATH (- is stdin) or --prompt TEXT; --help shows all")
-    prompts = [Prompt(text) for text in values["prompt"]]
-    if values["file"]:
-        prompts += read_prompts(values["file"], settings, prompting)
-    return with_unique_ids(prompts, values["file"] or "--prompt")
+def _note(text: str) -> None:
+    click.echo(f"foreal-gen: {text}", err=True)

@@ -13,7 +13,8 @@ _COMMANDS = {
     "analyze": "Show where leader and drafts disagree.",
     "bench": "Measure accuracy, work and time on problems with answers.",
     "chat": "Talk with a pair in the terminal.",
-    "gen": "Answer a file of prompts.",
+    "gen": "Answer a prompt, or a file of prompts.",
+    "pairs": "List the pairs of models that have names.",
 }
 
 

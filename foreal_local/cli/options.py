@@ -5,104 +5,53 @@ Those of settings come from config.py's table; others are where their command is
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..config import SETTINGS, Method, Prompting, Runtime, Sampling, names_of
-from ..errors import ForealError, UsageError
+from ..errors import UsageError
 from ..presets import PRESETS, preset
-from ..settings import Setting, arguments_of
-from .streams import StreamsCommand
+from ..settings import arguments_of
+from .command import (
+    METHOD,
+    MODELS,
+    ORIGINS,
+    PROMPTING,
+    REVIEW,
+    RUNNING,
+    SAMPLING,
+    option,
+    parameter_of,
+    together,
+)
+from .config_file import MEASURED, read_config
 
 if TYPE_CHECKING:
     from ..choice import Measured
     from ..pairs import PairEntry
 
-MEASURED = "foreal_local.measured"
-"""Where a context's `meta` has the table [measured] of --config."""
-
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-class CliError(click.ClickException):
-    """A ForealError as click prints it: one line, and the error's exit code."""
-
-    def __init__(self, error: ForealError) -> None:
-        super().__init__(" ".join(str(error).split()))
-        self.exit_code = error.exit_code  # type: ignore[misc]
-
-
-class ForealCommand(StreamsCommand):
-    """A command whose errors are one line on stderr and whose Ctrl-C ends with 130."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ForealError as error:
-            raise CliError(error) from error
-        except KeyboardInterrupt:
-            ctx.exit(130)
-
-
-def option(*names: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
-    """click.option with FOREAL_<LONG_NAME> as its environment variable."""
-    long = next(name for name in names if name.startswith("--")).split("/")[0]
-    attributes.setdefault("envvar", "FOREAL_" + long.strip("-").replace("-", "_").upper())
-    if attributes.get("default") is not None and not attributes.get("multiple"):
-        attributes.setdefault("show_default", True)
-    return click.option(*names, **attributes)
-
-
-def _all(*decorators: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
-    def decorate(function: Decorated) -> Decorated:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-def _read_config(context: click.Context, _: click.Parameter, path: str | None) -> None:
-    """Settings of a file stand where neither the command line nor a variable says otherwise."""
-    if path is None:
-        return
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        settings = tomllib.loads(Path(path).read_text("utf-8-sig"))
-    except OSError as error:
-        raise CliError(UsageError(f"cannot read {path}: {error.strerror or error}")) from None
-    except ValueError as error:
-        raise CliError(UsageError(f"{path} is not TOML: {error}")) from None
-    context.meta[MEASURED] = settings.pop("measured", None)
-    known = {name: parameter for parameter in context.command.params for name in _names_of(parameter)}
-    values: dict[str, Any] = {}
-    for name, value in settings.items():
-        parameter = known.get(name.replace("-", "_"))
-        if parameter is None or parameter.name in (None, "config"):
-            raise CliError(UsageError(f"{path} sets {name!r}: no option of {context.command_path}"))
-        if parameter.type is click.INT and (isinstance(value, bool) or not isinstance(value, (int, str))):
-            raise CliError(UsageError(f"{path} sets {name} to {value!r}, but it must be a whole number"))
-        values[str(parameter.name)] = [value] if parameter.multiple and isinstance(value, str) else value
-    context.default_map = {**(context.default_map or {}), **values}
-
-
-def _names_of(parameter: click.Parameter) -> set[str]:
-    """What a file may call an option, with _ for -: its own names, and those of its setting's field."""
-    names = {str(parameter.name)} | {name.lstrip("-").replace("-", "_") for name in parameter.opts}
-    return names.union(*(setting.names for setting in SETTINGS.values() if parameter_of(setting) == parameter.name))
+def section_of(name: str) -> str:
+    """The section of the help that a setting's option stands in."""
+    setting = SETTINGS[name]
+    if name == "review" or (setting.needs is not None and setting.needs[0] == "review"):
+        return REVIEW
+    sections = {
+        "mode": METHOD,
+        **dict.fromkeys(names_of(Method), METHOD),
+        **dict.fromkeys(names_of(Prompting), PROMPTING),
+    }
+    return sections.get(name) or (RUNNING if name in names_of(Runtime) else SAMPLING)
 
 
 def setting_option(name: str, **attributes: Any) -> Callable[[Decorated], Decorated]:
     """The option of a setting (config.py says its names, help and range)."""
     setting = SETTINGS[name]
-    attributes = {"help": setting.help, "metavar": setting.metavar} | attributes
+    attributes = {"help": setting.help, "metavar": setting.metavar, "section": section_of(name)} | attributes
     if setting.kind is bool:
         attributes["is_flag"] = True
     elif setting.kind in (tuple, dict):
@@ -114,7 +63,7 @@ def setting_option(name: str, **attributes: Any) -> Callable[[Decorated], Decora
 
 
 def setting_options(*names: str) -> Callable[[Decorated], Decorated]:
-    return _all(*(setting_option(name) for name in names))
+    return together(*(setting_option(name) for name in names))
 
 
 class TableChoice(click.Choice):  # type: ignore[type-arg]
@@ -133,43 +82,59 @@ class TableChoice(click.Choice):  # type: ignore[type-arg]
         """Click sets a copy, which the table may outgrow."""
 
 
-_which_models = _all(
+_LAYERS = "{}'s layers on the GPU; -1: all."
+_which_models = together(
     option(
         "--config",
+        section=MODELS,
         metavar="FILE",
         is_eager=True,
         expose_value=False,
-        callback=_read_config,
+        callback=read_config,
         help="Settings from a TOML file, as foreal bench --recommend writes it: n, p, k, and any option by its name.",
     ),
-    option("--pair", metavar="NAME", help="A pair by name (models/pairs.toml, or your own).  [default: tiny]"),
-    option("--leader", "-l", metavar="MODEL", help="Leader: a GGUF file, or owner/repo[:quant] on the hub."),
+    option(
+        "--pair",
+        metavar="NAME",
+        section=MODELS,
+        help="A pair by name (models/pairs.toml, or your own).  [default: tiny]",
+    ),
+    option(
+        "--leader", "-l", metavar="MODEL", section=MODELS, help="Leader: a GGUF file, or owner/repo[:quant] on the hub."
+    ),
 )
 
-_how_they_run = _all(
-    option("--offline", is_flag=True, help="Use only files that are already here."),
-    setting_options("ctx_size", "threads", "lanes"),
-    option("--leader-gpu-layers", type=int, default=-1, metavar="N", help="Leader's layers on the GPU; -1: all."),
-    option("--draft-gpu-layers", type=int, default=-1, metavar="N", help="Draft's layers on the GPU; -1: all."),
-    setting_options(*(name for name in names_of(Runtime) if name not in ("ctx_size", "threads", "lanes"))),
+_draft_option = option(
+    "--draft", "-d", metavar="MODEL", section=MODELS, help="Draft: a GGUF file, or owner/repo[:quant] on the hub."
+)
+_BY_LAYERS = (
+    option("--leader-gpu-layers", type=int, default=-1, metavar="N", section=RUNNING, help=_LAYERS.format("Leader")),
+    option("--draft-gpu-layers", type=int, default=-1, metavar="N", section=RUNNING, help=_LAYERS.format("Draft")),
 )
 
 
-def model_options_with(draft_option: Callable[[Decorated], Decorated]) -> Callable[[Decorated], Decorated]:
-    """The model options, with a --draft of the command's own."""
-    return _all(_which_models, draft_option, _how_they_run)
+def model_options(
+    draft_option: Callable[[Any], Any] = _draft_option, without: Collection[str] = ()
+) -> Callable[[Decorated], Decorated]:
+    """Which models, and how they run.
 
+    draft_option: a --draft of the command's own
+    without: settings that mean nothing to the command
+    """
+    running = [name for name in names_of(Runtime) if name not in without]
+    offline = option("--offline", is_flag=True, section=MODELS, help="Use only files that are already here.")
+    return together(_which_models, draft_option, offline, setting_options(*running), *_BY_LAYERS)
 
-model_options = model_options_with(
-    option("--draft", "-d", metavar="MODEL", help="Draft: a GGUF file, or owner/repo[:quant] on the hub.")
-)
 
 mode_option = setting_option("mode")
 preset_option = option(
-    "--preset", type=click.Choice(list(PRESETS)), help="Settings by name; single options go before them."
+    "--preset",
+    type=click.Choice(list(PRESETS)),
+    section=METHOD,
+    help="Settings by name; single options go before them.",
 )
 loss_option = option(
-    "--loss", type=float, metavar="POINTS", envvar=None,
+    "--loss", type=float, metavar="POINTS", envvar=None, section=METHOD,
     help="--mode auto with a --config of foreal bench: accuracy that its setting may lose.",
 )  # fmt: skip
 method_options = setting_options(*names_of(Method))
@@ -217,11 +182,6 @@ def settings_in(values: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def parameter_of(setting: Setting) -> str:
-    """What click calls a setting's option."""
-    return setting.option.strip("-").replace("-", "_")
-
-
 def is_default(context: click.Context, parameter: str) -> bool:
     """Whether nobody gave this option: not on the command line, by a variable or in a file."""
     return context.get_parameter_source(parameter) is click.core.ParameterSource.DEFAULT
@@ -257,5 +217,7 @@ def with_preset(values: dict[str, Any], context: click.Context) -> dict[str, Any
 
 def with_settings_of(entry: PairEntry, values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The values, those that nobody has given replaced by the pair's own settings."""
-    own = {parameter_of(SETTINGS[name]): value for name, value in entry.settings.items()}
-    return values | {name: value for name, value in own.items() if name in values and is_default(context, name)}
+    own = {parameter_of(SETTINGS[name]): name for name in entry.settings}
+    used = [each for each in own if each in values and is_default(context, each)]
+    context.meta.setdefault(ORIGINS, {}).update({each: f"{own[each]} of {entry.where}" for each in used})
+    return values | {each: entry.settings[own[each]] for each in used}

@@ -34,7 +34,7 @@ def _encodings() -> Iterator[Case]:
     for encoding in ("cp1252", "latin-1", "ascii", "shift_jis", "utf-16"):
         env = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
         printed = "utf-8" if encoding == "ascii" else encoding  # click writes no ASCII
-        calls = {"gen": (("gen", "-f", "-"), printed), "chat": (("chat",), encoding)}
+        calls = {"gen": (("gen", "-f", "-"), printed), "chat": (("chat", "--lines"), encoding)}
         calls["records"] = (("gen", "-f", "-", "-o", "-"), "utf-8")
         for name, (words, expected) in calls.items():
             command = (*words, *_FEW)
@@ -150,6 +150,9 @@ def _with_prompts(i: int, rng: random.Random) -> Case:
         (("gen", *_FEW, "-f", name, "-o", "-"), b""),
         (("gen", *_FEW, "-f", name, "-o", "out.jsonl", "--trace", "trace.jsonl", "--checkpoint", "unfinished"), b""),
         (("gen", *_FEW, "-f", "-"), data),
+        (("gen", *_FEW, "How many?"), data),
+        (("gen", *_FEW, "--prompt-file", name), data[:100]),
+        (("chat", *_FEW), data),
         (("gen", *_FEW, "--prompt", "How many?", "--resume", "-o", name), b""),
         (("gen", *_FEW, "--prompt", "How many?", "--config", name), b""),
         (("analyze", *_MODELS, "--prompts", name, "--max-tokens", "3"), b""),
@@ -157,9 +160,9 @@ def _with_prompts(i: int, rng: random.Random) -> Case:
         (("analyze", *_MODELS, "--trace", name), b""),
         (("bench", *_FEW, "--problems", name, "--modes", "leader"), b""),
         (("bench", "--responses", name, "--limit", "3", "-q"), b""),
-        (("chat", *_FEW), f"/read {name} What is this?\n".encode() + data[:300] + b"\n/exit\n"),
+        (("chat", "--lines", *_FEW), f"/read {name} What is this?\n".encode() + data[:300] + b"\n/exit\n"),
     ]
-    command, stdin = rng.choice(calls[:3] if rng.random() < 0.6 else calls)
+    command, stdin = rng.choice(calls[:6] if rng.random() < 0.6 else calls)
     return Case(f"prompts {i}", command, {name: data}, stdin)
 
 
@@ -170,7 +173,7 @@ def _saved_sessions(folder: Path) -> list[bytes]:
     made = []
     for name, models in (("one", ()), ("other", other)):
         lines = f"How many?\nAnd now?\n/save {folder / name}\n".encode()
-        run_case(Case(name, ("chat", *_FEW, *models), {}, lines), folder / f"{name}-run", fresh=True)
+        run_case(Case(name, ("chat", "--lines", *_FEW, *models), {}, lines), folder / f"{name}-run", fresh=True)
         made.append((folder / name).read_bytes())
     return made
 
@@ -227,7 +230,7 @@ def _with_session(i: int, rng: random.Random, saved: list[bytes]) -> Case:
     data = rng.choice(_OF_A_SESSION)(rng.choice(saved), rng)
     if rng.random() < 0.3:
         files = {"foreal/sessions/it.session": data}
-        command = ("chat", *_FEW, "--session", "it")
+        command = ("chat", "--lines", *_FEW, "--session", "it")
         return Case(f"session {i}, opened", command, files, b"How many?\n", {"XDG_CONFIG_HOME": "."})
     lines = b"/load it\n/show\n/stats\nHow many?\n/undo\n/regen\n/save it\n/export it.md\n/think last\n"
-    return Case(f"session {i}, loaded", ("chat", *_FEW), {"it": data}, lines)
+    return Case(f"session {i}, loaded", ("chat", "--lines", *_FEW), {"it": data}, lines)

@@ -114,7 +114,7 @@ def test_commands_go_on_after_a_response_without_numbers(tiny: TinyModels, make:
     assert [record["finish_reason"] == "error" for record in written] == [i in FAILED for i in range(len(PROMPTS))]
     words = ["--temp", "0", "--max-tokens", "8", "--seed", "1"]
     done = run(*words, env=env, stdin="one\n50 % of ten\none\n", command=CHAT)
-    assert done.returncode == 0
+    assert done.returncode == 1, "a message failed"
     assert done.stderr.count("gives no numbers") == 1
     assert done.stderr.count("answer 1: ") == 1
     assert done.stderr.count("answer 2: ") == 1, "the failed one is no part of the conversation"

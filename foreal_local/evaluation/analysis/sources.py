@@ -6,6 +6,7 @@ at hand (models.py).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -97,15 +98,21 @@ ResponseSource = list[Prompt] | list[RecordedResponse] | Trace
 """Prompts that the leader still has to answer, or responses that are there already."""
 
 
-def read_source(request: SourceRequest, settings: Generation) -> ResponseSource:
-    """What is asked for: prompts to answer greedily, records or a trace. `settings`: how prompts are answered."""
+def read_source(
+    request: SourceRequest, settings: Generation, note: Callable[[str], None] = lambda text: None
+) -> ResponseSource:
+    """What is asked for: prompts to answer greedily, records or a trace.
+
+    settings: how prompts are answered
+    note: what tells the user of keys that are probably misspelt
+    """
     if request.kind == "responses":
         return read_records(request.path)[: request.limit]
     if request.kind == "trace":
         trace = read_trace(request.path)
         return replace(trace, responses=trace.responses[: request.limit])
     if request.kind == "prompts":
-        prompts = read_prompts(request.path, settings)[: request.limit]
+        prompts = read_prompts(request.path, settings, None, note)[: request.limit]
         # Who writes and how are this command's own; lengths and seeds may be a prompt's.
         return [replace(p, settings=p.settings and _greedy(p.settings, settings)) for p in prompts]
     from ..problems.datasets import load_problems

@@ -3,6 +3,7 @@
 The only folder that imports llama_cpp. Knows pointers, batches, return codes and the order of closing, and translates
 every failure once. Knows nothing of sentences, roles or flows.
 
+version.py     which llama-cpp-python is needed
 library.py     the library's start, its log, what this build can do; Abort stops an evaluation
 weights.py     a model file in memory
 trial.py       a model with an unusual header, which another process (apart.py) loads first
@@ -12,12 +13,23 @@ context.py     a KV cache and its evaluations
 """
 
 from ..hardware import wait_briefly
+from .version import require_llama_cpp
 
 wait_briefly()  # before llama_cpp is loaded
+
+require_llama_cpp()  # before the modules below look for what another version does not have
 
 from .context import Context, open_context  # noqa: E402
 from .library import Abort, supports_gpu_offload  # noqa: E402
 from .vocabulary import Vocabulary  # noqa: E402
-from .weights import Weights  # noqa: E402
+from .weights import Weights, vocabulary_alone  # noqa: E402
 
-__all__ = ["Abort", "Context", "Vocabulary", "Weights", "open_context", "supports_gpu_offload"]
+__all__ = [
+    "Abort",
+    "Context",
+    "Vocabulary",
+    "Weights",
+    "open_context",
+    "supports_gpu_offload",
+    "vocabulary_alone",
+]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import llama_cpp
@@ -107,3 +108,19 @@ class Weights:
         if self.model:
             llama_cpp.llama_model_free(self.model)
             self.model = None
+
+
+@contextlib.contextmanager
+def vocabulary_alone(path: Path) -> Iterator[Vocabulary]:
+    """A file's vocabulary without its weights, which takes no time and no memory to speak of."""
+    log, file = library(), model_file(path)
+    try_loading(path)
+    params = llama_cpp.llama_model_default_params()
+    params.vocab_only = True
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(file.parts[0]), params)
+    if not model:
+        raise ModelFileError(f"llama.cpp cannot load {path}: {log.take_reason()}")
+    try:
+        yield Vocabulary(model)
+    finally:
+        llama_cpp.llama_model_free(model)
