@@ -34,7 +34,7 @@ POLICIES: dict[str, dict[str, str]] = {
 """How threads wait for each other: default is what foreal_local chooses, the others are for comparison."""
 PROMPTS = [
     "Tom has 12 apples. Anna has 3 more apples than Tom. How many apples does Anna have?",
-    "Leo has 8 pens. Kate has twice as many pens as Leo. How many pens does Kate have?",
+    "Iris has 11 pens. Tom has 5 more pens than Iris. How many pens does Tom have?",
 ]
 
 

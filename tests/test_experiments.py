@@ -54,7 +54,9 @@ def test_names_leave_out_what_means_nothing() -> None:
         *(f"foreal n=9 p={p} k=3 gate=random tau={tau}" for p in ("0.2", "1") for tau in (0.1, 0.3)),
     ]
     called_back = replace(BASE, method=replace(BASE.method, gate="never", call_back=1.0))
-    assert [setting.name for setting in settings_for(called_back, ["foreal"])] == ["foreal k=3"]
+    assert [setting.name for setting in settings_for(called_back, ["foreal"])] == ["foreal k=3 gate=never call_back=1"]
+    reviewed = replace(BASE, method=replace(BASE.method, review="ratio", tau=0.3))
+    assert [s.name for s in settings_for(reviewed, ["foreal"])] == ["foreal n=9 p=0.5 k=3 review=ratio tau=0.3"]
     assert describe(called_back).startswith("foreal k=3 gate=never call-back=1.0,")
 
 

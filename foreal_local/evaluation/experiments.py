@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..config import MODES, Generation, find_setting, generation_of
+from ..config import MODES, SETTINGS, Generation, find_setting, generation_of, in_force
 from ..errors import UsageError
 from ..method.modes import axes_of
 from ..presets import PRESETS, preset
@@ -32,7 +32,8 @@ def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None
     """The modes' settings, the default mode last; with a grid ("n=5,15;p=0.6,1;k=5") each at all its own points of it.
 
     A preset's name among the modes stands for its settings, which no grid varies. A grid may vary whatever a mode has
-    (Mode.settings); the mode's axes stand in the names of its settings always, others where the grid names them.
+    (Mode.settings); the mode's axes stand in the names of its settings always, others where the grid names them or
+    where they are not the default's.
     """
     wanted = [mode for mode in dict.fromkeys(modes) if mode not in PRESETS]
     points = _points(grid, {name for mode in wanted for name in MODES[mode].settings})
@@ -40,7 +41,10 @@ def settings_for(base: Generation, modes: Iterable[str], grid: str | None = None
     found: dict[str, Generation] = {}
     for mode in sorted(wanted, key=lambda mode: (mode == default, order.index(mode))):
         row = MODES[mode]
-        names = [name for name in row.settings if name in row.axes or name in points]
+        of_mode = in_force(replace(base, mode=mode))
+        others = {name for name in row.settings if name in of_mode and of_mode[name] != SETTINGS[name].default}
+        told_always = {*row.axes, *points, *(others - set(row.of_speed))}
+        names = [name for name in row.settings if name in told_always]
         values = [points.get(name, [getattr(base.method, name)]) for name in names]
         for point in itertools.product(*values):
             own = dict(zip(names, point, strict=True))
