@@ -22,7 +22,7 @@ N = 4
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a command on the bundled pair; a mode from it must change nothing here."""
-    return environment(None, tmp_path_factory.mktemp("home"), FOREAL_CTX_SIZE="1024", FOREAL_MODE="draft")
+    return environment(None, tmp_path_factory.mktemp("home"), FOREAL_CTX_SIZE="1024", FOREAL_MODE="draft", FOREAL_REVIEW="off")
 
 
 def bench(*arguments: str | Path, env: dict[str, str]) -> Done:

@@ -67,6 +67,7 @@ def programs(*languages: str) -> list[tuple[Path, list[Block]]]:
 def here(tmp_path: Path) -> dict[str, object]:
     """A folder of the examples' own, the bundled pair, and the installed commands."""
     env = environment(None, tmp_path, FOREAL_CTX_SIZE="1024", FOREAL_COLOR="never")
+    del env["FOREAL_LINES"]  # users do not have it
     env["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), env["PATH"]])
     folder = tmp_path / "examples"
     folder.mkdir()

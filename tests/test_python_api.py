@@ -153,7 +153,8 @@ def test_without_a_name_the_bundled_pair_is_loaded() -> None:
             "tiny-leader.gguf",
             "tiny-draft.gguf",
         ]
-        assert (engine.settings, engine.prompting, engine.n_slots) == (Generation(), Prompting(), 1)
+        reviewed = Generation(method=Method(review="ratio", tau=0.3))  # models/pairs.toml
+        assert (engine.settings, engine.prompting, engine.n_slots) == (reviewed, Prompting(), 1)
 
 
 def test_a_named_pair_brings_its_settings(named: Files) -> None:
