@@ -6,7 +6,7 @@ import random
 
 import pytest
 from fakes import DRAFT, LEADER
-from test_text import FakeRoleVocabulary, chat, encoded
+from test_text import FakeRoleVocabulary, chat, encoded, prompt_of
 
 from foreal_local.config import Prompting
 from foreal_local.method.reasoning import (
@@ -23,7 +23,6 @@ from foreal_local.method.sentences import SentenceDetector
 from foreal_local.runtime.chat_template import ChatTemplate
 from foreal_local.runtime.pair_tokens import PairTokens
 from foreal_local.runtime.tags import own_tags, unknown_tag
-from foreal_local.runtime.text import encode_prompt
 
 MAGISTRAL, SEED = TAGS[1], TAGS[2]
 NAMES = [tags.opening for tags in TAGS]
@@ -140,7 +139,7 @@ def test_each_model_reads_its_own_tag_and_the_response_has_the_leaders(endings: 
     """Guards a draft that never closes the reasoning, because it was opened in words that it does not know."""
     vocabularies = mixed()
     templates = {LEADER: chat(f"|[|]{endings[0]}"), DRAFT: chat(f"|(|){endings[1]}")}
-    prompt = encode_prompt("Hi", Prompting(), dict(vocabularies), templates)
+    prompt = prompt_of("Hi", Prompting(), vocabularies, templates)
     texts = {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}
     assert prompt.tags == ReasoningTags("[THINK]", "[/THINK]", opened)
     assert texts[LEADER].endswith("][THINK]\n" if opened else "]")
@@ -154,11 +153,11 @@ def test_each_model_reads_earlier_answers_in_its_own_tags() -> None:
     templates = {LEADER: chat(cut.replace("CLOSING", "[/THINK]")), DRAFT: chat(cut.replace("CLOSING", "</think>"))}
     asked = {"role": "user", "content": "Is [/THINK] or </think> it?"}
     earlier = {"role": "assistant", "content": "[THINK]\nSo\n[/THINK]\n6"}
-    prompt = encode_prompt([earlier, asked], Prompting(), dict(vocabularies), templates)
+    prompt = prompt_of([earlier, asked], Prompting(), vocabularies, templates)
     for role, vocabulary in vocabularies.items():
         assert vocabulary.decode(prompt.ids[role]).startswith("\n6;")
     answer = {"role": "assistant", "content": "[THINK]\nSo"}
-    prompt = encode_prompt([asked, answer], Prompting(), dict(vocabularies), templates)
+    prompt = prompt_of([asked, answer], Prompting(), vocabularies, templates)
     assert prompt.tags == ReasoningTags("[THINK]", "[/THINK]", opened=True)
     texts = {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}
     assert texts[LEADER].endswith("[THINK]\nSo")

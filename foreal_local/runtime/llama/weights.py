@@ -12,8 +12,10 @@ from pathlib import Path
 import llama_cpp
 
 from ...errors import ModelFileError
+from ...method.reasoning import ReasoningTags
 from ..chat_template import ChatTemplate
 from ..gguf_file import is_quantised, model_file, read_shape, stamp_of
+from ..tags import own_tags
 from .library import Abort, library, must_avoid_amx, supports_gpu_offload
 from .trial import try_loading
 from .vocabulary import Vocabulary
@@ -91,6 +93,11 @@ class Weights:
             return None
         vocabulary = self.vocabulary
         return ChatTemplate(source.decode("utf-8", "replace"), vocabulary.bos, vocabulary.eos, self.path.name)
+
+    @functools.cached_property
+    def tags(self) -> ReasoningTags | None:
+        """The tags around its reasoning; None: no known ones."""
+        return own_tags(self.template, self.vocabulary)
 
     def describe(self) -> str:
         """Architecture, number of parameters and quantization. llama.cpp's own name of the size is left out: it goes
