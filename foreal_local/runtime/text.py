@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..method.reasoning import TAGS, ReasoningTags
 from ..method.roles import Role
 from .messages import SYSTEM_ROLES, Messages, unused_character
-from .tags import left_open_in, opened_by, tags_of_both, with_reasoning_opened
+from .tags import opened_by, tags_behind, tags_of_both, with_reasoning_opened
 from .vocabulary import RoleVocabulary, Special, encode_after
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def encode_prompt(
         template = templates.get(role) or known[0]
         pieces[role] = _pieces(_in_own_tags(messages, own, role), template, vocabulary, prompting)
     if messages[-1]["role"] == "assistant":
-        tags = left_open_in(messages[-1]["content"]) or tags_of_both(own)
+        tags = tags_behind(messages[-1]["content"], own)
     else:
         ends, tags = with_reasoning_opened({role: texts[-1] for role, texts in pieces.items()}, own)
         pieces = {role: [*texts[:-1], ends[role]] for role, texts in pieces.items()}
@@ -93,14 +93,17 @@ def _messages(content: Messages | str, prompting: Prompting, has_template: bool)
 
 
 def _in_own_tags(messages: Messages, own: Mapping[Role, ReasoningTags | None], role: Role) -> Messages:
-    """The messages with the reasoning of earlier answers, which are in the response's tags, in those of this role."""
-    written, read = tags_of_both(own), own[role]
-    if read is None or read == written:
+    """The messages with the reasoning of earlier answers, which is in the tags of either role, in this one's."""
+    read = own[role]
+    others = {tags_of_both(own), *own.values()} - {read, None}
+    if read is None or not others:
         return messages
     changed = []
     for message in messages:
         if message["role"] == "assistant":
-            content = message["content"].replace(written.opening, read.opening).replace(written.closing, read.closing)
+            content = message["content"]
+            for written in filter(None, others):
+                content = content.replace(written.opening, read.opening).replace(written.closing, read.closing)
             message = {**message, "content": content}
         changed.append(message)
     return changed
