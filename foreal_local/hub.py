@@ -39,6 +39,8 @@ def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) ->
         return Path(path)
     if os.path.isdir(path):
         raise ModelFileError(f"'{spec}' is a directory: name a file in it, or write hf:owner/repo for the hub")
+    if os.path.exists(path):
+        raise ModelFileError(f"'{spec}' is a pipe or a device: a model is read from a file on the disk")
     name = parse_hub_name(spec)
     if name is None or (name.file and os.path.isdir(spec.split("/")[0])):
         raise ModelFileError(f"no such file: '{path}' ({HOW_TO_NAME})")

@@ -14,6 +14,7 @@ import llama_cpp
 from ...errors import ModelFileError
 from ...method.reasoning import ReasoningTags
 from ..chat_template import ChatTemplate
+from ..gguf_check import has_tokenizer
 from ..gguf_file import is_quantised, model_file, read_shape, stamp_of
 from ..tags import own_tags
 from .library import Abort, library, must_avoid_amx, supports_gpu_offload
@@ -52,6 +53,8 @@ class Weights:
         log.verbose = verbose
         log.errors.clear()
         file, stamp = model_file(path), stamp_of(path)  # tells what is not a GGUF, or a damaged one
+        if not has_tokenizer(file.headers[0]):
+            raise ModelFileError(f"{path} has no tokenizer: convert the model again, with its tokenizer's files")
         self.path = path
         self.shape = read_shape(path)
         self.n_bytes = file.n_bytes
