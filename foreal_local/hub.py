@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import DownloadError, ForealError, ModelFileError
-from .hub_names import HOW_TO_NAME, MAIN, HubName, all_parts, choose_file, parse_hub_name
+from .hub_names import HOW_TO_NAME, MAIN, HubName, all_parts, choose_file, parse_hub_name, pasted
 
 # ---- a model by path or hub name ----
 
@@ -33,7 +33,7 @@ def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) ->
 
     Raises ModelFileError for what does not exist, DownloadError for what cannot be fetched now.
     """
-    spec = spec if os.path.exists(spec) else spec.strip()
+    spec = spec if os.path.exists(spec) else pasted(spec)
     path = os.path.expanduser(spec)
     if os.path.isfile(path):
         return Path(path)
