@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import DownloadError, ForealError, ModelFileError
-from .hub_names import HOW_TO_NAME, MAIN, HubName, all_parts, choose_file, parse_hub_name
+from .hub_names import HOW_TO_NAME, MAIN, HubName, all_parts, choose_file, parse_hub_name, pasted
 
 # ---- a model by path or hub name ----
 
@@ -33,12 +33,14 @@ def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) ->
 
     Raises ModelFileError for what does not exist, DownloadError for what cannot be fetched now.
     """
-    spec = spec if os.path.exists(spec) else spec.strip()
+    spec = spec if os.path.exists(spec) else pasted(spec)
     path = os.path.expanduser(spec)
     if os.path.isfile(path):
         return Path(path)
     if os.path.isdir(path):
         raise ModelFileError(f"'{spec}' is a directory: name a file in it, or write hf:owner/repo for the hub")
+    if os.path.exists(path):
+        raise ModelFileError(f"'{spec}' is a pipe or a device: a model is read from a file on the disk")
     name = parse_hub_name(spec)
     if name is None or (name.file and os.path.isdir(spec.split("/")[0])):
         raise ModelFileError(f"no such file: '{path}' ({HOW_TO_NAME})")

@@ -66,18 +66,28 @@ class HubName:
         return of_repo + (f":{self.quant}" if self.quant else f"/{within}" if within else "")
 
 
+def pasted(name: str) -> str:
+    """A name without the blanks, and the quotation marks or brackets of a link, that were copied with it."""
+    name = name.strip()
+    quoted = _QUOTED.fullmatch(name)
+    return (quoted[1] or quoted[2]).strip() if quoted else name
+
+
+_QUOTED = re.compile(r"""['"`“”„‘’]+([^'"`“”„‘’]+)['"`“”„‘’]+|<([^<>]+)>""")
+
+
 def parse_hub_name(spec: str) -> HubName | None:
     """The hub name that `spec` is; None where it can only be a path (x.gguf, ./dir/x.gguf, C:\\dir\\x.gguf).
 
     Takes names (owner/repo, with :quant, @revision or /file.gguf), the same after hf:, hf:// or hf.co/, and every link
     of a model on the hub's site. ModelFileError for what is meant for the hub and names no model there.
     """
-    spec = spec.strip()
+    spec = pasted(spec)
     rest = _after_prefix(spec)
     if rest is None:
         return _name_of(spec.strip("/").split("/")) if not spec.startswith("/") else None
     path, _, query = rest.partition("#")[0].partition("?")
-    segments = [unquote(segment) for segment in path.strip("/").split("/")]
+    segments = [unquote(segment) for segment in path.strip("/").removesuffix(".git").split("/")]
     if segments[0] in _NO_MODELS and len(segments) > 1:
         raise ModelFileError(f"'{spec}' is {_NO_MODELS[segments[0]]}, not a model: {HOW_TO_NAME}")
     if segments[0] == "models":

@@ -22,7 +22,9 @@ N = 4
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a command on the bundled pair; a mode from it must change nothing here."""
-    return environment(None, tmp_path_factory.mktemp("home"), FOREAL_CTX_SIZE="1024", FOREAL_MODE="draft", FOREAL_REVIEW="off")
+    return environment(
+        None, tmp_path_factory.mktemp("home"), FOREAL_CTX_SIZE="1024", FOREAL_MODE="draft", FOREAL_REVIEW="off"
+    )
 
 
 def bench(*arguments: str | Path, env: dict[str, str]) -> Done:
@@ -331,3 +333,40 @@ def test_a_settings_file_may_name_any_option(env: dict[str, str], tmp_path: Path
     done = bench("--config", tmp_path / "s.toml", "--responses", tmp_path / "r.jsonl", env=env)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "f.json").exists()
+
+
+# ---------------------------------------------------------------- where problems come from
+APPLES = {"problem": "Tom has 2 apples. Anna has 3 more. How many has Anna?", "answer": "5"}
+
+
+@pytest.mark.parametrize("command", ["bench", "analyze"])
+def test_problems_come_from_a_pipe(command: str, bundled: dict[str, str]) -> None:
+    """Guards <(...) of the shell, which was taken for the name of a set on the hub."""
+    more = ("--modes", "draft", "--temp", "0") if command == "bench" else ()
+    words = [sys.executable, "-m", "foreal_local", command]
+    piped = ("--problems", "/dev/stdin", "--max-tokens", "4", "-q")
+    done = run(*piped, *more, env=bundled, stdin=jsonl(APPLES), command=words)
+    assert (done.returncode, "draft" in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("p" * 400, None, "there is no such file"),
+        ("latin.csv", "Question,Correct Answer\nWie groß?,5\n".encode("latin-1"), "line 2 is not UTF-8 text"),
+        ("latin.jsonl", '{"problem": "groß"}\n'.encode("latin-1"), "line 1 is not UTF-8 text"),
+        ("long.csv", b"Question\n" + b"x" * 200_000, "row 1 is no CSV: field larger than field limit"),
+        ("folder", b"", "there is no such file"),
+    ],
+    ids=["long name", "csv", "jsonl", "long field", "folder"],
+)
+def test_problems_that_cannot_be_read_are_told_of(
+    name: str, content: bytes | None, said: str, bundled: dict[str, str], tmp_path: Path
+) -> None:
+    """Guards tracebacks of a name that is too long, and of a table in another encoding."""
+    if content:
+        (tmp_path / name).write_bytes(content)
+    elif content is not None:
+        (tmp_path / name).mkdir()
+    done = bench("--problems", tmp_path / name, "-q", env=bundled)
+    assert (done.returncode, said in error_line(done)) == (2, True), done.stderr

@@ -252,6 +252,13 @@ def test_other_prompts_stay_in_the_trace(env: dict[str, str], whole: Whole, tmp_
         (["--resume", "-o", "out.jsonl", "--format", "text"], ["--resume", "JSON"]),
         pytest.param(["--resume", "-o", "-"], ["--resume"]),
         (["--resume", "-o", "notes.txt"], ["notes.txt:1", "not a record"]),
+        (["--resume", "-o", "one-line.json"], ["one-line.json:1", "not a record"]),
+        (["--resume", "-o", "one-line.md"], ["one-line.md:1", "not a record"]),
+        pytest.param(
+            ["-o", "/proc/answers"],
+            ["/proc/answers", "no file can be made there"],
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux only"),
+        ),
         (["--checkpoint", "new", "--checkpoint-every", "0"], ["--checkpoint-every", "0"]),
         (["--checkpoint", "notes.txt"], ["notes.txt", "File exists"]),
         pytest.param(
@@ -267,12 +274,16 @@ def test_what_cannot_be_gone_on_with(
 ) -> None:
     """Guards a run that seems to be safe and is not, and one that writes before it refuses."""
     (tmp_path / "notes.txt").write_text("keep me\n")
+    (tmp_path / "one-line.json").write_text('{"id": "mine"}')  # without a line's end, as editors may leave it
+    (tmp_path / "one-line.md").write_text("# My thesis")
     before = contents(tmp_path)
     monkeypatch.chdir(tmp_path)
     done = call("--prompt", "wait", *SETTINGS, *options, env=env)
     line = error_line(done)
     assert all(word in line for word in words), line
-    assert done.returncode == (1 if options[-1] in ("notes.txt", "/proc/unfinished") and len(options) == 2 else 2)
+    assert done.returncode == (
+        1 if options[-1] in ("notes.txt", "/proc/unfinished", "/proc/answers") and len(options) == 2 else 2
+    )
     assert contents(tmp_path) == before
 
 

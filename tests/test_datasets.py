@@ -116,7 +116,7 @@ def test_a_line(row: dict[str, Any], wanted: Problem, tmp_path: Path) -> None:
         ('{"prompt": ["x"], "answer": "1"}', "line 1 has no problem"),
         ('{"prompt": "x"}', "line 1 has no answer: give `answer`"),
         ('{"prompt": "x", "solution": "It is 5."}', "line 1 has no answer"),
-        (b"\xff\xfe{", "cannot read the problems"),
+        (b"\xff\xfe{", "line 1 is not UTF-8"),
     ],
 )
 def test_a_line_that_cannot_be_used(text: bytes | str, message: str, tmp_path: Path) -> None:

@@ -84,6 +84,20 @@ def test_hub_names(spec: str, name: HubName) -> None:
     assert parse_hub_name(spec) == name
 
 
+@pytest.mark.parametrize("form", ["'{}'", '"{}"', "`{}`", "“{}”", " '{} ' ", "<{}>"])
+def test_quotation_marks_around_a_name_are_no_part_of_it(form: str, tmp_path: Path) -> None:
+    """Guards a name that was copied with its quotation marks, of a model on the hub or on the disk."""
+    for name in ("org/Model-GGUF", "https://huggingface.co/org/Model-GGUF"):
+        assert parse_hub_name(form.format(name)) == MODEL
+    file = tmp_path / "my model.gguf"
+    file.write_bytes(b"GGUF")
+    assert resolve_model(form.format(file)) == file
+    quoted = tmp_path / form.format("there")
+    if "/" not in form:
+        quoted.write_bytes(b"GGUF")
+        assert resolve_model(str(quoted)) == quoted
+
+
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 MODEL, Q8 = HubName("org/Model-GGUF"), HubName("org/Model-GGUF", file="M-Q8_0.gguf")
 
@@ -98,6 +112,7 @@ MODEL, Q8 = HubName("org/Model-GGUF"), HubName("org/Model-GGUF", file="M-Q8_0.gg
         ("org/Model-GGUF", MODEL),
         ("org/Model-GGUF/", MODEL),
         ("org/Model-GGUF:latest", MODEL),
+        ("org/Model-GGUF.git", MODEL),
         ("org/Model-GGUF:Q8_0", replace(MODEL, quant="Q8_0")),
         ("org/Model-GGUF?library=llama-cpp-python", MODEL),
         ("org/Model-GGUF#provided-files", MODEL),

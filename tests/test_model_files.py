@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -81,6 +82,53 @@ def test_every_command_says_what_is_wrong_with_a_file(
         done = run(*COMMANDS[command], "--leader", file, "--draft", chat_pair.draft, env=env, command=FOREAL)
         assert done.returncode == 2, done.stderr
         assert words in error_line(done)
+
+
+def changed(source: Path, path: Path, architecture: str = "llama", type_: str = "model", drop: str = "-") -> Path:
+    """A model file of another purpose: with other words for what it is, or without some of its metadata or tensors."""
+    reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(path, architecture)
+    writer.add_string("general.type", type_)
+    for key, value in reader.fields.items():
+        if not key.startswith(("GGUF.", "general.architecture", drop)):
+            inner = value.types[-1] if value.types[0] is gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(key, value.contents(), value.types[0], inner)
+    for tensor in reader.tensors if drop != "tensors" else []:
+        writer.add_tensor(tensor.name, np.array(tensor.data))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"type_": "adapter"}, "is a LoRA adapter and no model"),
+        ({"type_": "imatrix"}, "is an importance matrix"),
+        ({"type_": "mmproj"}, "reads images (mmproj)"),
+        ({"architecture": "clip", "drop": "tokenizer."}, "reads images (mmproj)"),
+        ({"architecture": "bert"}, "is a model for embeddings"),
+        ({"drop": "tokenizer."}, "has no tokenizer"),
+        ({"drop": "tensors"}, "is a vocabulary without a model"),
+    ],
+    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
+)
+def test_files_of_other_purposes_are_told(
+    change: dict[str, str], words: str, env: dict[str, str], chat_pair: Files, tmp_path: Path
+) -> None:
+    """Guards advice for another program's options, and the name of a tensor that a user knows nothing of."""
+    file = changed(chat_pair.draft, tmp_path / "other.gguf", **change)
+    done = run(*COMMANDS["gen"], "--leader", file, "--draft", chat_pair.draft, env=env, command=FOREAL)
+    assert (done.returncode, words in error_line(done)) == (2, True), done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
+def test_a_pipe_is_no_model(env: dict[str, str], chat_pair: Files, tmp_path: Path) -> None:
+    """Guards "no such file" for one that is there."""
+    os.mkfifo(tmp_path / "pipe.gguf")
+    done = run(*COMMANDS["gen"], "-l", tmp_path / "pipe.gguf", "-d", chat_pair.draft, env=env, command=FOREAL)
+    assert (done.returncode, "is a pipe or a device" in error_line(done)) == (2, True), done.stderr
 
 
 def test_python_programs_get_the_same_errors(split: Path, tmp_path: Path) -> None:

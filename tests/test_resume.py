@@ -96,6 +96,17 @@ def test_a_line_that_is_no_record_is_named(name: str, out: Path) -> None:
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", sorted(set(NO_RECORDS) - {"blank", "torn", "latin"}))
+@pytest.mark.parametrize("before", [b"", line("a")], ids=["alone", "after a record"])
+def test_a_last_line_of_the_users_own_is_not_torn(before: bytes, name: str, out: Path) -> None:
+    """Guards a user's file of one line without an end, which was emptied as the torn record of an earlier run."""
+    out.write_bytes(before + NO_RECORDS[name])
+    with pytest.raises(UsageError, match=rf"out\.jsonl:{1 + bool(before)} is not a record"):
+        read_earlier(out)
+    out.write_bytes(before + b"\0" * 100)  # a disk that lost its power
+    assert read_earlier(out).torn
+
+
 def test_a_folder_is_no_file_of_records(tmp_path: Path) -> None:
     """Guards the operating system's traceback."""
     with pytest.raises(UsageError, match=f"needs a file for --output, and {tmp_path}"):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from fakes import DRAFT, LEADER
-from test_text import FakeRoleVocabulary, chat, encoded
+from test_text import FakeRoleVocabulary, chat, encoded, prompt_of
 
 from foreal_local.config import Prompting
 from foreal_local.method.reasoning import (
@@ -23,7 +23,6 @@ from foreal_local.method.sentences import SentenceDetector
 from foreal_local.runtime.chat_template import ChatTemplate
 from foreal_local.runtime.pair_tokens import PairTokens
 from foreal_local.runtime.tags import own_tags, unknown_tag
-from foreal_local.runtime.text import encode_prompt
 
 MAGISTRAL, SEED = TAGS[1], TAGS[2]
 NAMES = [tags.opening for tags in TAGS]
@@ -140,7 +139,7 @@ def test_each_model_reads_its_own_tag_and_the_response_has_the_leaders(endings: 
     """Guards a draft that never closes the reasoning, because it was opened in words that it does not know."""
     vocabularies = mixed()
     templates = {LEADER: chat(f"|[|]{endings[0]}"), DRAFT: chat(f"|(|){endings[1]}")}
-    prompt = encode_prompt("Hi", Prompting(), dict(vocabularies), templates)
+    prompt = prompt_of("Hi", Prompting(), vocabularies, templates)
     texts = {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}
     assert prompt.tags == ReasoningTags("[THINK]", "[/THINK]", opened)
     assert texts[LEADER].endswith("][THINK]\n" if opened else "]")
@@ -154,15 +153,39 @@ def test_each_model_reads_earlier_answers_in_its_own_tags() -> None:
     templates = {LEADER: chat(cut.replace("CLOSING", "[/THINK]")), DRAFT: chat(cut.replace("CLOSING", "</think>"))}
     asked = {"role": "user", "content": "Is [/THINK] or </think> it?"}
     earlier = {"role": "assistant", "content": "[THINK]\nSo\n[/THINK]\n6"}
-    prompt = encode_prompt([earlier, asked], Prompting(), dict(vocabularies), templates)
+    prompt = prompt_of([earlier, asked], Prompting(), vocabularies, templates)
     for role, vocabulary in vocabularies.items():
         assert vocabulary.decode(prompt.ids[role]).startswith("\n6;")
     answer = {"role": "assistant", "content": "[THINK]\nSo"}
-    prompt = encode_prompt([asked, answer], Prompting(), dict(vocabularies), templates)
+    prompt = prompt_of([asked, answer], Prompting(), vocabularies, templates)
     assert prompt.tags == ReasoningTags("[THINK]", "[/THINK]", opened=True)
     texts = {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}
     assert texts[LEADER].endswith("[THINK]\nSo")
     assert texts[DRAFT].endswith("<think>\nSo")
+
+
+@pytest.mark.parametrize("tags", TAGS[1:], ids=NAMES[1:])
+def test_a_continued_answer_in_the_tags_of_other_models_is_text(tags: ReasoningTags) -> None:
+    """Guards an answer that is all taken for reasoning, since the pair closes it with its own tag."""
+    vocabularies = {role: FakeRoleVocabulary(["<think>", "</think>"]) for role in Role}
+    templates = {role: chat("|[|]") for role in Role}
+    for answer in (f"{tags.opening}\nSo", f"{tags.opening} is a tag"):
+        messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer}]
+        prompt = prompt_of(messages, Prompting(), vocabularies, templates)
+        assert prompt.tags == DEFAULT_TAGS
+        if answer.isascii():
+            assert vocabularies[LEADER].decode(prompt.ids[LEADER]).endswith(answer)
+
+
+def test_a_continued_answer_in_the_drafts_tags_goes_on_in_the_leaders() -> None:
+    """Guards a reasoning that the leader cannot close, opened in the tag of the draft."""
+    vocabularies = mixed()
+    templates = {LEADER: chat("|[|]"), DRAFT: chat("|(|)")}
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "<think>\nSo"}]
+    prompt = prompt_of(messages, Prompting(), vocabularies, templates)
+    assert prompt.tags == ReasoningTags("[THINK]", "[/THINK]", opened=True)
+    assert vocabularies[LEADER].decode(prompt.ids[LEADER]).endswith("[THINK]\nSo")
+    assert vocabularies[DRAFT].decode(prompt.ids[DRAFT]).endswith("<think>\nSo")
 
 
 def test_a_tag_is_read_as_the_readers_own_and_shown_as_the_leaders() -> None:
@@ -230,6 +253,12 @@ def template_of(ending: str, before_answers: str = "<|assistant|>", first: str =
 def test_a_template_that_opens_an_unknown_tag_is_told(ending: str, before_answers: str, found: str | None) -> None:
     """Guards reasoning in tags that nobody knows, passed on as the answer without a word."""
     assert unknown_tag(template_of(ending, before_answers), Prompting()) == found
+
+
+def test_the_end_of_a_turn_is_no_tag_of_the_reasoning() -> None:
+    """Guards a warning of unknown tags for a template that opens no turn for the answer."""
+    source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    assert unknown_tag(ChatTemplate(source, "", "", "model.gguf"), Prompting()) is None
 
 
 def test_channels_are_told_and_a_template_that_refuses_is_not() -> None:

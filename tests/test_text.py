@@ -16,6 +16,7 @@ from foreal_local.method.roles import Role
 from foreal_local.runtime.chat_template import ChatTemplate
 from foreal_local.runtime.messages import Messages, as_messages
 from foreal_local.runtime.pair_tokens import PairTokens, different_tokens
+from foreal_local.runtime.tags import own_tags
 from foreal_local.runtime.text import PromptTokens, encode_prompt
 from foreal_local.runtime.vocabulary import Special, encode_after
 
@@ -188,6 +189,16 @@ def chat(source: str | None) -> ChatTemplate | None:
     return ChatTemplate(first + body.replace("\n\n", "{{ '\\n' }}") + ending, "<s>", "</s>", "model.gguf")
 
 
+def prompt_of(
+    content: Messages | str,
+    prompting: Prompting,
+    vocabularies: dict[Role, FakeRoleVocabulary],
+    templates: dict[Role, ChatTemplate | None],
+) -> PromptTokens:
+    own = {role: own_tags(templates.get(role), vocabulary) for role, vocabulary in vocabularies.items()}
+    return encode_prompt(content, prompting, dict(vocabularies), templates, own)
+
+
 def encoded(
     messages: Messages | str,
     templates: dict[Role, str | None],
@@ -197,7 +208,7 @@ def encoded(
     """Both roles' prompt texts as their ids spell them."""
     vocabularies = {role: FakeRoleVocabulary(**vocabulary) for role in templates}
     chats = {role: chat(source) for role, source in templates.items()}
-    prompt = encode_prompt(messages, prompting or Prompting(), dict(vocabularies), chats)
+    prompt = prompt_of(messages, prompting or Prompting(), vocabularies, chats)
     return {role: vocabulary.decode(prompt.ids[role]) for role, vocabulary in vocabularies.items()}, prompt
 
 

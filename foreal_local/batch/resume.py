@@ -56,7 +56,7 @@ class EarlierOutput:
 
 
 def read_earlier(path: Path) -> EarlierOutput:
-    """The records of an output file; UsageError where a line that is not its last is no record."""
+    """The records of an output file; UsageError where a line is none, and not the beginning of one."""
     earlier = EarlierOutput(path)
     if path.exists() and not path.is_file():
         raise UsageError(f"--resume needs a file for --output, and {path} is none")
@@ -64,16 +64,27 @@ def read_earlier(path: Path) -> EarlierOutput:
         *lines, last = path.read_bytes().split(b"\n") if path.exists() else [b""]
     except OSError as error:
         raise UsageError(f"cannot read {path} to resume it: {error.strerror or error}") from None
-    for number, line in enumerate(lines, 1):
+    earlier.mended = _record(last) is not None
+    earlier.torn = bool(last) and not earlier.mended and _may_be_torn(last)
+    for number, line in enumerate(lines if earlier.torn or not last else [*lines, last], 1):
         record = _record(line)
         if record is None:
             raise UsageError(f"{path}:{number} is not a record of foreal-gen: name another --output, or mend the line")
         earlier.lines.append((line + b"\n", record))
-    record = _record(last)
-    earlier.torn, earlier.mended = bool(last) and record is None, record is not None
-    if record is not None:
-        earlier.lines.append((last + b"\n", record))
     return earlier
+
+
+def _may_be_torn(line: bytes) -> bool:
+    """Whether a last line without an end is the beginning of a record, and not a text of the user's."""
+    written = line.replace(b" ", b"").strip(b"\0")  # which a disk that lost its power may have left
+    try:
+        json.loads(written or b"{")
+    except (ValueError, RecursionError):
+        return written.startswith(_BEGIN) or _BEGIN.startswith(written)
+    return False
+
+
+_BEGIN = b'{"id":'
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from math import prod
 
+from ..errors import ModelFileError
 from .gguf_header import STRING, TOKENS, ArrayOf, Header, Tensor, shown
 
 PLAIN = (0, 1, 28, 30)  # GGML's F32, F16, F64 and BF16
@@ -33,6 +34,34 @@ def check(header: Header) -> None:
     """ModelFileError, with the reason, where the header cannot be right."""
     for problem in (*_wrong_numbers(header), *_wrong_experts(header), *_wrong_tokens(header), *_wrong_types(header)):
         raise header.broken(problem)
+
+
+_OTHER_TYPES = {
+    "adapter": "a LoRA adapter and no model: merge it into its model, and name that",
+    "mmproj": "the part of a model that reads images (mmproj): name the model beside it",
+    "imatrix": "an importance matrix for quantising: name the model beside it",
+}
+_ENCODERS = (
+    "bert modern-bert neo-bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 eurobert gemma-embedding t5encoder"
+)
+_OTHER_ARCHITECTURES = dict.fromkeys(
+    _ENCODERS.split(), "a model for embeddings, which writes no text: name one that does"
+)
+_OTHER_ARCHITECTURES["clip"] = _OTHER_TYPES["mmproj"]
+
+
+def check_purpose(header: Header) -> None:
+    """ModelFileError for files of models that write no text by themselves."""
+    type_, architecture = header.metadata.get("general.type"), header.architecture
+    other = _OTHER_TYPES.get(type_ if isinstance(type_, str) else "") or _OTHER_ARCHITECTURES.get(architecture)
+    if other:
+        raise ModelFileError(f"{header.path} is {other}")
+    if has_tokenizer(header) and not header.tensors and header.metadata.get("split.count", 1) == 1:
+        raise ModelFileError(f"{header.path} is a vocabulary without a model: it has no tensors")
+
+
+def has_tokenizer(header: Header) -> bool:
+    return "tokenizer.ggml.model" in header.metadata
 
 
 def check_table(header: Header) -> None:

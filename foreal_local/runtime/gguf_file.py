@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import ModelFileError
 from ..method.ledger import Shape
-from .gguf_check import PLAIN, check, check_table, is_usual
+from .gguf_check import PLAIN, check, check_purpose, check_table, is_usual
 from .gguf_header import Header, Tensor, explained, read_header
 
 _PART = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
@@ -77,6 +77,7 @@ def _model_file(stamp: Stamp) -> ModelFile:
     for number, header in enumerate(headers):
         _check_split(header, number, len(parts))
         check_table(header)
+    check_purpose(headers[0])
     if not any(header.tensors for header in headers):
         raise headers[0].broken("it has no tensors")
     check(headers[0] if len(headers) == 1 else _joined(headers))

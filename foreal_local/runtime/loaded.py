@@ -24,7 +24,7 @@ from .messages import Messages
 from .model import Identity
 from .pair_tokens import PairTokens
 from .speed import measure
-from .tags import own_tags, unknown_tag
+from .tags import unknown_tag
 from .text import PromptTokens, encode_prompt
 from .vocabulary import RoleVocabulary
 
@@ -93,8 +93,8 @@ class LoadedPair:
         vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
         self._vocabularies = vocabularies
         self._templates = {role: w.template for role, w in self._weights.items()}
-        own = {role: own_tags(self._templates[role], vocabulary) for role, vocabulary in vocabularies.items()}
-        self.tokens = PairTokens(vocabularies, own)
+        self._tags = {role: w.tags for role, w in self._weights.items()}
+        self.tokens = PairTokens(vocabularies, self._tags)
         self.ctx_size = ctx_size_of(self.pair, self.runtime)
         self.threads = self.runtime.threads or usable_cores()
         self._n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
@@ -197,7 +197,7 @@ class LoadedPair:
     def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
         """A prompt's ids for each role."""
         self.require_open()
-        return encode_prompt(content, self.at_its_time(prompting), self._vocabularies, self._templates)
+        return encode_prompt(content, self.at_its_time(prompting), self._vocabularies, self._templates, self._tags)
 
     def at_its_time(self, prompting: Prompting) -> Prompting:
         """With the time that the templates are told, where one of them asks for it."""

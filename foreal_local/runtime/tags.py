@@ -52,10 +52,17 @@ def opened_by(text: str) -> ReasoningTags | None:
     return next((replace(tags, opened=True) for tags in TAGS if text.endswith(tags.opening)), None)
 
 
-def left_open_in(answer: str) -> ReasoningTags | None:
-    """The tags of the reasoning that an answer begins with and does not end, so that it is to be continued inside."""
+def tags_behind(answer: str, own: Mapping[Role, ReasoningTags | None]) -> ReasoningTags:
+    """The tags of a response that continues an answer, which may have begun the reasoning and not ended it.
+
+    Tags of other models are text, unless the pair has none of its own.
+    """
+    meant = set(own.values()) - {None}
     begun = (tags for tags in TAGS if answer.lstrip().startswith(tags.opening) and tags.closing not in answer)
-    return next((replace(tags, opened=True) for tags in begun), None)
+    opened = next((tags for tags in begun if tags in meant or not meant), None)
+    if opened is None:
+        return tags_of_both(own)
+    return replace(tags_of_both(own) if meant else opened, opened=True)
 
 
 def with_reasoning_opened(
@@ -84,8 +91,8 @@ _ANSWER = "An answer."
 
 
 def unknown_tag(template: ChatTemplate, prompting: Prompting) -> str | None:
-    """What a model marks its reasoning with, where that is not in the table: a tag that its prompts end with though its
-    earlier answers do not begin behind it, or the channels of its template."""
+    """What a model marks its reasoning with, where that is not in the table: a tag that its prompts end with, though no
+    earlier answer begins behind it and no turn ends with it; or the channels of its template."""
     if _CHANNEL in template.source:
         return _CHANNEL
     question = {"role": "user", "content": "."}
@@ -97,4 +104,6 @@ def unknown_tag(template: ChatTemplate, prompting: Prompting) -> str | None:
         history = template.render([question, {"role": "assistant", "content": _ANSWER}, question], prompting)
     except UsageError:  # a template that refuses these messages tells nothing
         return None
-    return None if history.partition(_ANSWER)[0].rstrip().endswith(found[0]) else found[0]
+    ends_a_turn = history.count(found[0]) > prompt.count(found[0])
+    begins_answers = history.partition(_ANSWER)[0].rstrip().endswith(found[0])
+    return None if ends_a_turn or begins_answers else found[0]

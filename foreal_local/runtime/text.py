@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..method.reasoning import TAGS, ReasoningTags
 from ..method.roles import Role
 from .messages import SYSTEM_ROLES, Messages, unused_character
-from .tags import left_open_in, opened_by, own_tags, tags_of_both, with_reasoning_opened
+from .tags import opened_by, tags_behind, tags_of_both, with_reasoning_opened
 from .vocabulary import RoleVocabulary, Special, encode_after
 
 if TYPE_CHECKING:
@@ -51,15 +51,17 @@ def encode_prompt(
     prompting: Prompting,
     vocabularies: dict[Role, RoleVocabulary],
     templates: Templates,
+    own: Mapping[Role, ReasoningTags | None],
 ) -> PromptTokens:
     """A prompt as each role's own chat template has it; a text is one message of the user.
 
     A role without a template reads the other's text. Where one template opens the reasoning and the other does not, the
     tag is added for the other, because both follow the same response. Control tokens that are spelled out in a message
     are text, unless `prompting` says otherwise.
+
+    own: the tags of each role's model, see `own_tags`
     """
     known = [template for template in templates.values() if template]
-    own = {role: own_tags(templates.get(role), vocabulary) for role, vocabulary in vocabularies.items()}
     if isinstance(content, str) and (prompting.raw or not known):
         if prompting.system:
             raise UsageError("a system message needs a chat template, and neither model has one: leave it out")
@@ -71,7 +73,7 @@ def encode_prompt(
         template = templates.get(role) or known[0]
         pieces[role] = _pieces(_in_own_tags(messages, own, role), template, vocabulary, prompting)
     if messages[-1]["role"] == "assistant":
-        tags = left_open_in(messages[-1]["content"]) or replace(tags_of_both(own), may_open=False)
+        tags = replace(tags_behind(messages[-1]["content"], own), may_open=False)
     else:
         ends, tags = with_reasoning_opened({role: texts[-1] for role, texts in pieces.items()}, own)
         pieces = {role: [*texts[:-1], ends[role]] for role, texts in pieces.items()}
@@ -90,15 +92,18 @@ def _messages(content: Messages | str, prompting: Prompting, has_template: bool)
     return messages
 
 
-def _in_own_tags(messages: Messages, own: dict[Role, ReasoningTags | None], role: Role) -> Messages:
-    """The messages with the reasoning of earlier answers, which are in the response's tags, in those of this role."""
-    written, read = tags_of_both(own), own[role]
-    if read is None or read == written:
+def _in_own_tags(messages: Messages, own: Mapping[Role, ReasoningTags | None], role: Role) -> Messages:
+    """The messages with the reasoning of earlier answers, which is in the tags of either role, in this one's."""
+    read = own[role]
+    others = {tags_of_both(own), *own.values()} - {read, None}
+    if read is None or not others:
         return messages
     changed = []
     for message in messages:
         if message["role"] == "assistant":
-            content = message["content"].replace(written.opening, read.opening).replace(written.closing, read.closing)
+            content = message["content"]
+            for written in filter(None, others):
+                content = content.replace(written.opening, read.opening).replace(written.closing, read.closing)
             message = {**message, "content": content}
         changed.append(message)
     return changed

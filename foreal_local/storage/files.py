@@ -44,6 +44,8 @@ def locked(path: Path, name: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
+        if not guard.exists():
+            raise OutputError(f"cannot write {path}: no file can be made there") from None
         raise UsageError(f"{name} {path} is in use by another run: wait for it, or name another") from None
     except OSError as error:
         raise OutputError(f"cannot lock {path}: {error.strerror or error}") from None

@@ -24,7 +24,6 @@ from ...runtime.gguf_file import n_ctx_train
 from ...runtime.interrupt import watching_interrupts
 from ...runtime.messages import Messages
 from ...runtime.pair_tokens import PairTokens
-from ...runtime.tags import own_tags
 from ...runtime.text import encode_prompt
 from ...runtime.vocabulary import RoleVocabulary, encode_inside
 from .callbacks import Callbacks
@@ -110,7 +109,7 @@ class AnalysisModels:
     ) -> Draft:
         try:
             both = {LEADER: leader, DRAFT: draft}
-            own = {role: own_tags(weights.template, weights.vocabulary) for role, weights in both.items()}
+            own = {role: weights.tags for role, weights in both.items()}
             tokens = PairTokens({role: weights.vocabulary for role, weights in both.items()}, own)
         except VocabularyError as error:
             raise VocabularyError(f"{name}: {error}") from None
@@ -143,8 +142,9 @@ class AnalysisModels:
         """Each role's ids of a prompt, and whether it opens the reasoning."""
         vocabularies: dict[Role, RoleVocabulary] = {role: weights.vocabulary for role, weights in models.items()}
         templates = {role: weights.template for role, weights in models.items()}
+        own = {role: weights.tags for role, weights in models.items()}
         try:
-            encoded = encode_prompt(content, self.prompting, vocabularies, templates)
+            encoded = encode_prompt(content, self.prompting, vocabularies, templates, own)
         except ForealError as error:
             raise UsageError(f"prompt {id}: {error}") from None
         if not all(encoded.ids.values()):
@@ -234,7 +234,7 @@ class AnalysisModels:
         with self._reader(self.leader, LEADER, views) as (weights, predictions):
             readings: list[LeaderReading | None] = []
             vocabulary = weights.vocabulary
-            tags = own_tags(weights.template, vocabulary) or DEFAULT_TAGS
+            tags = weights.tags or DEFAULT_TAGS
             for response, leader in zip(responses, predictions, strict=True):
                 if leader is None:
                     readings.append(None)

@@ -16,6 +16,7 @@ HuggingFaceTB/math_tasks holds copies of these sets as JSON lines, which need no
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import random
@@ -99,9 +100,10 @@ def load_problems(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}, but must be 1 or more problems")
     path = bundled_dir() / "heldout.jsonl" if source == DEFAULT_SET else Path(source).expanduser()
-    if not path.is_file():
+    if not _can_be_read(path):
         path = _fetch(_hub_set(str(source)), offline)
-    rows = _csv_rows(path) if path.suffix == ".csv" else _json_rows(path)
+    text = _text_of(path)
+    rows = _csv_rows(path, text) if path.suffix == ".csv" else _json_rows(path, text)
     problems = [
         _choice_problem(row, where, index, seed) if "Question" in row else _problem(row, where, index)
         for index, (where, row) in enumerate(islice(rows, limit))
@@ -119,12 +121,26 @@ def load_problems(
 # ---- rows ----
 
 
-def _json_rows(path: Path) -> Iterator[tuple[str, Columns]]:
-    """Each line's object, and the words for where it stands."""
+def _can_be_read(path: Path) -> bool:
+    """Whether there is a file of that name, or a pipe as the shell's <(...) makes it."""
     try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the problems of {path}: {error}") from error
+        return path.exists() and not path.is_dir()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"cannot read the problems of {path}: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UsageError(f"{path}, line {line} is not UTF-8 text ({error.reason}): convert the file") from None
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Columns]]:
+    """Each line's object, and the words for where it stands."""
     for number, line in enumerate(text.split("\n"), 1):
         where = f"{path}, line {number}"
         if line.strip():
@@ -139,12 +155,15 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Columns]]:
             yield where, row
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[str, Columns]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), 1):
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, Columns]]:
+    number = 0
+    try:
+        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1):
             where = f"{path}, row {number}"
             _require_choices(row, where)
             yield where, row
+    except csv.Error as error:
+        raise UsageError(f"{path}, row {number + 1} is no CSV: {error}") from None
 
 
 def _require_choices(row: Columns, where: str) -> None:

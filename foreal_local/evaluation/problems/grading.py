@@ -19,7 +19,8 @@ from .answers import LONGEST, chosen_letter, final_answer
 from .datasets import Problem
 from .moments import same_date, same_time
 from .notation import normalised
-from .numbers import Number, close, number
+from .numbers import Number, close, in_other_countries, number
+from .quantities import ratio
 from .units import without_attached_unit
 from .verifier import INSTALL, verified
 
@@ -91,7 +92,9 @@ _BASED = re.compile(r"\(?(\w+?)\)?(?:_\{?(\d+)\}?)?")  # 52_8, which may say wha
 _PERCENT = re.compile(r"%|\bper ?cent\b", re.I)
 _SCALE = re.compile(r"(?<=\d)\s*(?:hundred|thousand|million|billion|trillion)\b", re.I)
 _VARIABLE = re.compile(r"^[\s$({\\]*([a-z])\s*=")
+_ASSIGNED = re.compile(r"\s*([A-Za-z](?:_\{?\w\}?)?)\s*=[^=()\[\]]+")
 _GROUP = re.compile(r"\((?:[^()\[\]]|\([^()]*\))*\)")
+_VECTOR = re.compile(r"\\begin\{matrix\}(.*)\\end\{matrix\}")
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|[,; ()]|\\[{}])+")
 _WORD = re.compile(r"\\text\{([^{}]*)\}")
 # math-verify leaves out the dots, and for it 1 2 is 3, and 5 ft 3 a product
@@ -99,9 +102,28 @@ _HALF_READ = re.compile(r"\\ldots|(?<![\d_^])\d+\s+\d|\d\s*[A-Za-z]{2,}\s*\d")
 
 
 def same_answer(answer: str, right: str) -> bool | None:
-    """Do both mean the same? None where `answer` cannot be read, or not be compared with what is right."""
+    """Do both mean the same? None where `answer` cannot be read, or not be compared with what is right.
+
+    A unit may be left out, as the problem may have named it; two that are given must fit.
+    """
     if len(answer) > LONGEST:
         return None
+    worth = ratio(answer, right)
+    if worth == 0:
+        return False
+    theirs = _plain_number(normalised(right))
+    if theirs and not _plain_number(normalised(answer)):
+        answer = in_other_countries(answer) or answer
+    ours = _plain_number(normalised(answer))
+    if worth and ours and theirs:
+        return close(ours.times(worth), theirs)
+    same = _same_value(answer, right)
+    return False if same and worth not in (None, 1) else same
+
+
+def _same_value(answer: str, right: str) -> bool | None:
+    """Do both mean the same, whatever their units are?"""
+    answer, right = _by_variable(answer), _by_variable(right)
     ours, theirs = normalised(answer), normalised(right)
     if not ours or ours.count("{") != ours.count("}"):
         return None
@@ -109,9 +131,9 @@ def same_answer(answer: str, right: str) -> bool | None:
         return False
     if ours == theirs:
         return True
-    if _SCALE.search(answer) and not _SCALE.search(right) and same_answer(_SCALE.sub("", answer), right):
+    if _SCALE.search(answer) and not _SCALE.search(right) and _same_value(_SCALE.sub("", answer), right):
         return True  # a problem may ask for millions
-    if _SCALE.search(right) and not _SCALE.search(answer) and same_answer(answer, _SCALE.sub("", right)):
+    if _SCALE.search(right) and not _SCALE.search(answer) and _same_value(answer, _SCALE.sub("", right)):
         return True
     same = _same_in_plain(ours, theirs, *(bool(_PERCENT.search(text)) for text in (answer, right)))
     if same is None:
@@ -133,6 +155,14 @@ def _equation(answer: str, plain: str) -> str:
     return f"{name[1]}={plain}" if name and "=" not in plain else plain
 
 
+def _by_variable(answer: str) -> str:
+    """Values of several variables in the order of their names: y = 3, x = 2 is x = 2, y = 3."""
+    parts = re.split(r"[,;]|\band\b", answer.replace("$", " "))
+    named = sorted((match[1], part.strip()) for part in parts if (match := _ASSIGNED.fullmatch(part)))
+    distinct = len({name for name, _ in named}) == len(parts) > 1
+    return ", ".join(part for _, part in named) if distinct else answer
+
+
 def _other_variable(answer: str, right: str) -> bool:
     """x = 5 is another line than y = 5."""
     ours, theirs = _VARIABLE.match(answer), _VARIABLE.match(right)
@@ -142,7 +172,7 @@ def _other_variable(answer: str, right: str) -> bool:
 def _same_in_plain(ours: str, theirs: str, ours_percent: bool, theirs_percent: bool) -> bool | None:
     """Compare numbers, words, times and digits of another base; None for what is none of them."""
     b = number(theirs)
-    a = number(ours) or (number(without_attached_unit(ours)) if b else None)
+    a = _plain_number(ours) if b else None
     if a and b:
         return _same_number(a, b, ours_percent, theirs_percent)
     time = same_time(ours, theirs)
@@ -156,6 +186,10 @@ def _same_in_plain(ours: str, theirs: str, ours_percent: bool, theirs_percent: b
     if any(words) and (all(words) or all(text.isalpha() or number(text) for text in letters)):
         return letters[0] == letters[1].lower()
     return None
+
+
+def _plain_number(plain: str) -> Number | None:
+    return number(plain) or number(without_attached_unit(plain))
 
 
 def _same_number(a: Number, b: Number, a_percent: bool, b_percent: bool) -> bool:
@@ -177,8 +211,17 @@ def _same_formula(ours: str, theirs: str) -> bool | None:
     return same
 
 
+def _as_tuple(ours: str, theirs: str) -> str:
+    """A column or a row of a matrix as a tuple, where the other is one."""
+    vector = _VECTOR.fullmatch(ours)
+    if not vector or not _GROUP.fullmatch(theirs) or ("&" in vector[1] and r"\\" in vector[1]):
+        return ours
+    return "(" + re.sub(r"&|\\\\", ", ", vector[1]) + ")"
+
+
 def _bracketed_like(ours: str, theirs: str) -> str:
     """A list with the parentheses of the other: (1, 2) is a pair, and 1, 2 has no order."""
+    ours = _as_tuple(ours, theirs)
     if "," not in ours or "," not in theirs:
         return ours
     pair = _GROUP.fullmatch(theirs) is not None

@@ -10,9 +10,12 @@ from datetime import date, datetime
 
 _TIME = re.compile(r"(?P<hour>\d{1,2})(?::(?P<minute>\d\d)(?::(?P<second>\d\d))?)?(?P<half>[ap]m)?")
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-_DATE = re.compile(rf"\d{{1,4}}[-/]\d{{1,2}}[-/]\d{{1,4}}|(?=.*\d)(?=.*\b(?:{_MONTHS}))[A-Za-z\d ,.]+", re.I)
+_DATE = re.compile(
+    rf"\d{{1,4}}[-/]\d{{1,2}}[-/]\d{{1,4}}|\d{{1,2}} \d{{1,2}} \d{{4}}|(?=.*\d)(?=.*\b(?:{_MONTHS}))[A-Za-z\d ,.]+",
+    re.I,
+)
 _NO_PART = re.compile(r"\\(?:text\w*|mathrm|mbox)\b|[{}$\\~*,.]|(?<=\d)(?:st|nd|rd|th)\b|\bof\b")
-_FORMS = ("%Y-%m-%d", "%Y/%m/%d", "%m/%d/%Y", "%B %d %Y", "%b %d %Y", "%d %B %Y", "%d %b %Y")
+_FORMS = ("%Y-%m-%d", "%Y/%m/%d", "%m/%d/%Y", "%B %d %Y", "%b %d %Y", "%d %B %Y", "%d %b %Y", "%d %m %Y")
 _WITHOUT_YEAR = ("%B %d", "%b %d", "%d %B", "%d %b")
 _LEAP_YEAR = " 2000"
 

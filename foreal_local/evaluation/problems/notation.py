@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from .characters import as_latex
+from .number_words import as_digits
 from .units import FUNCTIONS, TEXT, without_text_units, without_units
 
 Rewrites = tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
@@ -99,6 +100,8 @@ _NOT_ONE_WORD = re.compile(rf"\b(?:and|or|[ap]\.?\s?m|{FUNCTIONS})\b\.?", re.I)
 
 def _marked(content: str, words: list[str]) -> str:
     """A word that was text as one character, safe from what is done to formulas; anything else without its braces."""
+    if digits := as_digits(content):
+        return f" {digits} "
     letters = re.sub(r"[\s.'-]", "", re.sub(r"^\s*(?:an?|the)\s+", "", content, flags=re.I))
     if not letters.isalpha() or len(letters) < 2 or _NOT_ONE_WORD.search(content):
         return f" {content} "
@@ -118,7 +121,7 @@ def _as_word(letters: str) -> str:
     word = letters.lower().replace("doesnotexist", "dne")
     return (
         r"\emptyset"
-        if re.fullmatch(r"(?:there(?:is|are))?no(?:real)?solutions?|(?:the)?emptyset", word)
+        if re.fullmatch(r"(?:there(?:is|are))?no(?:real)?solutions?|none|(?:the)?emptyset", word)
         else rf"\text{{{word}}}"
     )
 
@@ -228,10 +231,6 @@ _POWERS = _rewrites(
 # ---- numbers ----
 
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_SMALL_NUMBERS = (
-    "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
-    "eighteen|nineteen|twenty"
-)
 _TRIGONOMETRIC = r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])[^,=;]*"
 
 
@@ -247,10 +246,7 @@ _NUMBERS = _rewrites(
     (r"(?<=\d)\s+x\s+(?=\d)", r"\\times "),
     (r"(?<!\d)(\d{1,3})\s*[Cc]\s*(\d{1,3})(?!\w)", r"\\binom{\1}{\2}"),
     (rf"(?<=\d)\s*({'|'.join(_SCALES)})\b", lambda match: rf"\times10^{{{_SCALES[match[1]]}}}"),
-    (
-        rf"(?i)^\s*({_SMALL_NUMBERS})\s*$",
-        lambda match: str(_SMALL_NUMBERS.split("|").index(match[1].lower())),
-    ),
+    (r"^[A-Za-z\s-]+$", lambda match: as_digits(match[0]) or match[0]),
     (r"(?i)^\s*(?:12\s+)?noon\s*$", "12:00pm"),
     (r"(?i)^\s*(?:12\s+)?midnight\s*$", "12:00am"),
     (r"(\d+(?:\.\d+)?)\s*°", _radians),
@@ -268,7 +264,19 @@ _NAME = (
     r"(?:[A-Za-z]|\\[a-z]+(?:\s*\{?[A-Za-z]{1,3}\}?)?|[A-Z]{2,3}|[A-Za-z]{4,}|[\ue000-\uf8ff])"
     r"(?:_\{\w+\}|_\w)?(?:\s*\([A-Za-z]\))?"
 )
-_FORMULAS = _rewrites(
+_BOUND = r"(?:[^\[\](){}<>,;]|\([^()]*\)|\{[^{}]*\})+"  # of an interval
+_SETS = _rewrites(
+    (rf"\]({_BOUND})[,;]({_BOUND})\[", r"(\1,\2)"),  # ]2, 5[ of the ISO
+    (rf"\]({_BOUND})[,;]({_BOUND})\](?!\s*\[)", r"(\1,\2]"),
+    (rf"(?<!\])\[({_BOUND})[,;]({_BOUND})\[", r"[\1,\2)"),
+    (rf"([\[(])({_BOUND});({_BOUND})([\])])", r"\1\2,\3\4"),
+    (r"(?<=\\mathbb\{R\})\s*(?:-|\\backslash|\\)\s*(?=\\\{)", r"\\setminus "),
+    (
+        r"^\s*\\\{\s*(\w)\s*(?:\\in\s*\\mathbb\{R\}\s*)?(?:\\mid|\||:)\s*(?=[^{}]*\1)([^{}]*(?:<|>|\\[lg]e\b|\\ne\b)[^{}]*)\\\}\s*$",
+        r"\2",
+    ),
+)
+_FORMULAS = _SETS + _rewrites(
     (r"^\s*(-?\d+)\s+(\d+)\s*/\s*(\d+)\s*$", r"\1\\frac{\2}{\3}"),
     (r"^\s*(\w)\s*>\s*([^<>,]+?)\s*\band\b\s*\1\s*(<|\\le\b)([^<>,]+)$", r"\2<\1\3\4"),
     (r"^\s*(\w)\s*\\ge\b\s*([^<>,]+?)\s*\band\b\s*\1\s*(<|\\le\b)([^<>,]+)$", r"\2\\le \1\3\4"),

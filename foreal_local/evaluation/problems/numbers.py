@@ -65,6 +65,30 @@ def number(plain: str) -> Number | None:
     return decimal.times(Fraction(10) ** power * (-1 if match["sign"] == "-" else 1))
 
 
+_SEPARATED = re.compile(r"(?P<before>[^\d()\[\]]*)(?P<digits>\d[\d.,'  \u202f]*\d)(?P<after>[^\d()\[\]]*)", re.DOTALL)
+_SPACE = r"[.'  \u202f]"
+_FORMS = (
+    (re.compile(rf"\d{{1,3}}(?:{_SPACE}\d{{3}})+,\d+|\d+,\d{{1,2}}|0,\d+|\d+,\d{{4,}}"), ","),  # 1.234,56 and 12,5
+    (re.compile(r"\d{1,3}(?:\.\d{3}){2,}|\d{1,3}(?:'\d{3})+(?:\.\d+)?"), "."),  # 1.234.567
+    (re.compile(r"\d{1,2}(?:,\d\d)+,\d{3}(?:\.\d+)?"), "."),  # 12,34,567
+)
+
+
+def in_other_countries(answer: str) -> str | None:
+    """An answer with one number in it, with that written as in English: 1.234,56 and 12,5, 1.234.567, 12,34,567.
+
+    None where it is none of these. What is read so may be meant as a list: only where one number is wanted it is none.
+    """
+    match = _SEPARATED.fullmatch(answer.replace(r"\,", " ").replace("{,}", ","))
+    point = next((point for form, point in _FORMS if match and form.fullmatch(match["digits"])), None)
+    if match is None or point is None:
+        return None
+    whole, mark, places = match["digits"].rpartition(",") if point == "," else (match["digits"], "", "")
+    if point == "." and re.search(r"[,'].*\.", whole):
+        whole, mark, places = whole.rpartition(".")
+    return f"{match['before']}{re.sub('[^0-9]', '', whole)}{'.' if mark else ''}{places}{match['after']}"
+
+
 def close(a: Number, b: Number) -> bool:
     """Are they the same number, so far as their decimals tell? What is exact must be equal."""
     if a.value == b.value:

@@ -33,7 +33,7 @@ _AFTER_FORMULA = re.compile(
     rf"(?:(?<=\}})|(?<=\\pi))(?!\s+(?!rad|deg|min|sec)\w{{3}}$)\s+(?!{_NO_UNIT})(?![a-fh-ln-zA-Z](?![A-Za-z]))(?:{_SYMBOLS}|{_WORDS}){_END}"
 )
 _AFTER_POWER = re.compile(rf"(?<=10\^)(\{{-?\d+\}}|\d)\s+{_SYMBOLS}{_END}")
-_ATTACHED = re.compile(rf"(?<=[\d}}])(?:{_SYMBOLS}|\\text\{{[a-z]+\}}{_POWER})$")
+_ATTACHED = re.compile(rf"(?<=[\d}}])(?:{_SYMBOLS}|\\frac\{{{_SYMBOLS}\}}\{{{_SYMBOLS}\}}|\\text\{{[a-z]+\}}{_POWER})$")
 _KELVIN = re.compile(r"(?<![\d\s}])\s*°\s*[CFK](?![A-Za-z])")  # of a unit: J/(g·°C)
 _TEMPERATURE = re.compile(r"(?<=[\d}])\s*°\s*(?:(?:\\(?:text|mathrm)\s*\{\s*)[CFK]\s*\}|[CFK](?![A-Za-z]))")
 

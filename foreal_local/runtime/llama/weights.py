@@ -13,8 +13,11 @@ from pathlib import Path
 import llama_cpp
 
 from ...errors import ModelFileError
+from ...method.reasoning import ReasoningTags
 from ..chat_template import ChatTemplate
+from ..gguf_check import has_tokenizer
 from ..gguf_file import is_quantised, model_file, read_shape, stamp_of
+from ..tags import own_tags
 from .library import Abort, library, must_avoid_amx, supports_gpu_offload
 from .trial import try_loading
 from .vocabulary import Vocabulary
@@ -51,6 +54,8 @@ class Weights:
         log.verbose = verbose
         log.errors.clear()
         file, stamp = model_file(path), stamp_of(path)  # tells what is not a GGUF, or a damaged one
+        if not has_tokenizer(file.headers[0]):
+            raise ModelFileError(f"{path} has no tokenizer: convert the model again, with its tokenizer's files")
         self.path = path
         self.shape = read_shape(path)
         self.n_bytes = file.n_bytes
@@ -92,6 +97,11 @@ class Weights:
             return None
         vocabulary = self.vocabulary
         return ChatTemplate(source.decode("utf-8", "replace"), vocabulary.bos, vocabulary.eos, self.path.name)
+
+    @functools.cached_property
+    def tags(self) -> ReasoningTags | None:
+        """The tags around its reasoning; None: no known ones."""
+        return own_tags(self.template, self.vocabulary)
 
     def describe(self) -> str:
         """Architecture, number of parameters and quantization. llama.cpp's own name of the size is left out: it goes
