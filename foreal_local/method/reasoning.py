@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -18,7 +18,7 @@ class ReasoningTags:
     opening: str = "<think>"
     closing: str = "</think>"
     opened: bool = False
-    may_open: bool = True
+    may_open: bool = field(default=True, compare=False)
 
     @classmethod
     def of(cls, saved: dict[str, Any]) -> ReasoningTags:
