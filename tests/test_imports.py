@@ -38,9 +38,10 @@ ALLOWED = {
     "tally": _CORE,
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
-    "chat": _ENGINE | {"presets", "tally"},
-    "batch": _ENGINE | {"tally"},
-    "evaluation": _ENGINE | {"batch", "hub", "hub_names", "presets"},
+    "palette": set(),
+    "chat": _ENGINE | {"presets", "tally", "palette"},
+    "batch": _ENGINE | {"tally", "palette"},
+    "evaluation": _ENGINE | {"batch", "hub", "hub_names", "presets", "palette"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {

@@ -19,6 +19,7 @@ from ..method.ledger import Cost
 from ..method.reasoning import ReasoningTags
 from ..method.roles import Role
 from ..method.tokens import FinishReason
+from ..palette import palette_of
 from ..results import Chunk, Prompt, Result, with_seed
 from ..runtime.gguf_file import fingerprint
 from ..runtime.interrupt import sigterm_as_ctrl_c
@@ -28,7 +29,7 @@ from ..storage.files import LineFile, OutputError, locked, same_file
 from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
-from .printing import AnswerPrinter, ending_of
+from .printing import AnswerPrinter, Headings, Styles, ending_of
 from .progress import answering_bar, loading_bar
 from .request import BatchRequest
 from .resume import ResumePlan, keep_whole_traces, plan_for, read_earlier
@@ -56,6 +57,8 @@ class BatchRun:
             raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._totals = Totals()
         self._n_printed = 0
+        self._styles = Styles(request.color, palette_of(request.background))
+        self._headings = Headings(self._styles, len(self._prompts), request.quiet)
         self._waiting: dict[int, Result] = {}  # finished, to be printed after prompts that are not
         self._output: LineFile | None = None
         self._trace: LineFile | None = None
@@ -286,15 +289,8 @@ class BatchRun:
             raise failed
 
     def _printer(self, index: int, tags: ReasoningTags) -> AnswerPrinter:
-        self._heading(index)
-        return AnswerPrinter(tags, self._request.color, self._request.show_reasoning)
-
-    def _heading(self, index: int) -> None:
-        if len(self._prompts) > 1 and sys.stderr.isatty() and not self._request.quiet:
-            content = self._prompts[index].content
-            text = content if isinstance(content, str) else content[-1]["content"]
-            line = f"[{index + 1}/{len(self._prompts)}] {' '.join(text.split())}"
-            click.echo(("\n" if index else "") + self._dim(line), err=True)
+        self._headings.show(index, self._prompts[index].content)
+        return AnswerPrinter(tags, self._styles, self._request.show_reasoning)
 
     def _print_whole(self, result: Result) -> None:
         if self._output:
@@ -333,9 +329,6 @@ class BatchRun:
     def _note(self, text: str) -> None:
         click.echo(f"{self._request.name}: {text}", err=True)
 
-    def _dim(self, text: str) -> str:
-        return click.style(text, dim=True) if sys.stderr.isatty() and self._request.color is not False else text
-
     def _where_kept(self) -> str:
         return f", kept in {self._output.path}" if self._output else ""
 
@@ -347,4 +340,4 @@ class BatchRun:
         width = max(len(label) for label, _ in rows)
         click.echo("", err=True)
         for label, text in rows:
-            click.echo(f"{self._dim(f'{label:<{width}}')}  {text}", err=True)
+            click.echo(f"{self._styles.soft(f'{label:<{width}}', sys.stderr)}  {text}", err=True, color=True)

@@ -12,6 +12,7 @@ from ..config import generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .options import (
     ForealCommand,
+    background_option,
     loss_option,
     measured_in,
     method_options,
@@ -62,8 +63,9 @@ Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
-    help="Words coloured by author.",
+    help="The leader's words in colour.",
 )
+@background_option
 @option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @model_options
 @preset_option
@@ -106,6 +108,7 @@ def main(context: click.Context, /, **values: Any) -> None:
         checkpoint_every=values["checkpoint_every"],
         inputs={"--file": values["file"]},
         color=color_of(values["color"]),
+        background=values["background"],
         show_reasoning=values["reasoning"] == "show" or on_terminal,
         quiet=values["quiet"],
         measured=measured_in(values, context),

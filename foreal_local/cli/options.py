@@ -14,6 +14,7 @@ import click
 
 from ..config import SETTINGS, Method, Prompting, Runtime, Sampling, names_of
 from ..errors import ForealError, UsageError
+from ..palette import BACKGROUNDS
 from ..presets import PRESETS, preset
 from ..settings import Setting, arguments_of
 from .streams import StreamsCommand
@@ -172,6 +173,9 @@ loss_option = option(
     "--loss", type=float, metavar="POINTS", envvar=None,
     help="--mode auto with a --config of foreal bench: accuracy that its setting may lose.",
 )  # fmt: skip
+background_option = option(
+    "--background", type=click.Choice(BACKGROUNDS), default="auto", help="Colours for this background; auto: for both."
+)
 method_options = setting_options(*names_of(Method))
 sampling_options = setting_options(*names_of(Sampling), "seed", "max_tokens", "stop", "stop_in_reasoning")
 prompting_options = setting_options(*names_of(Prompting))
