@@ -12,24 +12,26 @@ import click
 
 from ..config import generation_of, prompting_of
 from ..errors import UsageError
+from ..palette import PALETTES
 from ..presets import preset
 from ..settings import Setting
 from .commands import (
     OF_THE_MODELS,
     OF_THE_PROMPT,
+    OF_THE_SCREEN,
     budget_of,
     changed,
     help_lines,
     preset_lines,
     setting_named,
-    thinking_of,
+    switch_of,
 )
 from .files import named
-from .past import short, show_loaded
+from .past import short, show_again, show_loaded
 from .screen import gauge, totals
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from .conversation import Conversation, Message
     from .loop import Chat
     from .screen import Screen
 
@@ -64,7 +66,11 @@ class Actions:
         if name == "think-budget":
             self._conversation.think_budget = budget_of(text)
         elif name == "thinking":
-            self._conversation.set_thinking(thinking_of(text))
+            self._conversation.set_thinking(switch_of(name, text))
+        elif name in OF_THE_SCREEN:
+            setattr(self._screen, name, switch_of(name, text))
+            self._screen.note(f"{name}: {text.lower()}")
+            return
         elif name == "preset":
             self._conversation.settings = generation_of(preset(text), self._conversation.settings)
         else:
@@ -147,20 +153,37 @@ class Actions:
 
     def do_think(self, argument: str) -> None:
         if argument == "last":
-            answers = [message for message in self._conversation.messages if message.role == "assistant"]
-            reasoning = answers[-1].parts[0] if answers else ""
-            self._screen.paragraph(reasoning or "the last answer has no reasoning")
+            answer = self._last_answer()
+            if answer.parts[0]:
+                show_again(answer, self._screen, markdown=False, reasoning=True)
+            else:
+                self._screen.note("the last answer has no reasoning")
         elif argument in ("show", "hide"):
             self._screen.show_thinking = argument == "show"
             self._screen.note(f"reasoning is {'shown' if argument == 'show' else 'hidden'}")
         else:
             raise UsageError(f"/think is {argument!r}, but must be show, hide or last")
 
+    def do_authors(self, _: str) -> None:
+        answer = self._last_answer()
+        self._screen.legend()
+        show_again(answer, self._screen, markdown=False)
+
     def do_colors(self, argument: str) -> None:
-        if argument not in ("on", "off"):
-            raise UsageError(f"/colors is {argument!r}, but must be on or off")
-        self._screen.colored = self._screen.styled and argument == "on"
-        self._screen.note(f"colors are {argument}")
+        screen, choices = self._screen, ("on", "off", "light", "dark")
+        if argument not in choices:
+            raise UsageError(f"/colors is {argument!r}, but must be one of {', '.join(choices)}")
+        screen.colored = screen.styled and argument != "off"
+        if argument in PALETTES:
+            screen.palette = PALETTES[argument]
+        screen.note(f"colors are {argument}")
+        screen.legend()
+
+    def _last_answer(self) -> Message:
+        answers = [message for message in self._conversation.messages if message.role == "assistant"]
+        if not answers:
+            raise UsageError("there is no answer yet")
+        return answers[-1]
 
     def do_stats(self, _: str) -> None:
         conversation = self._conversation

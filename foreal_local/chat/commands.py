@@ -51,7 +51,8 @@ COMMANDS = (
     SlashCommand("edit", "", "change the last question and ask it again"),
     SlashCommand("read", "FILE [TEXT]", "ask with a file's content after the text"),
     SlashCommand("think", "show|hide|last", "show or hide reasoning, or print the last answer's"),
-    SlashCommand("colors", "on|off", "the leader in colour, or bold and underlined"),
+    SlashCommand("authors", "", "the last answer again, as written: who wrote what"),
+    SlashCommand("colors", "CHOICE", "on, off (the leader is underlined), light, dark"),
     SlashCommand("stats", "", "what this conversation has cost"),
     SlashCommand("save", "[FILE]", "keep the conversation; without a file, in its session"),
     SlashCommand("load", "FILE", "go on with a saved conversation"),
@@ -95,7 +96,9 @@ OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES]
 OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
 OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime)]
 _ALL = [*OF_ANSWERS, *OF_THE_PROMPT, *OF_THE_MODELS]
-NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thinking", "preset")
+OF_THE_SCREEN = ("wrap", "markdown")
+"""Switches of what is shown: fields of Screen."""
+NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), "think-budget", "thinking", "preset", *OF_THE_SCREEN)
 
 
 def setting_named(name: str) -> Setting:
@@ -124,10 +127,10 @@ def changed(settings: Generation, name: str, text: str) -> Generation:
     return generation_of({setting.name: setting.from_text(text)}, settings)
 
 
-def thinking_of(text: str) -> bool:
-    """Whether the chat template shall reason, from the text of /set thinking."""
+def switch_of(name: str, text: str) -> bool:
+    """Whether it is switched on, from the text of /set NAME."""
     if text.lower() not in ("on", "off"):
-        raise UsageError(f"thinking is {text!r}, but must be on or off")
+        raise UsageError(f"{name} is {text!r}, but must be on or off")
     return text.lower() == "on"
 
 

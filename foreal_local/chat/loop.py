@@ -22,6 +22,7 @@ from .files import ChatFiles
 from .input import LineEditor, Source, read_message
 from .screen import Screen, count, ending_of, figures, gauge
 from .signals import ignore, stopped_by_hang_up, stopping_on_ctrl_c, without_echo
+from .view import AnswerView
 
 _NEARLY_FULL = 0.85
 Reopen = Callable[[dict[str, Any]], Conversation]
@@ -129,7 +130,7 @@ class Chat:
 
     def show(self, answer: Iterator[Event]) -> None:
         """Show an answer as it is written, until it ends or is stopped; then save the session."""
-        view, started, first_after = self.screen.answer(), time.perf_counter(), None
+        view, started, first_after = AnswerView(self.screen), time.perf_counter(), None
         stopped, earlier = False, self.conversation.result
         whole = self.conversation.engine.loaded.abort.held if self.screen.is_terminal else contextlib.nullcontext
         self.conversation.on_draft = view.sketch if self.screen.colored else None

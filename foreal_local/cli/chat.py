@@ -17,6 +17,7 @@ from ..config import generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from .options import (
     ForealCommand,
+    background_option,
     loss_option,
     measured_in,
     method_options,
@@ -56,6 +57,9 @@ Inside, /help lists the commands. Every option is also an environment variable: 
 @option("--thinking/--no-thinking", default=None, help="Where the template can: enable_thinking.", envvar=None)
 @option("--reasoning", type=click.Choice(["show", "hide"]), default="show", help="Reasoning on the screen.")
 @option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="The leader's words in colour.")
+@background_option
+@option("--markdown/--no-markdown", default=True, help="Show Markdown as what it means.")
+@option("--wrap/--no-wrap", default=True, help="Break lines between words; code never is.")
 @option("--quiet", "-q", is_flag=True, help="No progress while loading, and no opening lines.")
 @model_options
 @preset_option
@@ -116,10 +120,17 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
     from ..chat.loop import Chat, editor_for
     from ..chat.past import show_loaded
     from ..chat.screen import Screen
+    from ..palette import palette_of
     from ..storage.files import locked
     from .loading import color_of
 
-    screen = Screen(color_of(values["color"]), values["reasoning"] == "show")
+    screen = Screen(
+        color_of(values["color"]),
+        values["reasoning"] == "show",
+        palette=palette_of(values["background"]),
+        wrap=values["wrap"],
+        markdown=values["markdown"],
+    )
     with contextlib.ExitStack() as stack:
         session = session_path(values["session"]) if values["session"] else None
         if session:
@@ -131,6 +142,7 @@ def _chat(context: click.Context, values: dict[str, Any], entry: PairEntry | Non
         if not values["quiet"] and screen.is_terminal:
             for line in opener.opening_lines(conversation):
                 screen.note(line)
+            screen.legend()
         if opener.prompting.system:
             conversation.set_system(opener.prompting.system)  # known by now whether the models can be told
         chat.tell_warnings()
