@@ -15,6 +15,7 @@ from ..errors import UsageError
 from ..palette import PALETTES
 from ..presets import preset
 from ..settings import Setting
+from .clipboard import copy_text
 from .commands import (
     OF_THE_MODELS,
     OF_THE_PROMPT,
@@ -26,9 +27,10 @@ from .commands import (
     setting_named,
     switch_of,
 )
+from .fences import blocks_in
 from .files import named
 from .past import short, show_again, show_loaded
-from .screen import gauge, totals
+from .screen import count, gauge, totals
 
 if TYPE_CHECKING:
     from .conversation import Conversation, Message
@@ -178,6 +180,28 @@ class Actions:
             screen.palette = PALETTES[argument]
         screen.note(f"colors are {argument}")
         screen.legend()
+
+    def do_copy(self, argument: str) -> None:
+        text, what = self._last_answer().parts[1].strip(), "the answer"
+        if argument not in ("", "code", "code all"):
+            raise UsageError(f"/copy is {argument!r}, but must be alone, or code, or code all")
+        if argument:
+            blocks = [block.code for block in blocks_in(text)]
+            if not blocks:
+                raise UsageError("the last answer has no code block: /copy copies the answer")
+            several, whole = count(len(blocks), "code block"), argument == "code all" or len(blocks) == 1
+            text, what = ("\n".join(blocks), several) if whole else (blocks[-1], f"the last of {several}")
+        by, codes = copy_text(text, self._screen.styled)
+        self._screen.terminal_codes(codes)
+        self._screen.note(f"copied {count(len(text.splitlines()), 'line')}, {what}, by {by}")
+
+    def do_write(self, argument: str) -> None:
+        path, answer = named(argument), self._last_answer().parts[1].strip()
+        blocks = [] if path.suffix.lower() in (".md", ".markdown") else [block.code for block in blocks_in(answer)]
+        text = "\n".join(blocks) if blocks else f"{answer}\n"
+        if self._chat.files.write(path, text):
+            what = count(len(blocks), "code block") if blocks else "the answer"
+            self._screen.note(f"wrote {count(len(text.splitlines()), 'line')}, {what}, to {path}")
 
     def _last_answer(self) -> Message:
         answers = [message for message in self._conversation.messages if message.role == "assistant"]

@@ -53,6 +53,8 @@ COMMANDS = (
     SlashCommand("think", "show|hide|last", "show or hide reasoning, or print the last answer's"),
     SlashCommand("authors", "", "the last answer again, as written: who wrote what"),
     SlashCommand("colors", "CHOICE", "on, off (the leader is underlined), light, dark"),
+    SlashCommand("copy", "[code [all]]", "copy the last answer, or its last code block"),
+    SlashCommand("write", "FILE", "write the last answer's code, or the answer"),
     SlashCommand("stats", "", "what this conversation has cost"),
     SlashCommand("save", "[FILE]", "keep the conversation; without a file, in its session"),
     SlashCommand("load", "FILE", "go on with a saved conversation"),
