@@ -214,7 +214,7 @@ def test_wrong_values_change_nothing(chat: Terminal) -> None:
         ("/set mode both", "draft, cue, speculative or auto"),
         ("/mode both", "draft, cue, speculative or auto"),
         ("/think loudly", "must be show, hide or last"),
-        ("/colors maybe", "must be on or off"),
+        ("/colors maybe", "must be one of on, off, light, dark"),
         ("/load /no/such/file", "cannot read /no/such/file: No such file or directory"),
         ("/read /no/such/file", "cannot read /no/such/file: No such file or directory"),
         (f"/read {ROOT}", "Is a directory"),
@@ -226,7 +226,7 @@ def test_wrong_values_change_nothing(chat: Terminal) -> None:
         ("/regen", "there is no answer to write again"),
         ("/undo", "there is nothing to take back"),
         ("/edit", "there is no question to edit yet"),
-        ("/think last", "the last answer has no reasoning"),
+        ("/think last", "there is no answer yet"),
     ):
         assert words in " ".join(chat.say(line).split("\n")), line
     assert "greedy, seed 1, at most 40 tokens" in chat.say("/show")
@@ -335,17 +335,17 @@ def test_reasoning_that_is_printed_again_is_wrapped_as_it_was(chat: Terminal) ->
     assert again == words[: len(again)]
 
 
-def test_the_leader_is_in_colour_or_bold_and_underlined(chat: Terminal) -> None:
+def test_the_leader_is_in_colour_or_underlined(chat: Terminal) -> None:
     """Guards authors that cannot be told apart, and /colors that changes nothing or is forgotten."""
     chat.say("/mode leader")
-    for choice, colour, underlined in (("off", "default", True), ("on", "cyan", False)):
-        assert chat.say(f"/colors {choice}") == f"colors are {choice}"
+    for choice, colour, underlined in (("off", "default", True), ("on", "5f5fff", False)):
+        assert chat.say(f"/colors {choice}").splitlines() == [f"colors are {choice}", "leader draft"]
         chat.say(APPLES)
         cells = chat.answer_cells()[:20]
         assert {(cell.fg, cell.underscore) for cell in cells} == {(colour, underlined)}
     chat.say("/mode draft")
     chat.say(APPLES)
-    assert {(cell.fg, cell.underscore, cell.bold) for cell in chat.answer_cells()[:20]} == {("default", False, False)}
+    assert {(cell.fg, cell.underscore, cell.bold) for cell in chat.answer_cells()[:20]} == {("767676", False, False)}
     chat.say("/mode foreal")
 
 
@@ -647,6 +647,8 @@ def test_answers_fit_narrow_and_wide_windows(start: Callable[..., Terminal]) -> 
         rows = chat.say(APPLES).splitlines()
         boxed = next(i for i, row in enumerate(rows) if re.fullmatch(BOXED, row))
         begin = (len(f">>> {APPLES}") - 1) // columns  # rows of the question but the first
+        assert rows[boxed - 1] == "", "the answer does not stand apart from the reasoning"
+        boxed -= 1
         texts.append(" ".join(rows[begin:boxed]))
         assert rows[begin:boxed] == wrapped(texts[-1].split(), columns)
         assert all(len(row) <= columns for row in rows)
@@ -656,7 +658,7 @@ def test_answers_fit_narrow_and_wide_windows(start: Callable[..., Terminal]) -> 
 
 
 @pytest.mark.parametrize("how", ["NO_COLOR", "--color"])
-def test_without_colour_the_leader_is_bold_and_underlined(how: str, start: Callable[..., Terminal]) -> None:
+def test_without_colour_the_leader_is_underlined(how: str, start: Callable[..., Terminal]) -> None:
     """Guards NO_COLOR and --color never that are not heard, or that leave authors which cannot be told apart."""
     more: Any = {"variables": {"NO_COLOR": "1"}} if how == "NO_COLOR" else {}
     chat = start(*SHORT, *(("--color", "never") if how == "--color" else ()), **more)
@@ -666,12 +668,12 @@ def test_without_colour_the_leader_is_bold_and_underlined(how: str, start: Calla
         cells = chat.answer_cells()
         assert {(cell.underscore, cell.fg) for cell in cells[:20]} == {(marked, "default")}
         assert {cell.fg for cell in cells} == {"default"}
-    assert b"\x1b[36m" not in chat.raw
+    assert not re.search(rb"\x1b\[38;5;(?:63|243)[m;]", chat.raw)
     chat.say("/mode leader")
     chat.say("/set max-tokens none")
     chat.say(APPLES)
     boxed = next(i for i, row in enumerate(chat.rows) if row.startswith("\\boxed"))
-    assert all(cell.bold and cell.underscore for cell in chat.cells[boxed] if cell.data.strip())
+    assert all(cell.underscore and not cell.italics for cell in chat.cells[boxed] if cell.data.strip())
     assert chat.leave() == 0
 
 
@@ -689,7 +691,7 @@ def test_a_dumb_terminal_gets_plain_text(start: Callable[..., Terminal]) -> None
 
 
 # ---------------------------------------------------------------- what may still be taken back
-UNREAD = b"\x1b[2;3m"
+UNREAD = b"\x1b[38;5;243;3m"
 """How text begins that the leader has not read."""
 REVIEWED = (*WHOLE, "--preset", "faithful", "--think-budget", "60")
 

@@ -22,7 +22,8 @@ import pytest
 from foreal_local.chat.conversation import Conversation, Message
 from foreal_local.chat.input import LineEditor
 from foreal_local.chat.loop import Chat
-from foreal_local.chat.screen import AnswerView, Screen
+from foreal_local.chat.screen import Screen
+from foreal_local.chat.view import AnswerView
 from foreal_local.config import MODES, Pair, Prompting
 from foreal_local.engine import Engine
 from foreal_local.errors import ContextFullError, SessionError, UsageError
