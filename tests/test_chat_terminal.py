@@ -168,7 +168,13 @@ def test_what_can_be_set_is_listed_with_its_value(chat: Terminal) -> None:
     rows = chat.say("/set").splitlines()
     names = [row.split()[0] for row in rows if not row.startswith(" ")]
     assert names == list(NAMES_TO_SET)
-    for row in (r"temp +0 +0 or more", r"p +0.6 +between 0 and 1", r"seed +1 +0 or more, or none", r"preset +paper +"):
+    for row in (
+        r"temp +0 +0 or more",
+        r"p +0.6 +between 0 and 1",
+        r"seed +1 +0 or more, or none",
+        r"preset +paper +",
+        r"wrap +on +",
+    ):
         assert any(re.match(row, each) for each in rows), row
     assert max(map(len, rows)) < 80
     chat.say("/set gate always")
@@ -178,6 +184,9 @@ def test_what_can_be_set_is_listed_with_its_value(chat: Terminal) -> None:
     assert chat.say("/set tau").splitlines()[-1].startswith("without effect now, in mode foreal")
     assert chat.say("/set think-budget").startswith("think-budget  none\n1 or more, or none\n")
     assert chat.say("/set thinkbudget") == "no setting 'thinkbudget': did you mean think-budget?"
+    assert chat.say("/set wrap off").startswith("wrap: off")
+    assert chat.say("/set wrap").splitlines()[0] == "wrap  off"
+    chat.say("/set wrap on")
     chat.say("/set gate random")
 
 
@@ -218,7 +227,8 @@ def test_wrong_values_change_nothing(chat: Terminal) -> None:
         ("/load /no/such/file", "cannot read /no/such/file: No such file or directory"),
         ("/read /no/such/file", "cannot read /no/such/file: No such file or directory"),
         (f"/read {ROOT}", "Is a directory"),
-        (f"/read {ROOT / 'models' / 'tiny-draft.gguf'}", "it is not UTF-8 text"),
+        (f"/read {ROOT / 'models' / 'tiny-draft.gguf'}", "not UTF-8 text"),
+        (f"/read {os.devnull} why?", f"no prompt in {os.devnull}: it is empty"),
         (f"/load {ROOT / 'README.md'}", "not a session file"),
         ("/export /no/such/file.md", "cannot write /no/such/file.md"),
         ("/save /dev/null/x", "cannot write /dev/null/x"),
@@ -286,13 +296,15 @@ def test_the_last_question_is_edited_in_place(chat: Terminal, tmp_path: Path) ->
 
 
 def test_a_file_is_read(chat: Terminal, tmp_path: Path) -> None:
-    """Guards /read that drops the text before the file, the file's lines, or characters that are not English."""
+    """Guards /read that drops the text, the file's lines, or characters that are not English, and a document that does
+    not stand before the question, as where it is piped in."""
     path = tmp_path / "notes.txt"
     path.write_text("Tom has 12 apples.\n\nné 数 😀\n", "utf-8")
     chat.say(f"/read {path} How many are they, and why?")
+    path.write_text(path.read_text("utf-8"), "utf-16")
     chat.say(f"/read {path}")
     text = exported(chat, tmp_path)
-    assert "\nHow many are they, and why?\n\nTom has 12 apples.\n\nné 数 😀\n" in text
+    assert "\n\nTom has 12 apples.\n\nné 数 😀\n\nHow many are they, and why?\n" in text
     assert "\n\nTom has 12 apples.\n\nné 数 😀\n" in text.split("</details>")[1]
 
 

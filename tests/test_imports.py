@@ -53,7 +53,7 @@ ALLOWED = {
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
     "palette": set(),
-    "chat": _ENGINE | {"palette", "presets", "tally"},
+    "chat": _ENGINE | {"documents", "palette", "presets", "tally"},
     "batch": _ENGINE | {"documents", "palette", "tally"},
     "evaluation": _ENGINE | {"batch", "hub", "hub_names", "palette", "presets"},
 }

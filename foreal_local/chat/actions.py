@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import generation_of, prompting_of
+from ..documents import read_whole, with_question
 from ..errors import UsageError
 from ..palette import PALETTES
 from ..presets import preset
@@ -158,12 +159,7 @@ class Actions:
     def do_read(self, argument: str) -> None:
         line = f"/read {argument}"
         path, text = _file_and_rest(argument)
-        try:
-            content = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise UsageError(f"cannot read {path}: {reason}") from None
-        self._chat.ask(f"{text.strip()}\n\n{content}".strip(), line)
+        self._chat.ask(with_question(read_whole(str(path)), text.strip()), line)
 
     def do_think(self, argument: str) -> None:
         if argument == "last":

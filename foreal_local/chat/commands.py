@@ -54,7 +54,7 @@ COMMANDS = (
     SlashCommand("regen", "", "write the last answer again, with a new seed"),
     SlashCommand("undo", "", "take back the last question and its answer"),
     SlashCommand("edit", "", "change the last question and ask it again"),
-    SlashCommand("read", "FILE [TEXT]", "ask with a file's content after the text"),
+    SlashCommand("read", "FILE [TEXT]", "ask with a file's content before the text"),
     SlashCommand("think", "show|hide|last", "show or hide reasoning, or print the last answer's"),
     SlashCommand("authors", "", "the last answer again, as written: who wrote what"),
     SlashCommand("colors", "CHOICE", "on, off (the leader is underlined), light, dark"),
