@@ -221,6 +221,7 @@ def test_wrong_values_change_nothing(chat: Terminal) -> None:
         ("/set think-budget 0", "must be 1 or more, or off"),
         ("/set thinking maybe", "must be on or off"),
         ("/set mode both", "draft, cue, speculative or auto"),
+        ("/set lanes 2", "no setting 'lanes'"),
         ("/mode both", "draft, cue, speculative or auto"),
         ("/think loudly", "must be show, hide or last"),
         ("/colors maybe", "must be one of on, off, light, dark"),

@@ -105,7 +105,7 @@ def help_lines() -> list[str]:
 # ---------------------------------------------------------------- settings
 OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES]
 OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
-OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime)]
+OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime) if name != "lanes"]  # a chat has one sequence
 _ALL = [*OF_ANSWERS, *OF_THE_PROMPT, *OF_THE_MODELS]
 _OTHERS = {
     "think-budget": ("1 or more, or none", "Tokens of reasoning after which it is closed, and the answer follows."),
