@@ -24,7 +24,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI
 from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
-COLUMNS, LINES = 92, 33
+COLUMNS, LINES = 92, 34
 STEPS = (
     "Emma has 24 shells. Hugo has 9 more shells than Emma. Mia has 5 fewer shells than Hugo. "
     "How many shells does Mia have?",
