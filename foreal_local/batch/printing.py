@@ -149,7 +149,7 @@ def _heading(number: str, text: str) -> str:
     if len(words) > _DOCUMENT:
         words = words[-room:]
         while words and wcswidth(f"{number} … {words}") > room:
-            words = words[1:]
+            words = words[1:].lstrip()
         return f"{number} … {words}"
     while line and wcswidth(line) > room - 1:
         line = line[:-1]
