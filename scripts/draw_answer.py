@@ -30,10 +30,10 @@ STYLE = """
   .page { fill: #ffffff; stroke: #d0d7de } .rule { stroke: #d0d7de }
   text { font: 14px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; white-space: pre }
   .soft { fill: #59636e; font-size: 13px } .ask { fill: #1f2328 }
-  .leader { fill: #0550ae; font-weight: 600 } .draft { fill: #a04100 }
+  .leader { fill: #005faf } .draft { fill: #1f2328 }
   @media (prefers-color-scheme: dark) {
     .page { fill: #0d1117; stroke: #3d444d } .rule { stroke: #3d444d } .soft { fill: #9198a1 } .ask { fill: #f0f6fc }
-    .leader { fill: #79c0ff } .draft { fill: #ffa657 }
+    .leader { fill: #5fafff } .draft { fill: #f0f6fc }
   }
 """
 

@@ -10,7 +10,6 @@ Starts foreal-chat in a pseudo-terminal, asks it, and draws what stands on the s
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 import time
@@ -25,8 +24,7 @@ from rich.terminal_theme import DEFAULT_TERMINAL_THEME, MONOKAI
 from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
-COLUMNS, LINES = 92, 33
-_SGR = re.compile(rb"\x1b\[([\d;]*)m")
+COLUMNS, LINES = 92, 34
 STEPS = (
     "Emma has 24 shells. Hugo has 9 more shells than Emma. Mia has 5 fewer shells than Hugo. "
     "How many shells does Mia have?",
@@ -42,22 +40,21 @@ STEPS = (
 @click.option("--seed", default=1, show_default=True)
 def main(folder: Path, seed: int) -> None:
     """Draw a chat in a dark and in a light theme."""
-    screen = chat(seed)
     folder.mkdir(exist_ok=True)
     for name, theme in (("dark", MONOKAI), ("light", DEFAULT_TERMINAL_THEME)):
         console = Console(width=COLUMNS, record=True, file=open(os.devnull, "w"), force_terminal=True)
-        for line in lines_of(screen):
+        for line in lines_of(chat(seed, name)):
             console.print(line)
         path = folder / f"chat-{name}.svg"
         console.save_svg(str(path), title="foreal-chat", theme=theme)
         click.echo(str(path))
 
 
-def chat(seed: int) -> pyte.Screen:
+def chat(seed: int, background: str) -> pyte.Screen:
     """The screen after all steps."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
-    command = ["-m", "foreal_local", "chat", "--temp", "0", "--seed", str(seed)]
+    command = ["-m", "foreal_local", "chat", "--temp", "0", "--seed", str(seed), "--background", background]
     with tempfile.TemporaryDirectory() as home:
         environment = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": home, "TERM": "xterm-256color"}
         child = pexpect.spawn(sys.executable, command, env=environment, dimensions=(LINES, COLUMNS), cwd=str(ROOT))
@@ -75,17 +72,11 @@ def show(child: pexpect.spawn, stream: pyte.ByteStream, until: object, seconds: 
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            stream.feed(_SGR.sub(with_faint_as_struck, child.read_nonblocking(65536, timeout=0.4)))
+            stream.feed(child.read_nonblocking(65536, timeout=0.4))
         except pexpect.TIMEOUT:
             if until():  # type: ignore[operator]
                 return
     raise click.ClickException("the chat did not come to its prompt")
-
-
-def with_faint_as_struck(match: re.Match[bytes]) -> bytes:
-    """pyte knows no faint text: it is struck out there, and made faint again in the picture."""
-    codes = [b"9" if code == b"2" else code for code in match[1].split(b";")]
-    return b"\x1b[" + b";".join(codes) + b"m"
 
 
 def lines_of(screen: pyte.Screen) -> list[Text]:
@@ -95,9 +86,9 @@ def lines_of(screen: pyte.Screen) -> list[Text]:
         line = Text(no_wrap=True, end="")
         for x in range(screen.columns):
             char = screen.buffer[y][x]
-            color = None if char.fg == "default" else char.fg
-            style = {"bold": char.bold, "underline": char.underscore, "reverse": char.reverse}
-            line.append(char.data, Style(color=color, dim=char.strikethrough, **style))
+            color = None if char.fg == "default" else f"#{char.fg}" if len(char.fg) == 6 else char.fg
+            style = {"bold": char.bold, "italic": char.italics, "underline": char.underscore, "reverse": char.reverse}
+            line.append(char.data, Style(color=color, **style))
         found.append(line)
     while found and not found[-1].plain.strip():
         found.pop()

@@ -20,7 +20,7 @@ from foreal_local.chat.commands import (
     help_lines,
     parse,
     preset_lines,
-    thinking_of,
+    switch_of,
 )
 from foreal_local.config import MODES, Generation, Method, Sampling, generation_of
 from foreal_local.errors import UsageError
@@ -107,7 +107,7 @@ def test_a_line_is_a_command_and_its_argument(text: str, name: str, argument: st
         ("/load", "/load needs FILE"),
         ("/export", "/export needs FILE.md"),
         ("/think", "/think needs show|hide|last"),
-        ("/colors", "/colors needs on|off"),
+        ("/colors", "/colors needs CHOICE: on, off"),
         ("/undo 2", "/undo takes no argument"),
         ("/exit now", "/exit takes no argument"),
     ],
@@ -205,10 +205,10 @@ def test_a_budget_is_a_number_or_off(text: str) -> None:
 
 def test_thinking_is_on_or_off() -> None:
     """Guards "false" or "0" taken for on, as any text is true."""
-    assert (thinking_of("on"), thinking_of("OFF")) == (True, False)
+    assert (switch_of("thinking", "on"), switch_of("thinking", "OFF")) == (True, False)
     for text in ("0", "false", "yes", ""):
         with pytest.raises(UsageError, match="thinking"):
-            thinking_of(text)
+            switch_of("thinking", text)
 
 
 METHOD, LIMITED = "foreal n=15 p=0.6 k=5", replace(USUAL, mode="leader", seed=0, max_tokens=9)

@@ -23,12 +23,14 @@ from foreal_local.chat.figures import figures, gauge, totals
 from foreal_local.chat.loop import Chat
 from foreal_local.chat.past import show_loaded
 from foreal_local.chat.screen import Screen
+from foreal_local.chat.view import AnswerView
 from foreal_local.config import MODES, Generation, Method
 from foreal_local.method.ledger import Cost
 from foreal_local.method.plan import UNMEASURED_PLAN, Plan, Speed
 from foreal_local.method.reasoning import ReasoningTags
 from foreal_local.method.roles import Role
 from foreal_local.method.tokens import FinishReason, Token
+from foreal_local.palette import hexadecimal
 from foreal_local.results import Chunk, Prompt, Result, Submission
 from foreal_local.tally import Tally
 
@@ -195,7 +197,12 @@ def test_a_line_of_the_program_begins_a_line(opened: Callable[..., Opened]) -> N
 
 
 # ---------------------------------------------------------------- styles
-STYLES = {(True, False): "1;36", (True, True): "2;36", (False, False): "1;4", (False, True): "2;4"}
+STYLES = {
+    (True, False): ("38;5;63", ""),
+    (True, True): ("38;5;63", "38;5;243"),
+    (False, False): ("4", ""),
+    (False, True): ("3;4", "3"),
+}
 
 
 @pytest.mark.parametrize(("colored", "thinking"), STYLES)
@@ -206,7 +213,7 @@ def test_each_author_has_a_style(colored: bool, thinking: bool, opened: Callable
     for text, author in (("so", LEADER), (" we", LEADER), ("'ll", DRAFT), (" add", DRAFT), (" it", LEADER)):
         screen.words(text, author, thinking)
     screen.end_line()
-    leader, draft = STYLES[colored, thinking], "2" if thinking else ""
+    leader, draft = STYLES[colored, thinking]
     parts = [(leader, "so"), (leader, "we"), (draft, "'ll"), (draft, "add"), (leader, "it")]
     shown = [f"\x1b[{codes}m{text}\x1b[0m" if codes else text for codes, text in parts]
     assert out.getvalue() == f"{shown[0]} {shown[1]}{shown[2]} {shown[3]} {shown[4]}\n"
@@ -214,9 +221,10 @@ def test_each_author_has_a_style(colored: bool, thinking: bool, opened: Callable
     assert "".join(cell.data for cell in cells).rstrip() == "so we'll add it"
     for cell, letter in zip(cells, "llxllddd dddxll".replace(" ", "x"), strict=False):
         led = letter == "l"
-        assert cell.bold == (led and not thinking)
+        assert not cell.bold
         assert cell.underscore == (led and not colored)
-        assert cell.fg == ("cyan" if led and colored else "default")
+        if colored and not thinking:
+            assert cell.fg == (hexadecimal(63)[1:] if led else "default")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +256,7 @@ def test_what_decides_about_colour(
     screen.words(" think", LEADER, True)
     screen.note("note")
     assert ("\x1b" in out.getvalue()) == styled
-    assert ("36m" in out.getvalue()) == colored
+    assert ("38;5;" in out.getvalue()) == colored
     if not styled:
         assert out.getvalue() == "so we think\nnote\n"
 
@@ -258,7 +266,7 @@ def test_a_pipe_gets_answers_and_nothing_else(capsys: pytest.CaptureFixture[str]
     out = io.StringIO()
     screen = Screen(True, True, out)
     assert (screen.is_terminal, screen.styled, screen.colored, screen.show_thinking) == (False,) * 4
-    view = screen.answer()
+    view = AnswerView(screen)
     screen.status("reading")
     answer = "so " * 100 + "数\tend."
     view.feed(tokens(["\nOkay", ", so.", "\n</think>", "\n\n", answer[:50], answer[50:]], True))
@@ -278,7 +286,7 @@ def test_reasoning_is_hidden_behind_a_count(opened: Callable[..., Opened]) -> No
     """Guards hidden reasoning that shows, a silent screen while it is written, a count of more or less than that, and a
     status line that stays beside the answer."""
     screen, out = opened(show_thinking=False)
-    view = screen.answer()
+    view = AnswerView(screen)
     screen.status("reading 256 of 900 tokens")
     for n, text in enumerate(["Okay", ", so", " we", " add."], 1):
         view.feed(tokens([text], True))
@@ -287,7 +295,7 @@ def test_reasoning_is_hidden_behind_a_count(opened: Callable[..., Opened]) -> No
     view.end()
     assert out.rows == ["It is 5."]
     assert "Okay" not in out.getvalue()
-    again = screen.answer()
+    again = AnswerView(screen)
     again.feed(tokens(["so"], True))
     assert out.rows[-1].startswith("thinking: 1 ")
     again.end()  # stopped inside the reasoning
@@ -298,16 +306,16 @@ def test_reasoning_is_hidden_behind_a_count(opened: Callable[..., Opened]) -> No
 def test_one_token_is_one_token(opened: Callable[..., Opened]) -> None:
     """Guards a plural where there is one."""
     screen, out = opened(show_thinking=False)
-    screen.answer().feed(tokens(["so"], True))
+    AnswerView(screen).feed(tokens(["so"], True))
     assert out.rows == ["thinking: 1 token"]
 
 
 @pytest.mark.parametrize(
     ("starts_thinking", "texts", "rows"),
     [
-        (True, ["\n", "Okay", ".\n", "</th", "ink>", "\n\n", "5"], ["Okay.", "5"]),
-        (True, ["<think>", "\n", "Okay.", "</think>", "5"], ["Okay.", "5"]),
-        (False, ["<think>", "\nOkay.\n", "</think>", "\n", "5\n\n", "6"], ["Okay.", "5", "", "6"]),
+        (True, ["\n", "Okay", ".\n", "</th", "ink>", "\n\n", "5"], ["Okay.", "", "5"]),
+        (True, ["<think>", "\n", "Okay.", "</think>", "5"], ["Okay.", "", "5"]),
+        (False, ["<think>", "\nOkay.\n", "</think>", "\n", "5\n\n", "6"], ["Okay.", "", "5", "", "6"]),
         (False, ["\n\n", "5 < 6 <", "/b>"], ["5 < 6 </b>"]),
         (True, ["Okay", " </th"], ["Okay </th"]),
         (False, ["<thi"], ["<thi"]),
@@ -321,7 +329,7 @@ def test_reasoning_and_answer_stand_apart(
     """Guards tags on the screen, blank lines that the tags leave, and half a tag at the end that is swallowed."""
     for at_once in (True, False):
         screen, out = opened()
-        view = screen.answer()
+        view = AnswerView(screen)
         for part in [texts] if at_once else [[text] for text in texts]:
             view.feed(tokens(part, starts_thinking))
         view.end()
@@ -332,7 +340,7 @@ def test_reasoning_and_answer_stand_apart(
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every sketch is drawn, however soon after the last."""
-    monkeypatch.setattr("foreal_local.chat.screen._SKETCH_EVERY", 0.0)
+    monkeypatch.setattr("foreal_local.chat.view._SKETCH_EVERY", 0.0)
 
 
 def drafts(rng: random.Random) -> list[tuple[str, str]]:
@@ -367,7 +375,7 @@ def test_a_sketch_stands_where_its_text_will_stand(
     for seed in range(4):
         rng, shown = random.Random(seed), ""
         screen, out = opened(columns, lines, color=True)
-        view = screen.answer()
+        view = AnswerView(screen)
         for settled, draft in drafts(rng):
             wanted = rows_of(settled + draft, opened, columns)
             kept = rows_of(settled, opened, columns)
@@ -390,11 +398,11 @@ def test_a_sketch_stands_where_its_text_will_stand(
 def test_a_draft_is_dim_and_in_italics_until_it_is_settled(opened: Callable[..., Opened], at_once: None) -> None:
     """Guards text that looks as if it stood, and text that stands and looks as if it did not."""
     screen, out = opened(color=True)
-    view = screen.answer()
+    view = AnswerView(screen)
     for text in ("so we", " add", " it"):
         chunk = tokens([text], False, LEADER)
         view.sketch(chunk)
-        assert "\x1b[2;3m" in out.getvalue()
+        assert "\x1b[38;5;243;3m" in out.getvalue()
         assert sum(cell.italics for cell in out.cells()) == len(text.replace(" ", ""))
         view.feed(chunk)
     view.end()
@@ -411,7 +419,7 @@ def test_without_colour_a_draft_is_not_shown(
     if not terminal:
         monkeypatch.setattr(out, "isatty", lambda: False)
         screen = Screen(True, out=out)
-    view = screen.answer()
+    view = AnswerView(screen)
     view.feed(tokens(["so "], False))
     before = out.getvalue()
     view.sketch(tokens(["we", " add"], False))
@@ -422,7 +430,7 @@ def test_without_colour_a_draft_is_not_shown(
 def test_hidden_reasoning_stays_hidden_while_it_is_drafted(opened: Callable[..., Opened], at_once: None) -> None:
     """Guards a draft that shows what /think hide hides, and a count that stands still while it is written."""
     screen, out = opened(color=True, show_thinking=False)
-    view = screen.answer()
+    view = AnswerView(screen)
     view.sketch(tokens(["Okay", ", so"], True))
     assert out.rows == ["thinking: 2 tokens"]
     view.sketch(tokens(["Okay", ".", "</think>", "\n\n", "It is"], True))
@@ -439,7 +447,7 @@ def test_a_sketch_that_was_interrupted_is_erased(
 ) -> None:
     """Guards words that are no part of the answer, in front of what a stopped answer has cost."""
     screen, out = opened(20, color=True)
-    view = screen.answer()
+    view = AnswerView(screen)
     view.feed(tokens(["so we "], False))
 
     def interrupted() -> None:
@@ -518,7 +526,8 @@ def test_the_last_answer_comes_back_in_its_styles(opened: Callable[..., Opened])
     conversation: Any = SimpleNamespace(notes=[], messages=[Message("user", "How many?"), message])
     show_loaded(conversation, screen)
     (y,) = [y for y, row in enumerate(out.rows) if row == "It is 5."]
-    assert [cell.bold for cell in out.cells(y)[:8] if cell.data != " "] == [True] * 4 + [False] * 2
+    led = [cell.fg != "default" for cell in out.cells(y)[:8] if cell.data != " "]
+    assert led == [True] * 4 + [False] * 2
 
 
 # ---------------------------------------------------------------- figures

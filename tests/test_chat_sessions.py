@@ -16,6 +16,8 @@ from commands import ROOT, environment, error_line, run
 from terminal import ENTER, Terminal, terminal_environment
 from test_chat_terminal import APPLES, CHAT, PENS, SHORT, endless, unwrapped  # noqa: F401  (endless is a fixture)
 
+from foreal_local.palette import PALETTES, hexadecimal
+
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such terminals there")
 
 MODELS = ROOT / "models"
@@ -73,6 +75,26 @@ def test_what_is_set_outlives_a_crash(command: str, shown: str, start: Callable[
     assert shown in opening(again), opening(again)
     assert "seed 77" in opening(again) or "seed 1," in opening(again)
     assert again.leave() == 0
+
+
+@pytest.mark.parametrize("name", ["markdown", "wrap"])
+def test_how_a_chat_looks_is_kept(name: str, start: Callable[..., Terminal]) -> None:
+    """Guards a switch of the screen that is forgotten or goes before what is typed, and colours of one terminal that a
+    session brings to another."""
+    chat = start(*SHORT, "--session", "kept", variables={"COLORFGBG": ""})
+    chat.say(f"/set {name} off")
+    chat.say("/colors dark")
+    chat.kill(signal.SIGKILL)
+    assert chat.end() == -signal.SIGKILL
+    again = start("--session", "kept", variables={"COLORFGBG": ""})
+    assert again.say(f"/set {name}").splitlines()[0] == f"{name}  off"
+    (row,) = [row for row in again.rows if row == "leader draft"]
+    (leader,) = {cell.fg for cell in again.cells[again.rows.index(row)][:6]}
+    assert leader == hexadecimal(PALETTES["auto"].leader)[1:]
+    assert again.leave() == 0
+    typed = start("--session", "kept", f"--{name}")
+    assert typed.say(f"/set {name}").splitlines()[0] == f"{name}  on"
+    assert typed.leave() == 0
 
 
 def test_what_is_typed_at_the_start_is_kept_when_the_chat_ends(start: Callable[..., Terminal], tmp_path: Path) -> None:

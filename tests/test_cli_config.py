@@ -23,6 +23,8 @@ def other_value(setting: Setting) -> Any:
     """A value of the setting that is not its default, as a file has it."""
     if setting.choices is not None:
         return next(value for value in setting.choices() if value != setting.default)
+    if setting.document:
+        return '{"type": "integer"}' if setting.is_json else 'root ::= "a"'
     by_kind = {bool: True, dict: ["a=1"], tuple: ["end"], str: "So,"}
     return ROOM.get(setting.name, by_kind.get(setting.kind, 1 if setting.default != 1 else 0.5))
 

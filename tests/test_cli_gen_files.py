@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from commands import MODULE, ROOT, Done, error_line, jsonl, records, run
 from real.models import TinyModels
+from wcwidth import wcswidth
 
 GREEDY = ("--temp", "0", "--seed", "1", "--max-tokens", "8", "-n", "2", "-k", "1")
 posix = pytest.mark.skipif(os.name == "nt", reason="there is no such thing there")
@@ -118,7 +119,10 @@ def test_colour_is_for_terminals_unless_asked_for(env: dict[str, str]) -> None:
     )
     assert "\x1b" not in plain + never
     assert plain == never == words(always)
-    assert len(set(re.findall(r"\x1b\[[1-9][0-9;]*m", always))) >= 2, "leader and draft look alike"
+    assert set(re.findall(r"\x1b\[[1-9][0-9;]*m", always)) == {"\x1b[38;5;63m"}
+    assert re.sub(r"\x1b\[38;5;63m.*?\x1b\[0m", "", always, flags=re.DOTALL).strip(), "leader and draft look alike"
+    light = run(*prompt, "--color", "always", "--background", "light", env=env).stdout
+    assert light == always.replace("38;5;63m", "38;5;25m")
     lines = run(*prompt, "--color", "always", "--format", "jsonl", env=env).stdout
     assert "\x1b" not in lines
     assert len(records(lines)) == 1
@@ -129,10 +133,35 @@ def test_no_color_is_heard_on_a_terminal(env: dict[str, str]) -> None:
     """Guards NO_COLOR (https://no-color.org) and --color never, where colour would be shown."""
     prompt = ("--prompt", "wait now", *GREEDY)
     shown = on_terminal(*prompt, env=env)
-    assert "\x1b[" in shown
-    assert "\x1b" not in on_terminal(*prompt, env=env | {"NO_COLOR": "1"})
-    assert "\x1b" not in on_terminal(*prompt, "--color", "never", env=env)
-    assert "\x1b[" in on_terminal(*prompt, "--color", "always", env=env | {"NO_COLOR": "1"})
+    assert "\x1b[38;5;" in shown
+    underlined = on_terminal(*prompt, env=env | {"NO_COLOR": "1"})
+    assert set(re.findall(r"\x1b\[[0-9;]*m", underlined)) == {"\x1b[4m", "\x1b[0m"}
+    assert on_terminal(*prompt, "--color", "never", env=env) == underlined
+    assert words(underlined) == words(shown)
+    assert "\x1b[38;5;" in on_terminal(*prompt, "--color", "always", env=env | {"NO_COLOR": "1"})
+    assert "\x1b" not in on_terminal(*prompt, env=env | {"TERM": "dumb"})
+
+
+@posix
+def test_answers_of_several_prompts_are_told_apart(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards answers that run into each other on a terminal, a heading that the terminal breaks, headings and legends
+    in a pipe, and -q that takes the headings away."""
+    file, long = tmp_path / "prompts.txt", "数 and words " * 8
+    file.write_text(f"wait now\n{long}\n", encoding="utf-8")
+    for more in ((), ("-q",), ("-P", "2")):
+        shown = words(on_terminal("-f", str(file), *GREEDY, *more, env=env | {"COLUMNS": "60"})).splitlines()
+        assert shown[0] == ("[1/2] wait now" if "-q" in more else "leader draft")
+        assert "[1/2] wait now" in shown[:2]
+        (second,) = [i for i, line in enumerate(shown) if line.startswith("[2/2] ")]
+        assert (shown[second - 1], shown[second][-1]) == ("", "…")
+        assert shown[second].startswith("[2/2] 数 and words 数")
+        assert 50 < wcswidth(shown[second]) < 60
+        piped = run("-f", str(file), *GREEDY, *more, env=env).stdout
+        answers = [line for line in shown if line not in ("", "leader draft") and not re.match(r"\[\d/2\] ", line)]
+        assert [line for line in piped.splitlines() if line] == answers
+    one = words(on_terminal("--prompt", "wait now", *GREEDY, env=env))
+    assert one.startswith("leader draft\r\n")
+    assert "[1/1]" not in one
 
 
 def on_terminal(*arguments: str, env: dict[str, str]) -> str:

@@ -52,9 +52,10 @@ ALLOWED = {
     "alone": _CORE | {"results"},
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
-    "chat": _ENGINE | {"presets", "tally"},
-    "batch": _ENGINE | {"documents", "tally"},
-    "evaluation": _ENGINE | {"batch", "hub", "hub_names", "presets"},
+    "palette": set(),
+    "chat": _ENGINE | {"documents", "palette", "presets", "tally"},
+    "batch": _ENGINE | {"documents", "palette", "tally"},
+    "evaluation": _ENGINE | {"batch", "hub", "hub_names", "palette", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {

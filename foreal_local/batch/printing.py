@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
-from typing import IO, Any, ClassVar
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, Any
 
 import click
+from wcwidth import wcswidth
 
 from ..method.reasoning import ReasoningSplitter, ReasoningTags
 from ..method.roles import Role
 from ..method.tokens import FinishReason, Token
+from ..palette import Palette
 from ..results import Result
 
 
+@dataclass(frozen=True)
+class Styles:
+    """How texts look: the draft's are plain, the leader's in colour, or underlined on a terminal without colours.
+
+    color: in colour; None: on a terminal
+    palette: the colours
+    """
+
+    color: bool | None
+    palette: Palette
+
+    def of(self, author: Role, soft: bool = False) -> dict[str, Any]:
+        """What click.style takes for an author's words in colour; soft: reasoning."""
+        if author is Role.LEADER:
+            return {"fg": self.palette.leader}
+        return {"fg": self.palette.soft} if soft else {}
+
+    def styled(self, text: str, author: Role, soft: bool, stream: IO[str]) -> str:
+        """An author's words for this stream."""
+        if self.in_colour(stream):
+            return click.style(text, **self.of(author, soft))
+        shows = stream.isatty() and os.environ.get("TERM") != "dumb"
+        return click.style(text, underline=True) if shows and author is Role.LEADER else text
+
+    def soft(self, text: str, stream: IO[str]) -> str:
+        """A text of the program."""
+        return click.style(text, fg=self.palette.soft) if stream.isatty() and self.in_colour(stream) else text
+
+    def in_colour(self, stream: IO[str]) -> bool:
+        if self.color is None:
+            return stream.isatty() and os.environ.get("TERM") != "dumb"
+        return self.color
+
+    def legend(self, stream: IO[str]) -> str:
+        """How the words of each author look."""
+        return " ".join(self.styled(str(role), role, False, stream) for role in Role)
+
+
 class AnswerPrinter:
-    """Prints one response as it is written: the answer on stdout, the reasoning on stderr and dim.
+    """Prints one response as it is written: the answer on stdout, the reasoning on stderr.
 
     tags: what stands around the reasoning
-    color: words coloured by author, the leader's bold; None: on a terminal
+    styles: of the words
     show_reasoning: print the reasoning, too
     """
 
-    STYLES: ClassVar[dict[Role, dict[str, Any]]] = {
-        Role.LEADER: {"fg": "cyan", "bold": True},
-        Role.DRAFT: {"fg": "yellow"},
-    }
-
-    def __init__(self, tags: ReasoningTags, color: bool | None, show_reasoning: bool) -> None:
+    def __init__(self, tags: ReasoningTags, styles: Styles, show_reasoning: bool) -> None:
         self._splitter = ReasoningSplitter(tags)
-        self._color, self._show_reasoning = color, show_reasoning
+        self._styles, self._show_reasoning = styles, show_reasoning
         self._last: tuple[bool, bool] | None = None  # whether the last text was reasoning, and ended its line
         self._author = Role.LEADER
 
@@ -53,29 +93,81 @@ class AnswerPrinter:
             if not text:
                 return
             self._break_line()
+            if self._last and sys.stdout.isatty() and sys.stderr.isatty():
+                click.echo("", err=True)  # colours alone do not tell the answer from the reasoning
         if thinking and not self._show_reasoning:
             return
-        style = dict(self.STYLES[self._author])
-        if thinking:
-            style |= {"dim": True, "bold": False, "underline": self._author is Role.LEADER}
-        click.echo(self._styled(text, style, thinking), nl=False, err=thinking, color=self._color)
-        (sys.stderr if thinking else sys.stdout).flush()
-        self._last = (thinking, text.endswith("\n"))
-
-    def _styled(self, text: str, style: dict[str, Any], thinking: bool) -> str:
         stream: IO[str] = sys.stderr if thinking else sys.stdout
-        coloured = stream.isatty() if self._color is None else self._color
-        return click.style(text, **style) if coloured else text
+        click.echo(self._styles.styled(text, self._author, thinking, stream), nl=False, err=thinking, color=True)
+        stream.flush()
+        self._last = (thinking, text.endswith("\n"))
 
     def _break_line(self) -> None:
         if self._last is not None and not self._last[1]:
             click.echo("", err=self._last[0])
 
 
-def heading_of(text: str) -> str:
-    """A prompt in a line; of a long one its end, where a question about a document stands."""
-    line = " ".join(text.split())
-    return line if len(line) <= 160 else f"… {line[-150:]}"
+class Headings:
+    """What stands before answers on a terminal, and tells those of several prompts apart. A pipe gets answers alone.
+
+    styles: of the words
+    n_prompts: there are
+    quiet: nothing on stderr while the answers go elsewhere, and no legend of the styles
+    tell: prints a line on stderr
+    """
+
+    def __init__(self, styles: Styles, n_prompts: int, quiet: bool, tell: Callable[[str], None]) -> None:
+        self._styles, self._n_prompts, self._tell = styles, n_prompts, tell
+        self._shown = sys.stdout.isatty() or (sys.stderr.isatty() and not quiet)
+        self._legend = not quiet and sys.stdout.isatty()
+
+    def show(self, index: int, content: str | list[dict[str, str]]) -> None:
+        """Before the answer to this prompt: its number and its words, as wide as the terminal at most."""
+        if not self._shown:
+            return
+        stream = sys.stderr if sys.stderr.isatty() else sys.stdout
+        if self._legend and (legend := self._styles.legend(sys.stdout)) != "leader draft":
+            self._print(legend, stream)
+        self._legend = False
+        if self._n_prompts > 1:
+            text = content if isinstance(content, str) else content[-1]["content"]
+            line = _heading(f"[{index + 1}/{self._n_prompts}]", text)
+            self._print("\n" * bool(index) + self._styles.soft(line, stream), stream)
+
+    def _print(self, line: str, stream: IO[str]) -> None:
+        if stream is sys.stderr:
+            self._tell(line)
+        else:
+            click.echo(line, color=True)
+
+
+def _heading(number: str, text: str) -> str:
+    """A prompt in one line of the terminal: how it begins; of a document its end, where a question about it stands."""
+    words, room = " ".join(text.split()), shutil.get_terminal_size().columns - 1
+    if wcswidth(line := f"{number} {words}") <= room:
+        return line
+    if len(words) > _DOCUMENT:
+        words = words[-room:]
+        while words and wcswidth(f"{number} … {words}") > room:
+            words = words[1:].lstrip()
+        return f"{number} … {words}"
+    while line and wcswidth(line) > room - 1:
+        line = line[:-1]
+    return f"{line}…"
+
+
+_DOCUMENT = 160
+"""Characters of a prompt that is taken for a document with a question behind it."""
+
+
+def print_rows(rows: list[tuple[str, str]], styles: Styles) -> None:
+    """Print a table of labels and texts on stderr, as wide as the terminal at most."""
+    width = max(len(label) for label, _ in rows)
+    columns = shutil.get_terminal_size().columns - width - 3 if sys.stderr.isatty() else 0
+    for label, text in rows:
+        lines = textwrap.wrap(text, max(20, columns)) if columns else [text]
+        for shown, line in zip([label, *[""] * len(lines)], lines, strict=False):
+            click.echo(f"{styles.soft(f'{shown:<{width}}', sys.stderr)}  {line}", err=True, color=True)
 
 
 def ending_of(result: Result) -> str | None:

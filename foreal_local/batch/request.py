@@ -33,7 +33,8 @@ class BatchRequest:
     checkpoint: a folder for unfinished responses; None: they are not saved
     checkpoint_every: tokens of a response between two savings
     inputs: files that are read, by their names in messages; they must not be written
-    color: words coloured by author; None: on a terminal
+    color: the leader's words in colour; None: on a terminal
+    background: of the terminal, for its colours (palette.py)
     show_reasoning: print the reasoning on standard error
     quiet: no progress and no summary
     summary: report responses that did not end by themselves, and the figures of the run at its end
@@ -55,6 +56,7 @@ class BatchRequest:
     checkpoint_every: int = Checkpoints.EVERY
     inputs: dict[str, str | None] = field(default_factory=dict)
     color: bool | None = None
+    background: str = "auto"
     show_reasoning: bool = False
     quiet: bool = False
     summary: bool = True

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,6 +19,7 @@ from ..method.ledger import Cost
 from ..method.reasoning import ReasoningTags
 from ..method.roles import Role
 from ..method.tokens import FinishReason
+from ..palette import palette_of
 from ..results import Chunk, Prompt, Result, with_seed
 from ..runtime.gguf_file import fingerprint
 from ..runtime.interrupt import sigterm_as_ctrl_c
@@ -30,7 +29,7 @@ from ..storage.files import LineFile, OutputError, locked, same_file
 from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
-from .printing import AnswerPrinter, ending_of, heading_of
+from .printing import AnswerPrinter, Headings, Styles, ending_of, print_rows
 from .progress import Bars
 from .request import BatchRequest
 from .resume import ResumePlan, keep_whole_traces, plan_for, read_earlier
@@ -59,6 +58,8 @@ class BatchRun:
             raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._totals = Totals()
         self._n_printed = 0
+        self._styles = Styles(request.color, palette_of(request.background))
+        self._headings = Headings(self._styles, len(self._prompts), request.quiet, self._bars.tell)
         self._waiting: dict[int, Result] = {}  # finished, to be printed after prompts that are not
         self._output: LineFile | None = None
         self._trace: LineFile | None = None
@@ -289,15 +290,8 @@ class BatchRun:
             raise failed
 
     def _printer(self, index: int, tags: ReasoningTags) -> AnswerPrinter:
-        self._heading(index)
-        return AnswerPrinter(tags, self._request.color, self._request.show_reasoning)
-
-    def _heading(self, index: int) -> None:
-        if len(self._prompts) > 1 and sys.stderr.isatty() and not self._request.quiet:
-            content = self._prompts[index].content
-            text = content if isinstance(content, str) else content[-1]["content"]
-            line = f"[{index + 1}/{len(self._prompts)}] {heading_of(text)}"
-            self._bars.tell(("\n" if index else "") + self._dim(line))
+        self._headings.show(index, self._prompts[index].content)
+        return AnswerPrinter(tags, self._styles, self._request.show_reasoning)
 
     def _print_whole(self, result: Result) -> None:
         if self._output:
@@ -336,9 +330,6 @@ class BatchRun:
     def _note(self, text: str) -> None:
         self._bars.tell(f"{self._request.name}: {text}")
 
-    def _dim(self, text: str) -> str:
-        return click.style(text, dim=True) if sys.stderr.isatty() and self._request.color is not False else text
-
     def _where_kept(self) -> str:
         return f", kept in {self._output.path}" if self._output else ""
 
@@ -347,10 +338,5 @@ class BatchRun:
             return
         rows = [*self._totals.lines(self._settings, cost, seconds, engine.plan, engine.n_slots == 1)]
         rows += [("as the models read it", note) for note in engine.loaded.prompt_notes]
-        width = max(len(label) for label, _ in rows)
-        columns = shutil.get_terminal_size().columns - width - 3 if sys.stderr.isatty() else 0
         click.echo("", err=True)
-        for label, text in rows:
-            lines = textwrap.wrap(text, max(20, columns)) if columns else [text]
-            for shown, line in zip([label, *[""] * len(lines)], lines, strict=False):
-                click.echo(f"{self._dim(f'{shown:<{width}}')}  {line}", err=True)
+        print_rows(rows, self._styles)

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import click
 
 from ..config import generation_of, prompting_of
+from ..documents import read_whole, with_question
 from ..errors import UsageError
+from ..palette import PALETTES
 from ..presets import preset
 from ..settings import Setting
+from .clipboard import copy_text
 from .commands import (
     OF_THE_MODELS,
     OF_THE_PROMPT,
@@ -21,14 +24,15 @@ from .commands import (
     changed,
     help_lines,
     setting_named,
-    thinking_of,
+    switch_of,
 )
-from .figures import gauge, totals
+from .fences import blocks_in
+from .figures import count, gauge, totals
 from .files import named
-from .past import short, show_loaded
+from .past import short, show_again, show_loaded
 
 if TYPE_CHECKING:
-    from .conversation import Conversation
+    from .conversation import Conversation, Message
     from .loop import Chat
     from .screen import Screen
 
@@ -59,7 +63,11 @@ class Actions:
         elif name == "think-budget":
             self._conversation.think_budget = budget_of(text)
         elif name == "thinking":
-            self._conversation.set_thinking(thinking_of(text))
+            self._conversation.set_thinking(switch_of(name, text))
+        elif name in self._screen.switches:
+            setattr(self._screen, name, switch_of(name, text))
+            self._tell(f"{name}: {text.lower()}")
+            return
         elif name == "preset":
             self._conversation.settings = generation_of(preset(text), self._conversation.settings)
         else:
@@ -151,29 +159,63 @@ class Actions:
     def do_read(self, argument: str) -> None:
         line = f"/read {argument}"
         path, text = _file_and_rest(argument)
-        try:
-            content = path.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise UsageError(f"cannot read {path}: {reason}") from None
-        self._chat.ask(f"{text.strip()}\n\n{content}".strip(), line)
+        self._chat.ask(with_question(read_whole(str(path)), text.strip()), line)
 
     def do_think(self, argument: str) -> None:
         if argument == "last":
-            answers = [message for message in self._conversation.messages if message.role == "assistant"]
-            reasoning = answers[-1].parts[0] if answers else ""
-            self._screen.paragraph(reasoning or "the last answer has no reasoning")
+            answer = self._last_answer()
+            if answer.parts[0]:
+                show_again(answer, self._screen, markdown=False, reasoning=True)
+            else:
+                self._screen.note("the last answer has no reasoning")
         elif argument in ("show", "hide"):
             self._screen.show_thinking = argument == "show"
             self._tell(f"reasoning is {'shown' if argument == 'show' else 'hidden'}")
         else:
             raise UsageError(f"/think is {argument!r}, but must be show, hide or last")
 
+    def do_authors(self, _: str) -> None:
+        answer = self._last_answer()
+        self._screen.legend()
+        show_again(answer, self._screen, markdown=False)
+
     def do_colors(self, argument: str) -> None:
-        if argument not in ("on", "off"):
-            raise UsageError(f"/colors is {argument!r}, but must be on or off")
-        self._screen.colored = self._screen.styled and argument == "on"
-        self._screen.note(f"colors are {argument}")
+        screen, choices = self._screen, ("on", "off", "light", "dark")
+        if argument not in choices:
+            raise UsageError(f"/colors is {argument!r}, but must be one of {', '.join(choices)}")
+        screen.colored = screen.styled and argument != "off"
+        if argument in PALETTES:
+            screen.palette = PALETTES[argument]
+        screen.note(f"colors are {argument}")
+        screen.legend()
+
+    def do_copy(self, argument: str) -> None:
+        text, what = self._last_answer().parts[1].strip(), "the answer"
+        if argument not in ("", "code", "code all"):
+            raise UsageError(f"/copy is {argument!r}, but must be alone, or code, or code all")
+        if argument:
+            blocks = [block.code for block in blocks_in(text)]
+            if not blocks:
+                raise UsageError("the last answer has no code block: /copy copies the answer")
+            several, whole = count(len(blocks), "code block"), argument == "code all" or len(blocks) == 1
+            text, what = ("\n".join(blocks), several) if whole else (blocks[-1], f"the last of {several}")
+        by, codes = copy_text(text, self._screen.styled)
+        self._screen.terminal_codes(codes)
+        self._screen.note(f"copied {count(len(text.splitlines()), 'line')}, {what}, by {by}")
+
+    def do_write(self, argument: str) -> None:
+        path, answer = named(argument), self._last_answer().parts[1].strip()
+        blocks = [] if path.suffix.lower() in (".md", ".markdown") else [block.code for block in blocks_in(answer)]
+        text = "\n".join(blocks) if blocks else f"{answer}\n"
+        if self._chat.files.write(path, text):
+            what = count(len(blocks), "code block") if blocks else "the answer"
+            self._screen.note(f"wrote {count(len(text.splitlines()), 'line')}, {what}, to {path}")
+
+    def _last_answer(self) -> Message:
+        answers = [message for message in self._conversation.messages if message.role == "assistant"]
+        if not answers:
+            raise UsageError("there is no answer yet")
+        return answers[-1]
 
     def do_stats(self, _: str) -> None:
         conversation = self._conversation

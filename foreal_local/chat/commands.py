@@ -54,9 +54,12 @@ COMMANDS = (
     SlashCommand("regen", "", "write the last answer again, with a new seed"),
     SlashCommand("undo", "", "take back the last question and its answer"),
     SlashCommand("edit", "", "change the last question and ask it again"),
-    SlashCommand("read", "FILE [TEXT]", "ask with a file's content after the text"),
+    SlashCommand("read", "FILE [TEXT]", "ask with a file's content before the text"),
     SlashCommand("think", "show|hide|last", "show or hide reasoning, or print the last answer's"),
-    SlashCommand("colors", "on|off", "the leader in colour, or bold and underlined"),
+    SlashCommand("authors", "", "the last answer again, as written: who wrote what"),
+    SlashCommand("colors", "CHOICE", "on, off (the leader is underlined), light, dark"),
+    SlashCommand("copy", "[code [all]]", "copy the last answer, or its last code block"),
+    SlashCommand("write", "FILE", "write the last answer's code, or the answer"),
     SlashCommand("stats", "", "what this conversation has cost"),
     SlashCommand("save", "[FILE]", "keep the conversation; without a file, in its session"),
     SlashCommand("load", "FILE", "go on with a saved conversation"),
@@ -102,12 +105,14 @@ def help_lines() -> list[str]:
 # ---------------------------------------------------------------- settings
 OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES]
 OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
-OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime)]
+OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime) if name != "lanes"]  # a chat has one sequence
 _ALL = [*OF_ANSWERS, *OF_THE_PROMPT, *OF_THE_MODELS]
 _OTHERS = {
     "think-budget": ("1 or more, or none", "Tokens of reasoning after which it is closed, and the answer follows."),
     "thinking": ("on or off", "Whether the chat template asks for reasoning, where it knows enable_thinking."),
     "preset": (either(PRESETS), "Several settings at a time; /set preset shows what each sets."),
+    "markdown": ("on or off", "Whether Markdown is shown as what it means."),
+    "wrap": ("on or off", "Whether lines are broken between words; code never is."),
 }
 """What /set knows besides the table of settings: what it may be, and what it is."""
 NAMES_TO_SET = (*(setting.shown_name for setting in _ALL), *_OTHERS)
@@ -128,6 +133,7 @@ class InForce:
     """All that /set can change, as it is now.
 
     ctx_size: of the context, where no setting says it
+    screen: the screen's switches
     """
 
     settings: Generation
@@ -135,6 +141,7 @@ class InForce:
     runtime: Runtime
     think_budget: int | None
     ctx_size: int
+    screen: dict[str, bool]
 
     @property
     def values(self) -> dict[str, str]:
@@ -147,7 +154,7 @@ class InForce:
         shown["thinking"] = "as the template" if thinking is None else "on" if thinking else "off"
         names = (name for name in PRESETS if generation_of(PRESETS[name], self.settings) == self.settings)
         shown["preset"] = next(names, "none of them")
-        return shown
+        return shown | {name: "on" if value else "off" for name, value in self.screen.items()}
 
     def lines(self) -> list[str]:
         """Each setting with its value and what it may be."""
@@ -201,10 +208,10 @@ def changed(settings: Generation, name: str, text: str) -> Generation:
     return generation_of({setting.name: setting.from_text(text)}, settings)
 
 
-def thinking_of(text: str) -> bool:
-    """Whether the chat template shall reason, from the text of /set thinking."""
+def switch_of(name: str, text: str) -> bool:
+    """Whether it is switched on, from the text of /set NAME."""
     if text.lower() not in ("on", "off"):
-        raise UsageError(f"thinking is {text!r}, but must be on or off")
+        raise UsageError(f"{name} is {text!r}, but must be on or off")
     return text.lower() == "on"
 
 

@@ -1,4 +1,4 @@
-"""The files that a chat writes when it is told to: /save and /export. What is not of this conversation is kept."""
+"""The files that a chat writes when told to: /save, /export and /write. What is not of this conversation is kept."""
 
 from __future__ import annotations
 
@@ -65,6 +65,17 @@ class ChatFiles:
             return file.stat().st_size <= len(text) and text.startswith(file.read_bytes())  # it is in the new text
 
         return self._write(path, check, may_go, lambda: replace_file(path, [text], is_own=may_go))
+
+    def write(self, path: Path, text: str) -> bool:
+        """Write a text of an answer; False where the user would rather keep what stands there."""
+
+        def check() -> None:
+            if self._is_session(path):
+                raise UsageError(f"/write {path} would replace this chat's session: name another file")
+            check_writable(path, "/write")
+
+        content = [text.encode("utf-8", "replace")]
+        return self._write(path, check, self._own.has, lambda: replace_file(path, content, is_own=self._own.has))
 
     def _is_session(self, path: Path) -> bool:
         session = self._chat.session

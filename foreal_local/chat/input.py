@@ -132,5 +132,5 @@ def _completions(text: str, commands: dict[str, str]) -> Iterator[Completion]:
         for command, help in commands.items():
             if command.startswith(name):
                 yield Completion(command, start_position=-len(name), display_meta=help)
-    elif name in ("/read", "/save", "/load", "/export"):
+    elif name in ("/read", "/save", "/load", "/export", "/write"):
         yield from PathCompleter(expanduser=True).get_completions(Document(rest), None)  # type: ignore[arg-type]

@@ -25,6 +25,7 @@ from .input import LineEditor, NoLines, Source, read_message
 from .screen import Screen
 from .session import ChatSession
 from .signals import ignore, stopped_by_hang_up, stopping_on_ctrl_c, without_echo
+from .view import AnswerView
 
 _NEARLY_FULL = 0.85
 _INTERRUPTED = 130
@@ -148,7 +149,12 @@ class Chat:
         conversation = self.conversation
         loaded = conversation.engine.loaded
         return InForce(
-            conversation.settings, conversation.prompting, loaded.runtime, conversation.think_budget, loaded.ctx_size
+            conversation.settings,
+            conversation.prompting,
+            loaded.runtime,
+            conversation.think_budget,
+            loaded.ctx_size,
+            self.screen.switches,
         )
 
     # ---------------------------------------------------------------- answers
@@ -172,7 +178,7 @@ class Chat:
 
         line: what is put back into the user's line where it is stopped before its first word
         """
-        view, started, first_after = self.screen.answer(), time.perf_counter(), None
+        view, started, first_after = AnswerView(self.screen), time.perf_counter(), None
         stopped, earlier, before = False, self.conversation.result, self.conversation.messages
         whole = self.conversation.engine.loaded.abort.held if self.screen.is_terminal else contextlib.nullcontext
         self.conversation.on_draft = view.sketch if self.screen.colored else None

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from ..method.roles import Role
 from .conversation import Conversation, Message
+from .fences import closed
 from .screen import Screen
+from .view import TextView
 
 
 def show_loaded(conversation: Conversation, screen: Screen) -> None:
@@ -21,29 +23,32 @@ def show_loaded(conversation: Conversation, screen: Screen) -> None:
     last = conversation.messages[-2:] if conversation.messages[-1].role == "assistant" else conversation.messages[-1:]
     for message in last:
         if message.role == "user":
-            screen.paragraph(f">>> {message.content}")
+            question = TextView(screen, markdown=False)
+            screen.words(">>> ", Role.DRAFT, thinking=False)  # in the default colour
+            question.feed(message.content, Role.DRAFT, thinking=False)
+            question.end()
         else:
-            _show_again(message, screen)
+            show_again(message, screen, screen.markdown)
 
 
-def _show_again(message: Message, screen: Screen) -> None:
-    """Show an answer without its reasoning, in its authors' styles."""
-    visible = message.parts[1].rstrip()
-    spans, end = [], len(message.content)
-    for author, n in reversed(message.spans):
-        spans.append((Role(author), message.content[max(0, end - n) : end]))
-        end -= n
-    n_surplus = len(message.content) - len(message.content.rstrip())
-    keep = len(visible) + n_surplus
-    shown: list[tuple[Role, str]] = []
-    for role, text in spans:
-        shown.append((role, text[-keep:] if keep < len(text) else text))
-        keep -= len(text)
-        if keep <= 0:
-            break
-    for role, text in reversed(shown if visible else []):
-        screen.words(text, role, thinking=False)
-    screen.end_line()
+def show_again(message: Message, screen: Screen, markdown: bool, reasoning: bool = False) -> None:
+    """Show an answer, or its reasoning, in its authors' styles."""
+    text = message.parts[0 if reasoning else 1].rstrip()
+    begin = message.content.find(text) if reasoning else message.content.rfind(text)
+    view = TextView(screen, markdown)
+    for author, part in _authored(message, begin, begin + len(text)):
+        view.feed(part, author, reasoning)
+    view.end()
+
+
+def _authored(message: Message, begin: int, end: int) -> Iterator[tuple[Role, str]]:
+    """A part of an answer, and who wrote it; the spans end with the answer."""
+    at = len(message.content) - sum(n for _, n in message.spans)
+    for author, n in message.spans:
+        part = message.content[max(begin, at, 0) : max(0, min(end, at + n))]
+        if part:
+            yield Role(author), part
+        at += n
 
 
 def short(text: str) -> str:
@@ -53,12 +58,12 @@ def short(text: str) -> str:
 
 
 def markdown(messages: list[Message]) -> Iterator[str]:
-    """A conversation as Markdown, piece by piece."""
+    """A conversation as Markdown, piece by piece; a block of code that a cut has left open is closed."""
     for message in messages:
         if message.role == "user":
-            yield f"## {short(message.content)}\n\n{message.content}\n\n"
+            yield f"## {short(message.content)}\n\n{closed(message.content)}\n\n"
             continue
         reasoning, answer = message.parts
         if reasoning:
-            yield f"<details><summary>Reasoning</summary>\n\n{reasoning}\n\n</details>\n\n"
-        yield f"{answer}\n\n" + ("*(stopped)*\n\n" if message.finish_reason == "cancelled" else "")
+            yield f"<details><summary>Reasoning</summary>\n\n{closed(reasoning)}\n\n</details>\n\n"
+        yield f"{closed(answer)}\n\n" + ("*(stopped)*\n\n" if message.finish_reason == "cancelled" else "")

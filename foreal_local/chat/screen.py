@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
 import sys
 import textwrap
-import time
-from copy import copy, deepcopy
 from typing import IO
 
 from wcwidth import wcswidth
 
-from ..method.reasoning import ReasoningSplitter
 from ..method.roles import Role
-from ..results import Chunk
-from .figures import count
+from ..palette import Palette, palette_of
 
 _RESET = "\x1b[0m"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PARTS = re.compile(r"\s+|\S+")
-_DIM, _BOLD, _ITALIC, _UNDERLINE, _CYAN = "2", "1", "3", "4", "36"
+_ITALIC, _UNDERLINE = "3", "4"
+_ATTRIBUTES = {"bold": "1", "italic": _ITALIC, "strike": "9"}
 _ERASE_LINE, _ERASE_BELOW = "\r\x1b[K", "\x1b[J"
 _DOWN, _KEEP_CURSOR, _CURSOR_BACK, _CUT_LINES, _WRAP_LINES = "\x1bD", "\x1b7", "\x1b8", "\x1b[?7l", "\x1b[?7h"
-_SKETCH_EVERY = 0.05
-"""Seconds between two pictures of what may still be taken back."""
 
 
 class Screen:
     """Writes answers and notes to a terminal, or plain answers to a pipe.
 
     is_terminal: otherwise there are no styles, no reasoning and no status line
-    styled: whether the terminal shows styles: the draft's words are plain, the leader's are not, and reasoning is dim
-    colored: the leader's words are bold and cyan; otherwise bold and underlined
+    styled: whether the terminal shows styles: the draft's words are plain, the leader's are not
+    colored: the leader's words are in colour, and reasoning grey; otherwise they are underlined, it in italics
     show_thinking: whether reasoning is shown
+    palette: the colours
+    wrap: whether lines are broken between words; otherwise the terminal breaks them
+    markdown: whether Markdown is shown as what it means
     """
 
-    def __init__(self, color: bool | None = None, show_thinking: bool = True, out: IO[str] | None = None) -> None:
+    def __init__(
+        self,
+        color: bool | None = None,
+        show_thinking: bool = True,
+        out: IO[str] | None = None,
+        palette: Palette | None = None,
+        wrap: bool = True,
+        markdown: bool = True,
+    ) -> None:
         self._out = out or sys.stdout
         self.is_terminal = self._out.isatty()
         self.styled = self.is_terminal and os.environ.get("TERM") != "dumb"
         self.colored = self.styled and (color if color is not None else not os.environ.get("NO_COLOR"))
         self.show_thinking = show_thinking and self.is_terminal
+        self.palette, self.wrap, self.markdown = palette or palette_of("auto"), wrap, markdown
         self._live = ""  # what erases text that the next output replaces; "" where there is none
         self._at_line_start = True
         self._word: list[str] = []  # the styled parts of the last word, which may not be whole yet
         self._word_width = self._column = 0
+        self._hang, self._hang_width = "", 0  # what stands before the words of a line that was broken
+
+    @property
+    def switches(self) -> dict[str, bool]:
+        """What /set changes here, and a session keeps."""
+        return {"markdown": self.markdown, "wrap": self.wrap}
 
     # ---------------------------------------------------------------- lines
     def line(self, text: str = "") -> None:
@@ -67,7 +79,7 @@ class Screen:
     def note(self, text: str) -> None:
         """Write a dim line; on a pipe it goes to stderr, so that stdout has only answers."""
         if self.is_terminal:
-            self.paragraph(text, _DIM)
+            self.paragraph(text, *self.soft)
         else:
             print(text, file=sys.stderr, flush=True)
 
@@ -80,6 +92,21 @@ class Screen:
     def style(self, text: str, *codes: str) -> str:
         return f"\x1b[{';'.join(codes)}m{text}{_RESET}" if self.styled and codes and text else text
 
+    @property
+    def soft(self) -> list[str]:
+        """The codes of what stands back: notes, reasoning. Dim text would not be readable on every terminal."""
+        return [_foreground(self.palette.soft) if self.colored else _ITALIC]
+
+    def legend(self) -> None:
+        """Show how the words of each author look, in a line."""
+        if self.styled:
+            self.line(" ".join(self.style(str(role), *self.codes(role, False)) for role in Role))
+
+    def terminal_codes(self, codes: str) -> None:
+        """Send codes to the terminal that show nothing."""
+        self.clear_status()
+        self._write(codes)
+
     def status(self, text: str) -> None:
         """Show a line that the next output replaces."""
         if self.styled:
@@ -87,7 +114,7 @@ class Screen:
             if self._live == _ERASE_BELOW:
                 self.clear_status()
             self._live = _ERASE_LINE
-            self._write(f"\r{self.style(text[: width - 1], _DIM)}\x1b[K")
+            self._write(f"\r{self.style(text[: width - 1], *self.soft)}\x1b[K")
 
     def sketch(self, text: str) -> None:
         """Show a text, which has its line breaks, behind what stands here, until the next output replaces it.
@@ -97,7 +124,7 @@ class Screen:
         """
         columns, n_rows = shutil.get_terminal_size()
         text = text.rstrip()
-        if not text or not self.colored or self._column >= columns:  # at the edge it would erase a settled character
+        if not text or not self.styled or self._column >= columns:  # at the edge it would erase a settled character
             if self._live == _ERASE_BELOW:
                 self.clear_status()
             return
@@ -108,6 +135,10 @@ class Screen:
         room = f"{_DOWN * n_below}\x1b[{n_below}A" if n_below else ""
         before, self._live = self._live, _ERASE_BELOW
         self._write(before + room + _KEEP_CURSOR + _CUT_LINES + "\n".join(lines) + _WRAP_LINES + _CURSOR_BACK)
+
+    @property
+    def has_sketch(self) -> bool:
+        return self._live == _ERASE_BELOW
 
     def clear_status(self) -> None:
         """Erase a status or a sketch."""
@@ -126,13 +157,21 @@ class Screen:
         self._out.flush()
 
     # ---------------------------------------------------------------- answers
-    def words(self, text: str, author: Role | None, thinking: bool) -> None:
-        """Write a part of an answer, in its author's style."""
-        codes = self._codes(author, thinking)
+    def words(
+        self, text: str, author: Role | None, thinking: bool, marks: tuple[str, ...] = (), hang: str = ""
+    ) -> None:
+        """Write a part of an answer, in the style of its author and its marks.
+
+        author: None while it may still be taken back
+        hang: what stands before the words of lines that it is broken into
+        """
+        codes = self.codes(author, thinking, marks)
         self.clear_status()
         if not self.is_terminal:
             self._put(text)
             return
+        self._hang_width = wcswidth(hang)
+        self._hang = self.style(hang, *self.soft) if hang.strip() else hang
         text = _harmless(text)
         for part in _PARTS.findall(text):
             if part.isspace():
@@ -144,25 +183,50 @@ class Screen:
             if not part.isascii() and wcswidth(part[-1]) == 2:
                 self.flush()  # words of wide characters have no spaces between them
 
-    def _codes(self, author: Role | None, thinking: bool) -> list[str]:
-        codes = [_DIM] if thinking else []
-        if author is Role.LEADER:
-            if self.colored:
-                codes += [_CYAN] if thinking else [_BOLD, _CYAN]
-            else:
-                codes += [_UNDERLINE] if thinking else [_BOLD, _UNDERLINE]
-        return codes
+    def verbatim(self, text: str, author: Role | None, thinking: bool, marks: tuple[str, ...] = ()) -> None:
+        """Write a part of an answer whose lines only the terminal breaks, so that they are copied whole."""
+        self.flush()
+        for part in re.split(r"(\n)", _harmless(text)):
+            self._put("\n" if part == "\n" else self.style(part, *self.codes(author, thinking, marks)))
+            self._column = 0 if part == "\n" else self._column + max(0, wcswidth(part.expandtabs()))
+
+    def styled_line(self, text: str) -> None:
+        """Write a line that has its codes."""
+        self.flush()
+        self._put(f"{text}\n")
+        self._column = 0
+
+    def codes(self, author: Role | None, thinking: bool, marks: tuple[str, ...] = ()) -> list[str]:
+        """The codes of a text's style."""
+        attributes = [_ATTRIBUTES[mark] for mark in dict.fromkeys(marks) if mark in _ATTRIBUTES]
+        if author is None:
+            return [*self.soft, *([_ITALIC] if self.colored else []), *attributes]
+        if "soft" in marks:
+            return [*self.soft, *attributes]
+        if not self.colored:
+            return [*([_ITALIC] if thinking else []), *([_UNDERLINE] if author is Role.LEADER else []), *attributes]
+        kinds = [_IN_CODE[mark] for mark in marks if mark in _IN_CODE]
+        if kinds:
+            colour = getattr(self.palette, kinds[-1]) if kinds[-1] else None
+        else:
+            colour = self.palette.leader if author is Role.LEADER else self.palette.soft if thinking else None
+        return [*([_foreground(colour)] if colour is not None else []), *attributes]
 
     def flush(self) -> None:
         """Write the last word, which was held back until its width was known: it may not fit the line."""
         if not self._word:
             return
-        if self._column and self._column + self._word_width > shutil.get_terminal_size().columns:
-            self._put("\n")
-            self._column = 0
+        columns = shutil.get_terminal_size().columns
+        if self.wrap and self._column and self._column + self._word_width > columns:
+            self._break_line(columns)
         self._put("".join(self._word))
         self._column += self._word_width
         self._word, self._word_width = [], 0
+
+    def _break_line(self, columns: int) -> None:
+        hangs = self._hang_width <= columns // 2
+        self._put(f"\n{self._hang if hangs else ''}")
+        self._column = self._hang_width if hangs else 0
 
     def _space(self, text: str) -> None:
         before, newline, after = text.rpartition("\n")
@@ -174,102 +238,22 @@ class Screen:
 
     def _space_character(self, after: str) -> None:
         width = 8 - self._column % 8 if after == "\t" else 1
-        if self._column + width >= shutil.get_terminal_size().columns:
-            self._put("\n")
-            self._column = 0
+        columns = shutil.get_terminal_size().columns
+        if self.wrap and self._column + width >= columns:
+            self._break_line(columns)
         else:
             self._put(after)
             self._column += width
 
-    def answer(self) -> AnswerView:
-        """A view for the next answer."""
-        return AnswerView(self)
+
+_IN_CODE = {"code": "string", "string": "string", "keyword": "keyword", "number": "number", "plain": ""}
+"""Which colour of the palette a mark of code has, whoever wrote it; "": the default colour."""
 
 
-class _Sketch(Screen):
-    """What a screen would write next, as `text`: dim and in italics, since it may still be taken back."""
-
-    def __init__(self, screen: Screen) -> None:
-        self.__dict__.update(vars(screen))
-        self._written = self._out = io.StringIO()
-        self._word, self._live, self.last_status = list(self._word), "", ""
-
-    def _codes(self, author: Role | None, thinking: bool) -> list[str]:
-        return [_DIM, _ITALIC]
-
-    def status(self, text: str) -> None:
-        self.last_status = text
-
-    @property
-    def text(self) -> str:
-        self.flush()
-        return self._written.getvalue()
+def _foreground(colour: int) -> str:
+    return f"38;5;{colour}"
 
 
 def _harmless(text: str) -> str:
     """The text without control characters, which would change the terminal's state."""
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
-
-
-class AnswerView:
-    """One answer on the screen, from its first token to its figures.
-
-    n_tokens: of the answer that were shown
-    """
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self._splitter: ReasoningSplitter | None = None
-        self._author = Role.LEADER
-        self._thinking: bool | None = None  # whether the text that was shown last is reasoning
-        self._n_hidden = self.n_tokens = 0
-        self._sketched = -_SKETCH_EVERY  # when it was last
-
-    def feed(self, chunk: Chunk) -> None:
-        if self._splitter is None:
-            self._splitter = ReasoningSplitter(chunk.tags)
-        for token in chunk.tokens:
-            self.n_tokens += 1
-            self._author = token.author
-            if self._splitter.thinking:
-                self._n_hidden += 1
-            for thinking, text in self._splitter.feed(token.text):
-                self._show(thinking, text)
-
-    def sketch(self, chunk: Chunk) -> None:
-        """Show what comes next and may still be taken back, until something else is shown."""
-        if not chunk.tokens:
-            self._screen.sketch("")
-            return
-        now = time.monotonic()
-        if now < self._sketched + _SKETCH_EVERY:
-            return
-        self._sketched = now
-        view, screen = copy(self), _Sketch(self._screen)
-        view._screen, view._splitter = screen, deepcopy(self._splitter)
-        view.feed(chunk)
-        text = screen.text
-        if screen.last_status and not text:
-            self._screen.status(screen.last_status)
-        else:
-            self._screen.sketch(text)
-
-    def end(self) -> None:
-        for thinking, text in self._splitter.rest() if self._splitter else ():
-            self._show(thinking, text)
-        self._screen.clear_status()
-        self._screen.end_line()
-        if self._thinking is None and not self._screen.is_terminal:
-            self._screen.line()  # an answer line of its own, even when it is empty
-
-    def _show(self, thinking: bool, text: str) -> None:
-        if thinking and not self._screen.show_thinking:
-            self._screen.status(f"thinking: {count(self._n_hidden, 'token')}")
-            return
-        if self._thinking != thinking:
-            text = text.lstrip("\n")
-            if not text:
-                return
-            self._screen.end_line()
-        self._thinking = thinking
-        self._screen.words(text, self._author, thinking)

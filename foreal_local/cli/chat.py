@@ -15,6 +15,7 @@ from ..errors import UsageError
 from .asking import message_of, prompt_argument
 from .command import ForealCommand, option
 from .options import (
+    background_option,
     is_default,
     loss_option,
     measured_in,
@@ -66,6 +67,9 @@ _FIRST = (
 @option("--thinking/--no-thinking", default=None, help="Where the template can: enable_thinking.", envvar=None)
 @option("--reasoning", type=click.Choice(["show", "hide"]), default="show", help="Reasoning on the screen.")
 @option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="The leader's words in colour.")
+@background_option
+@option("--markdown/--no-markdown", default=True, help="Show Markdown as what it means.")
+@option("--wrap/--no-wrap", default=True, help="Break lines between words; code never is.")
 @option("--quiet", "-q", is_flag=True, help="No progress while loading, and no opening lines.")
 @model_options(without=["lanes"])
 @preset_option
@@ -121,10 +125,17 @@ def _chat(context: click.Context, values: dict[str, Any], first: str, kind: Inpu
     from ..chat.past import show_loaded
     from ..chat.screen import Screen
     from ..method.roles import Role
+    from ..palette import palette_of
     from ..runtime.room import check_room
     from .loading import color_of
 
-    screen = Screen(color_of(values["color"]), values["reasoning"] == "show")
+    screen = Screen(
+        color_of(values["color"]),
+        values["reasoning"] == "show",
+        palette=palette_of(values["background"]),
+        wrap=values["wrap"],
+        markdown=values["markdown"],
+    )
     with contextlib.ExitStack() as stack:
         session = _open_session(stack, values)
         start = Start(context, values, session)
@@ -146,6 +157,7 @@ def _chat(context: click.Context, values: dict[str, Any], first: str, kind: Inpu
         if not values["quiet"] and screen.is_terminal and kind != "document":
             for line in opener.opening_lines(conversation):
                 screen.note(line)
+            screen.legend()
         if start.note:
             screen.note(start.note)
         chat.tell_warnings()
@@ -156,14 +168,17 @@ def _chat(context: click.Context, values: dict[str, Any], first: str, kind: Inpu
 
 
 def _remember(session: ChatSession, opener: _Opener, screen: Screen, start: Start, context: click.Context) -> None:
-    """What the session keeps besides the conversation; whether reasoning is shown is as it was the last time."""
+    """What the session keeps besides the conversation; what is shown, and how, is as it was the last time."""
     hidden = start.kept.get("reasoning") == "hide"
     if hidden and is_default(context, "reasoning"):
         screen.show_thinking = False
+    for name in screen.switches:
+        if name in start.kept and is_default(context, name):
+            setattr(screen, name, bool(start.kept[name]))
 
     def about() -> dict[str, Any]:
         hides = not screen.show_thinking if screen.is_terminal else hidden
-        return opener.about() | {"reasoning": "hide" if hides else "show"}
+        return opener.about() | {"reasoning": "hide" if hides else "show"} | screen.switches
 
     session.about = about
 

@@ -12,6 +12,7 @@ from ..config import generation_of, prompting_of, runtime_of
 from .asking import prompt_argument, prompts_of
 from .command import ForealCommand, option
 from .options import (
+    background_option,
     loss_option,
     measured_in,
     method_options,
@@ -71,8 +72,9 @@ _FIRST = (
     "--color",
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
-    help="Words coloured by author.",
+    help="The leader's words in colour.",
 )
+@background_option
 @option("--quiet", "-q", is_flag=True, help="No progress and no summary.")
 @model_options()
 @preset_option
@@ -117,6 +119,7 @@ def main(context: click.Context, /, **values: Any) -> None:
         checkpoint_every=values["checkpoint_every"],
         inputs={"--file": values["file"], **{f"--prompt-file {path}": path for path in values["prompt_file"]}},
         color=color_of(values["color"]),
+        background=values["background"],
         show_reasoning=values["reasoning"] == "show" or on_terminal,
         quiet=values["quiet"],
         measured=measured_in(values, context),

@@ -12,6 +12,7 @@ import click
 
 from ..config import SETTINGS, Method, Prompting, Runtime, Sampling, names_of
 from ..errors import UsageError
+from ..palette import BACKGROUNDS
 from ..presets import PRESETS, preset
 from ..settings import arguments_of
 from .command import (
@@ -137,6 +138,9 @@ loss_option = option(
     "--loss", type=float, metavar="POINTS", envvar=None, section=METHOD,
     help="--mode auto with a --config of foreal bench: accuracy that its setting may lose.",
 )  # fmt: skip
+background_option = option(
+    "--background", type=click.Choice(BACKGROUNDS), default="auto", help="Colours for this background; auto: for both."
+)
 method_options = setting_options(*names_of(Method))
 sampling_options = setting_options(
     *names_of(Sampling), "seed", "max_tokens", "stop", "stop_in_reasoning", "grammar", "json_schema"

@@ -2,7 +2,8 @@
 
 Knows estimates, names and units. Does not know responses, files or pages. matplotlib (the extra `bench`) is imported
 only where something is drawn, without pyplot: no screen and no global state. Colour never stands alone: markers,
-line styles, hatches and fills say the same in print and to colour-blind readers (the colours are Okabe and Ito's).
+line styles, hatches and fills say the same in print and to colour-blind readers (the colours but the
+leader's and the draft's are Okabe and Ito's).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 from ...errors import UsageError
 from ...method.ledger import UNITS
+from ...palette import PALETTES, hexadecimal
 from ..statistics import Estimate
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
-LEADER_COLOUR, DRAFT_COLOUR = "#0072B2", "#D55E00"
+LEADER_COLOUR, DRAFT_COLOUR = hexadecimal(PALETTES["light"].leader), "#4D4D4D"  # as in the chat
 COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 LINE_COLOURS = ("#000000", "#009E73", "#CC79A7", "#7F7F7F")
 MARKERS = ("o", "^", "v", "P", "<", "X", ">", "p", "h")
