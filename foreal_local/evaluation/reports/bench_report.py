@@ -78,12 +78,13 @@ def _by_setting(
     measures: Sequence[Measures], spreads: Mapping[str, dict[str, Estimate]], scale: tuple[float, str]
 ) -> Table:
     factor, unit = scale
-    columns = ["setting", "responses", "accuracy, %", "wrong / missing / unread / failed", "tokens", "by the leader, %"]
+    columns = ["setting", "responses", "accuracy, %", "wrong / missing / unread / failed", "cut off"]
+    columns += ["tokens", "by the leader, %"]
     columns += [f"{unit}, generation", f"{unit}, all", "decoded", "prefilled", "seconds", "tokens/s"]
     rows = []
     for m in measures:
         bad = " / ".join(str(m.verdicts.get(grade, 0)) for grade in BAD)
-        row = [m.setting, str(m.n), with_interval(m.accuracy, ".1f", 100), bad]
+        row = [m.setting, str(m.n), with_interval(m.accuracy, ".1f", 100), bad, str(m.n_cut_off)]
         spread = spreads[m.setting]
         if spread:
             row += [with_interval(spread["length"], ".1f"), with_interval(spread["leader_share"], ".0f", 100)]
