@@ -242,7 +242,8 @@ def test_prompts_of_any_kind(bundled: dict[str, str], tmp_path: Path) -> None:
     assert found["drafts"][0]["own"]["value"] == 1.0
     assert found["n_failed"] == 1
     assert "prompt b failed" in done.stderr
-    assert "--max-tokens" in done.stderr
+    assert found["cut_off"] == {"length": 1, "context": 0}
+    assert "1 of 1 responses were cut off at --max-tokens: " in done.stdout
 
 
 def test_a_mixed_trace_gives_the_hits_of_its_run(tiny: TinyModels, tmp_path: Path) -> None:
