@@ -100,6 +100,19 @@ def test_the_tables_say_what_the_file_says(fresh: tuple[dict[str, Any], Done]) -
     ]
 
 
+def test_the_last_lines_say_what_to_do(fresh: tuple[dict[str, Any], Done]) -> None:
+    """Guards eight tables that leave their reader alone."""
+    found, done = fresh
+    told = " ".join(done.stdout.rpartition("\n\n")[2].split())
+    first, _, second = told.partition(" tiny-leader.gguf: ")
+    assert first.startswith("tiny-draft.gguf: ")
+    assert "foreal bench" in first or "analyse more" in first or "nearer to the leader" in first
+    assert second.startswith("it agrees everywhere, and would write about ")
+    assert not re.search(r"(?<![a-z])(nan|inf)(?![a-z])", done.stdout)
+    assert found["cut_off"] == {"length": 0, "context": 0}
+    assert "cut off" not in done.stdout
+
+
 def test_the_figures_follow_from_the_flags(fresh: tuple[dict[str, Any], Done]) -> None:
     """Guards figures that nobody can check: counted again here, from flags and sentence lengths, by other code."""
     found, _ = fresh
