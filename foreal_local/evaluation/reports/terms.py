@@ -38,11 +38,12 @@ _PATTERNS = {name: re.compile(rf"(?<![\w-]){re.escape(name)}(?:s|es)?(?![\w-])")
 
 
 def terms_in(texts: Iterable[str]) -> dict[str, str]:
-    """Those that are in any of the texts, with their meanings."""
+    """Those that are in any of the texts, or in the meaning of one that is, with their meanings."""
     text = "\n".join(texts)
+    text += "\n".join(_TERMS[name] for name, pattern in _PATTERNS.items() if pattern.search(text))
     return {name: _TERMS[name] for name, pattern in _PATTERNS.items() if pattern.search(text)}
 
 
 def term_of(column: str) -> str:
     """What the words in a column's name mean; "" where it has none of them."""
-    return "; ".join(f"{name}: {meaning}" for name, meaning in terms_in([column]).items())
+    return "; ".join(f"{name}: {meaning}" for name, meaning in _TERMS.items() if _PATTERNS[name].search(column))
