@@ -67,7 +67,8 @@ def test_an_analysis_tells_what_it_does() -> None:
         ["small reads", n_tokens, n_tokens],
         ["the leader reads", n_tokens, n_tokens],
     ]
-    assert notes == ["2 of 2 responses did not come to their end: raise --max-tokens"]
+    assert notes == []
+    assert findings.cut_off == {"length": 2, "context": 0}
 
 
 def test_responses_without_a_token_are_left_out() -> None:

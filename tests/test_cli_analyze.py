@@ -100,6 +100,19 @@ def test_the_tables_say_what_the_file_says(fresh: tuple[dict[str, Any], Done]) -
     ]
 
 
+def test_the_last_lines_say_what_to_do(fresh: tuple[dict[str, Any], Done]) -> None:
+    """Guards eight tables that leave their reader alone."""
+    found, done = fresh
+    told = " ".join(done.stdout.rpartition("\n\n")[2].split())
+    first, _, second = told.partition(" tiny-leader.gguf: ")
+    assert first.startswith("tiny-draft.gguf: ")
+    assert "foreal bench" in first or "analyse more" in first or "nearer to the leader" in first
+    assert second.startswith("it agrees everywhere, and would write about ")
+    assert not re.search(r"(?<![a-z])(nan|inf)(?![a-z])", done.stdout)
+    assert found["cut_off"] == {"length": 0, "context": 0}
+    assert "cut off" not in done.stdout
+
+
 def test_the_figures_follow_from_the_flags(fresh: tuple[dict[str, Any], Done]) -> None:
     """Guards figures that nobody can check: counted again here, from flags and sentence lengths, by other code."""
     found, _ = fresh
@@ -242,7 +255,8 @@ def test_prompts_of_any_kind(bundled: dict[str, str], tmp_path: Path) -> None:
     assert found["drafts"][0]["own"]["value"] == 1.0
     assert found["n_failed"] == 1
     assert "prompt b failed" in done.stderr
-    assert "--max-tokens" in done.stderr
+    assert found["cut_off"] == {"length": 1, "context": 0}
+    assert "1 of 1 responses were cut off at --max-tokens: " in done.stdout
 
 
 def test_a_mixed_trace_gives_the_hits_of_its_run(tiny: TinyModels, tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def test_a_recommendation_is_a_file_for_foreal_gen(bundled: dict[str, str], tmp_
     words = ["--limit", "10", "--temp", "0", "--modes", "leader,foreal", "--grid", "n=2;p=0.3;k=1"]
     done = bench(*words, "--boundaries", "simple", "--loss", "100", "--recommend", best, "-o", output, env=bundled)
     assert done.returncode == 0, done.stderr
-    if "does not pay" in done.stdout:  # a machine on which the draft is no faster
-        assert not best.exists()
+    if not best.exists():  # a machine on which the draft is no faster
+        assert "nothing written to" in done.stdout
         return
     assert best.read_text("utf-8").startswith("# foreal n=2 p=0.3 k=1: ")
     env = {key: value for key, value in bundled.items() if key != "FOREAL_MODE"}

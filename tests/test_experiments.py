@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from foreal_local.cli.bench import _config_of
+from foreal_local.cli.recommended import config_of
 from foreal_local.config import MODES, Generation, Method, Sampling, describe
 from foreal_local.errors import UsageError
 from foreal_local.evaluation.experiments import parts_of, prompts_for, settings_for
-from foreal_local.evaluation.measures import Response, can_be_measured, measure, recommend
+from foreal_local.evaluation.measures import Response, can_be_measured, measure
 from foreal_local.evaluation.problems.datasets import Problem
 from foreal_local.evaluation.problems.grading import Grade
+from foreal_local.evaluation.recommendation import recommend
 
 BASE = Generation(method=Method(n=9, p=0.5, k=3), sampling=Sampling(temp=0), seed=7)
 
@@ -242,12 +243,13 @@ def test_a_recommendation_is_toml_whatever_was_asked() -> None:
     sampling = {"temp": 0.0, "top_k": 0, "top_p": 0.95, "min_p": 0.0, "repeat_penalty": 1.0, "repeat_last_n": 64}
     for one in responses:
         one.record.update(method | sampling | {"max_tokens": None, "stop": ["a\n"]})
-    asked = dict.fromkeys(("pair", "leader", "draft", "ctx_size")) | {
+    asked = dict.fromkeys(("pair", "leader", "draft", "ctx_size", "responses")) | {
+        "problems": "a\nb = 1",
         "system": 'Say "ja" 😀',
         "template_arg": ("a=b",),
         "raw": False,
     }
-    found = tomllib.loads(_config_of(advice(responses), 1.5, responses, asked))
+    found = tomllib.loads(config_of(advice(responses), 1.5, responses, asked))
     assert found["system"] == asked["system"]
     assert found["measured"]["points-lost"] == 1.5
     assert (found["template-arg"], found["stop"], found["boundaries"]) == (["a=b"], ["a\n"], "simple")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +146,7 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
     from ..evaluation.analysis.analysis import Analysis
     from ..evaluation.analysis.callbacks import Callbacks
     from ..evaluation.analysis.record import record_of
+    from ..evaluation.reports.analysis_advice import advice_of
     from ..evaluation.reports.analysis_tables import tables_of
     from .tables import print_tables
 
@@ -162,7 +165,10 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
     if values["report"]:
         from .reports import report_analysis
 
-        click.echo(f"report: {report_analysis(values, findings, _note)}")
+        click.echo(f"report: {report_analysis(values, findings, _note)}\n")
+    width = shutil.get_terminal_size((100, 0)).columns
+    for line in advice_of(findings):
+        click.echo("\n".join(textwrap.wrap(line, width)))
     return 1 if findings.n_failed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..config import MODES, Method, Sampling, generation_of, names_of, prompting_of, runtime_of
+from ..config import MODES, generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from ..presets import PRESETS
 from ..settings import either
@@ -32,8 +33,9 @@ from .streams import require_output
 
 if TYPE_CHECKING:
     from ..evaluation.benchmark import BenchRequest
-    from ..evaluation.measures import Recommendation, Response
+    from ..evaluation.measures import Measures, Response
     from ..evaluation.problems.datasets import Problem
+    from ..evaluation.recommendation import Recommendation
     from ..pairs import PairEntry
 
 _WRITTEN = {"output": "output", "trace": "trace", "json": "figures", "recommend": "recommend"}
@@ -161,63 +163,61 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
 
     whole: whether all is done; an interrupted run writes no files
     """
-    from ..evaluation.measures import measure, recommend
-    from ..evaluation.reports.bench_table import figures_of, stop_line, table_lines
+    from ..evaluation.measures import measure
+    from ..evaluation.recommendation import recommend
+    from ..evaluation.reports.bench_table import cut_off_line, figures_of, stop_line, table_lines, verdict_lines
 
+    wanted = [f"--{name}" for name in ("json", "recommend", "report") if values[_WRITTEN.get(name, name)]]
+    unwritten = f"interrupted: {' and '.join(wanted)} are written once all is done; this command goes on"
+    if not whole and wanted and not responses:
+        click.echo(unwritten)
     if not responses:
         return
     measures = measure(responses)
     records = [r.record for r in responses if r.measured]
     recommendation = recommend(measures, values["loss"] / 100, records)
-    lines, width = table_lines(measures), shutil.get_terminal_size((100, 0)).columns
-    if stopped := stop_line(records):
-        lines += ["", *textwrap.wrap(stopped, width)]
-    if values["recommend"] or any(m.setting.split()[0] not in ("leader", "draft", "cue") for m in measures):
-        lines += ["", *textwrap.wrap(recommendation.reason, width)]
-    wanted = [f"--{name}" for name in ("json", "recommend", "report") if values[_WRITTEN.get(name, name)]]
+    width = shutil.get_terminal_size((100, 0)).columns
+    lines = table_lines(measures)
+    for told in (stop_line(records), cut_off_line(responses)):
+        lines += ["", *textwrap.wrap(told, width)] if told else []
     if not whole and wanted:
-        lines += ["", f"interrupted: {' and '.join(wanted)} are written once all is done; this command goes on"]
+        lines += ["", unwritten]
     if whole and values["figures"]:
         text = json.dumps(figures_of(values["problems"], measures), indent=1) + "\n"
         write_result(Path(values["figures"]), text.encode(), FIGURES, _note)
-    if whole and values["recommend"] and recommendation.setting:
-        lost = next(m.accuracy_difference for m in measures if m.setting == recommendation.setting)
-        points_lost = -100 * lost.value if lost else 0.0
-        text = _config_of(recommendation, points_lost, responses, values)
-        write_result(Path(values["recommend"]), text.encode("utf-8", "replace"), RECOMMENDATION, _note)
-        lines.append(f"written to {values['recommend']}: foreal-gen --config {values['recommend']}")
+    if values["recommend"] and whole:
+        lines += ["", *_recommended(recommendation, measures, responses, values, entry, width)]
+    elif any(m.of_both for m in measures):
+        lines += ["", *textwrap.wrap(recommendation.reason, width)]
     if whole and values["report"]:
         from .reports import report_bench
 
         lines += ["", f"report: {report_bench(values, entry, responses, measures, recommendation, _note)}"]
-    for line in lines:
+    for line in [*lines, "", *verdict_lines(measures)]:
         click.echo(line)
+
+
+def _recommended(
+    recommendation: Recommendation,
+    measures: list[Measures],
+    responses: list[Response],
+    values: dict[str, Any],
+    entry: PairEntry | None,
+    width: int,
+) -> list[str]:
+    """Write the recommended setting to the file of --recommend; lines that say what was written, or why nothing."""
+    from .recommended import config_of
+
+    path = values["recommend"]
+    if not recommendation.setting:
+        before = " (what is there is of an earlier run)" if Path(path).is_file() else ""
+        return textwrap.wrap(f"nothing written to {path}{before}: {recommendation.reason}", width)
+    lost = next(m.accuracy_difference for m in measures if m.setting == recommendation.setting)
+    text = config_of(recommendation, -100 * lost.value if lost else 0.0, responses, values, entry)
+    write_result(Path(path), text.encode("utf-8", "replace"), RECOMMENDATION, _note)
+    told = f"written to {path}: foreal-gen --config {shlex.quote(path)}"
+    return [*textwrap.wrap(recommendation.reason, width), told]
 
 
 def _note(line: str) -> None:
     click.echo(f"foreal bench: {line}", err=True)
-
-
-_OPTIONS_KEPT = ("pair", "leader", "draft", "ctx_size", "system", "raw", "template_arg")
-
-
-def _config_of(
-    recommendation: Recommendation, points_lost: float, responses: list[Response], values: dict[str, Any]
-) -> str:
-    """A file for --config: the recommended setting as it was measured, with its models and prompting, and what of it
-    `--mode auto --loss` needs to know."""
-    from ..choice import measured_of
-
-    records = [r.record for r in responses if r.setting == recommendation.setting and r.measured]
-    record = records[0]
-    measured = ["mode", *names_of(Method), *names_of(Sampling), "max_tokens", "stop", "stop_in_reasoning"]
-    settings = {name: record[name] for name in measured if record.get(name) not in (None, [])}
-    settings |= {name: values[name] for name in _OPTIONS_KEPT if values[name] not in (None, [], (), False)}
-    table = measured_of(records, points_lost)
-    lines = [f"# {recommendation.reason}", *_toml(settings), "", "[measured]", *_toml(table)]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _toml(values: dict[str, Any]) -> list[str]:
-    """Numbers, texts and lists in JSON are TOML too, but not JSON's surrogate pairs."""
-    return [f"{name.replace('_', '-')} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]

@@ -13,6 +13,7 @@ import click
 from .. import __version__
 from ..config import prompting_of, runtime_of
 from ..evaluation.reports.bench_report import ReportTexts, bench_report
+from ..evaluation.reports.bench_table import cut_off_line
 from ..evaluation.reports.report import timestamp, write_report
 from ..method.modes import roles_of
 from ..method.roles import Role
@@ -23,7 +24,8 @@ from .options import settings_in
 
 if TYPE_CHECKING:
     from ..evaluation.analysis.analysis import Findings
-    from ..evaluation.measures import Measures, Recommendation, Response
+    from ..evaluation.measures import Measures, Response
+    from ..evaluation.recommendation import Recommendation
     from ..pairs import PairEntry
 
 Facts = dict[str, dict[str, str]]
@@ -55,6 +57,8 @@ def report_bench(
         models = {name: path for name, path in models.items() if Role(name) in roles}
         example = bench_example(responses, recommendation.setting, pair, runtime_of(by_name), prompting_of(by_name))
     n_problems = len({response.problem for response in responses})
+    if cut_off := cut_off_line(responses):
+        notes.append(f"{cut_off}.")
     texts = ReportTexts(
         f"Leader, draft and both: {values['problems']}",
         f"{n_problems} problems, {len(measures)} settings, {len(responses)} responses; {timestamp()}",

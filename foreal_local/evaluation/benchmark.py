@@ -137,4 +137,5 @@ def _graded(problem: Problem, setting: str, sample: int, record: dict[str, Any])
     measured = record if can_be_measured(record) else {}
     known = str(measured.get("answer") or "")  # in records of others it may be the problem's
     result = Grade.FAILED if record.get("error") else grade(record["text"], problem, known).grade
-    return Response(problem.id, setting, sample, result, record["text"], measured)
+    reason = record.get("finish_reason")
+    return Response(problem.id, setting, sample, result, record["text"], measured, str(reason) if reason else None)

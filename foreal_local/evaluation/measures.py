@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
+from .cut_off import count_cut_off
 from .problems.grading import Grade
 from .statistics import Estimate, bootstrap_mean, paired_bootstrap, wilson, without_certainty
 
@@ -26,6 +25,7 @@ class Response:
     setting: the name of the setting that it was answered with
     sample: its number among the setting's responses to the problem
     record: what foreal-gen writes of it; {} for a response that is only a text
+    finish_reason: why it ended; None where that is not known
     """
 
     problem: str
@@ -34,6 +34,7 @@ class Response:
     grade: Grade
     text: str
     record: Record = field(default_factory=dict)
+    finish_reason: str | None = None
 
     @property
     def measured(self) -> bool:
@@ -55,6 +56,7 @@ class Measures:
 
     n: responses
     verdicts: how many of them have each grade
+    cut_off: how many of them did not come to their end, by finish reason (cut_off.py)
     means: each quantity's mean over the responses whose work is known
     leader_calls_per_token: evaluations of the leader, its prompt's included, for each token of the responses
     ratios: of these means, and of the accuracy, to the reference setting's on the same problems
@@ -64,6 +66,7 @@ class Measures:
     setting: str
     n: int
     verdicts: dict[str, int]
+    cut_off: dict[str, int]
     accuracy: Estimate
     means: dict[str, float]
     tokens_per_second: float
@@ -71,8 +74,24 @@ class Measures:
     ratios: dict[str, Estimate]
     accuracy_difference: Estimate | None
 
+    @property
+    def n_right(self) -> int:
+        return self.verdicts.get(str(Grade.CORRECT), 0)
+
+    @property
+    def n_cut_off(self) -> int:
+        return sum(self.cut_off.values())
+
+    @property
+    def of_both(self) -> bool:
+        """Whether both models take part, as far as the setting's name tells."""
+        return self.setting.split()[0] not in _OF_ONE_MODEL
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+_OF_ONE_MODEL = ("leader", "draft", "cue")
 
 
 QUANTITIES: dict[str, Callable[[Record], float]] = {
@@ -131,6 +150,7 @@ def _measured(name: str, responses: list[Response], base: list[Response], seed: 
         name,
         len(responses),
         {str(grade): n for grade, n in Counter(response.grade for response in responses).items()},
+        count_cut_off(response.finish_reason for response in responses),
         accuracy,
         means,
         n_tokens / seconds if seconds else 0.0,
@@ -155,73 +175,3 @@ def _paired(a: dict[str, list[float]], b: dict[str, list[float]]) -> tuple[list[
     """The values of the problems that are in both."""
     shared = [problem for problem in a if problem in b]
     return [a[problem] for problem in shared], [b[problem] for problem in shared]
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """Which setting to use.
-
-    setting: its name; None where two models do not pay, or where too little is known
-    reason: why not, or what the setting saves
-    """
-
-    setting: str | None
-    reason: str
-
-
-def recommend(measures: list[Measures], loss: float, records: list[Record]) -> Recommendation:
-    """The setting that takes the least time among those whose accuracy is within `loss` (0 to 1) of the leader's."""
-    leader = next((m for m in measures if m.setting == "leader"), None)
-    tried = [m for m in measures if m.setting.split()[0] not in _OF_ONE_MODEL and "seconds" in m.ratios]
-    if leader is None or not tried:
-        needed = "responses of the leader and of both models to the same problems"
-        return Recommendation(None, f"a recommendation needs {needed}")
-    n_problems = min(leader.n, *(m.n for m in tried))
-    if n_problems < _FEWEST_PROBLEMS or not leader.accuracy.value:
-        right = "" if leader.accuracy.value else ", and the leader has solved none of them"
-        return Recommendation(None, f"too little for a recommendation: {n_problems} problems{right}")
-    good = [m for m in tried if m.accuracy_difference is not None and m.accuracy_difference.value >= -loss]
-    price = _prices(records)
-    if not good:
-        best = max(tried, key=lambda m: m.accuracy.value)
-        return Recommendation(
-            None,
-            f"two models do not pay here at a loss of {100 * loss:g} points at most: the best setting, {best.setting}, "
-            f"has {best.accuracy.value:.1%} of the answers right and the leader {leader.accuracy.value:.1%}, in "
-            f"{best.ratios['seconds'].value:.2f} of the time{price}",
-        )
-    best = min(good, key=lambda m: m.ratios["seconds"].value)
-    ratio = best.ratios["seconds"].value
-    if ratio >= 1.0:
-        return Recommendation(
-            None,
-            f"two models do not pay here: the fastest setting, {best.setting}, takes {ratio:.2f} of the time{price}",
-        )
-    return Recommendation(
-        best.setting,
-        f"{best.setting}: on {n_problems} problems {best.accuracy.value:.1%} right "
-        f"(leader {leader.accuracy.value:.1%}) in {ratio:.2f} of the time, "
-        f"with {best.ratios['flops_generation'].value:.2f} of its FLOPs of generation{price}",
-    )
-
-
-_OF_ONE_MODEL = ("leader", "draft", "cue")
-_FEWEST_RECORDS = 20
-_FEWEST_PROBLEMS = 10
-
-
-def _prices(records: list[Record]) -> str:
-    """What reading a token costs the leader, as a share of what writing one costs; catching up is paid with it.
-
-    Least squares over the responses: seconds = a x decoded + b x prefilled tokens. Both can be estimated because the
-    leader reads little when it is alone, and much with a draft.
-    """
-    costs = [record["cost"]["leader"] for record in records]
-    costs = [cost for cost in costs if cost["decode_tokens"] + cost["prefill_tokens"]]
-    if len(costs) < _FEWEST_RECORDS:
-        return ""
-    evaluated = np.array([[cost["decode_tokens"], cost["prefill_tokens"]] for cost in costs], float)
-    (write, read), _, rank, _ = np.linalg.lstsq(evaluated, np.array([cost["seconds"] for cost in costs]), rcond=None)
-    if rank < 2 or write <= 0 or read <= 0:
-        return ""
-    return f"; here the leader reads a token in about {read / write:.2f} of the time that it takes to write one"

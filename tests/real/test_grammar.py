@@ -231,6 +231,11 @@ def test_an_engine_whose_grammar_is_wrong_frees_its_models(make: PairMaker) -> N
 
 
 VALUES: list[tuple[dict[str, Any], str]] = [
+    ({"type": "integer"}, r"-?\d{1,16}"),
+    (
+        {"type": "array", "items": {"type": ["integer", "null"]}, "minItems": 1, "maxItems": 1},
+        r"\[\s*(null|-?\d+)\s*\]",
+    ),
     ({"type": "integer", "minimum": 17, "maximum": 23}, r"1[7-9]|2[0-3]"),
     ({"type": "string", "pattern": "^a.[^b]$"}, r'"a[^"\n\\][^"\nb\\]"|"a.*\\.*"'),
     ({"const": '[^x] "\\'}, re.escape(json.dumps('[^x] "\\'))),

@@ -6,7 +6,6 @@ Knows the order of the steps and how long they take. Opens models by models.py; 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 from ...config import Generation, Method, ModelSettings, Prompting, Runtime
 from ...errors import ForealError
 from ...results import Prompt
+from ..cut_off import count_cut_off
 from .callbacks import Callbacks
 from .judging import Judgement, LeaderReading, Predictions
 from .misalignment import Meter, Misalignment
@@ -77,6 +77,11 @@ class Findings:
     n_failed: int
     seconds: dict[str, float]
 
+    @property
+    def cut_off(self) -> dict[str, int]:
+        """How many responses did not come to their end, by finish reason."""
+        return count_cut_off(response.finish_reason for response in self.responses)
+
 
 class Analysis:
     """One analysis; owns the clock of its steps."""
@@ -123,12 +128,6 @@ class Analysis:
             raise ForealError("no response has a token: there is nothing to analyse")
         if len(left) < len(responses):
             self._callbacks.note(f"{len(responses) - len(left)} of {len(responses)} responses are empty: left out")
-        reasons = Counter(response.finish_reason for response in left)
-        for reason, option in (("context", "--ctx-size"), ("length", "--max-tokens")):
-            if reasons[reason]:
-                self._callbacks.note(
-                    f"{reasons[reason]} of {len(left)} responses did not come to their end: raise {option}"
-                )
         return left
 
     def _of_numbers(

@@ -172,7 +172,8 @@ class AnalysisModels:
         for i, item in enumerate(source):
             if isinstance(item, RecordedResponse):
                 ids, _ = self._encode(item.id, item.content, {LEADER: leader})
-                responses.append(LeaderResponse(i, item.id, ids[LEADER], encode_inside(leader.vocabulary, item.text)))
+                tokens = encode_inside(leader.vocabulary, item.text)
+                responses.append(LeaderResponse(i, item.id, ids[LEADER], tokens, item.finish_reason))
         return responses
 
     def answers(self, prompts: Sequence[Prompt], settings: Generation) -> tuple[list[LeaderResponse], int]:

@@ -37,7 +37,8 @@ def record_of(findings: Findings, options: Mapping[str, Any]) -> dict[str, Any]:
         for r, reading in zip(findings.responses, findings.readings, strict=True)
     ]
     record = {"type": "analysis", "version": ANALYSIS_VERSION, "foreal_local": __version__, "settings": settings}
-    record |= {"n_failed": findings.n_failed, "seconds": plain(findings.seconds), "leader": leader}
+    record |= {"n_failed": findings.n_failed, "cut_off": findings.cut_off}
+    record |= {"seconds": plain(findings.seconds), "leader": leader}
     return record | {"drafts": drafts, "responses": responses}
 
 

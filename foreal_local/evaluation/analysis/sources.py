@@ -55,11 +55,13 @@ class RecordedResponse:
     """A response as text.
 
     content: what was asked
+    finish_reason: why it ended; None where the line does not say it
     """
 
     id: str
     content: str | Messages
     text: str
+    finish_reason: str | None = None
 
 
 @dataclass
@@ -140,7 +142,9 @@ def read_records(path: str) -> list[RecordedResponse]:
             raise UsageError(f"{where}: {error}") from None
         if not isinstance(line.get("text"), str):
             raise UsageError(f"{where}: a response needs its `text`")
-        records.append(RecordedResponse(str(line.get("id", index)), content, line["text"]))
+        reason = line.get("finish_reason")
+        ended = reason if isinstance(reason, str) else None
+        records.append(RecordedResponse(str(line.get("id", index)), content, line["text"], ended))
     if not records:
         raise UsageError(f"{path} has no responses: one JSON object on each line is expected")
     return records

@@ -32,7 +32,7 @@ def along_sentence(curves: Mapping[str, Curve]) -> Figure:
     axes.set_xticks([1, 5, 10, 15, 20])
     axes.set_xlabel("token of the sentence")
     axes.set_ylabel("misaligned positions, %")
-    legend_below(figure, axes, 1)
+    legend_below(figure, axes)
     return figure
 
 
@@ -46,7 +46,7 @@ def along_response(curves: Mapping[str, Curve], width: int) -> Figure:
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"token of the response (bins of {width})")
     axes.set_ylabel("misaligned positions, %")
-    legend_below(figure, axes, 1)
+    legend_below(figure, axes)
     return figure
 
 
@@ -91,5 +91,5 @@ def handed_over(by_label: Mapping[str, Handoffs]) -> Figure:
     axes.set_ylim(0, 102)
     axes.set_xlabel("token of the sentence")
     axes.set_ylabel("led sentences handed over, %")
-    legend_below(figure, axes, 2 if max(map(len, by_label)) < 30 else 1)
+    legend_below(figure, axes)
     return figure

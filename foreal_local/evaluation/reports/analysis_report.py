@@ -8,6 +8,7 @@ from dataclasses import replace
 from ..analysis.analysis import Findings
 from ..analysis.misalignment import Misalignment
 from . import analysis_plots as plots
+from .analysis_advice import advice_of
 from .analysis_tables import tables_of
 from .report import Picture, Report, timestamp
 from .table import Table, with_interval
@@ -21,7 +22,10 @@ def analysis_report(findings: Findings, facts: Mapping[str, Mapping[str, str]]) 
     return Report(
         f"Where {', '.join(by_draft)} would not write what {request.leader.path.name} wrote",
         f"{first.n_responses} responses, {first.n_tokens} tokens, {first.n_sentences} sentences; {timestamp()}",
-        [f"{name}: {_gist(figures)}" for name, figures in by_draft.items()],
+        [
+            *(f"{name}: {_gist(figures)}" for name, figures in by_draft.items()),
+            *(f"{it}." for it in advice_of(findings)),
+        ],
         tables[:1],
         _analysis_pictures(by_draft, request.bin_width),
         facts,

@@ -10,8 +10,9 @@ from ...method.plan import FEWEST_OWN
 from ..analysis.analysis import Findings
 from ..analysis.handoffs import Handoffs
 from ..analysis.misalignment import FACTOR_PLACE, Curve, Direction, Misalignment
+from ..cut_off import cut_off_sentence
 from ..statistics import Estimate
-from .table import Table
+from .table import CANNOT_TELL, Table, number, with_interval
 
 _MOST_ROWS = 16  # of the curve along the response
 _BAR = 30
@@ -63,7 +64,14 @@ def _summary(findings: Findings) -> Table:
         f"Draft would write: of all tokens, at n={method.n} p={method.p:g} k={method.k}, "
         "if the text stayed the leader's.",
     ]
+    if cut_off := cut_off_of(findings):
+        notes.append(f"{cut_off}.")
     return Table(f"{request.leader.path.name} on {request.source_name}: {size}", columns, rows, notes)
+
+
+def cut_off_of(findings: Findings) -> str | None:
+    """How many responses were cut off, and what that means here; None where none was."""
+    return cut_off_sentence(findings.cut_off, len(findings.responses), "the figures lack what would have come then")
 
 
 def _curve(title: str, place: str, curve: Curve) -> Table:
@@ -76,8 +84,10 @@ def _curve(title: str, place: str, curve: Curve) -> Table:
         bar = "#" * round(_BAR * curve.share[i] / highest) if math.isfinite(curve.share[i]) else ""
         rows.append([str(curve.places[i]), _share(estimate), str(curve.n[i]), bar])
     says = (_ALONG_SENTENCE if place == "token" else _ALONG_RESPONSE)[curve.direction]
-    change = _number(_hundredfold(curve.change), "+.1f")
-    notes = [says, f"Change from end to end, inside of each: {change} points, p = {curve.p_value:.4f}."]
+    notes = [says]
+    if math.isfinite(curve.change.value):
+        change = with_interval(curve.change, "+.1f", 100)
+        notes.append(f"Change from end to end, inside of each: {change} points, p = {curve.p_value:.4f}.")
     if math.isfinite(curve.trend.rho):
         trend = curve.trend
         notes.append(f"The curve's {trend.n_positions} places by rank: rho {trend.rho:+.2f}, p = {trend.p_value:.4f}.")
@@ -162,29 +172,18 @@ def _rewrites(name: str, figures: Misalignment) -> Table:
 # ---------------------------------------------------------------- numbers and lines
 def _percent(value: float) -> str:
     """Of a column whose name says %."""
-    return f"{100 * value:.1f}" if math.isfinite(value) else "-"
+    return number(100 * value, ".1f")
 
 
 def _share(estimate: Estimate) -> str:
-    return _number(_hundredfold(estimate), ".1f")
-
-
-def _hundredfold(estimate: Estimate) -> Estimate:
-    return Estimate(100 * estimate.value, 100 * estimate.low, 100 * estimate.high)
+    return with_interval(estimate, ".1f", 100, to="-")
 
 
 def _number(estimate: Estimate, style: str = ".2f") -> str:
-    if math.isnan(estimate.value):
-        return "-"
-    return f"{estimate.value:{style}}" + _interval(estimate.low, estimate.high, style)
+    return with_interval(estimate, style, to="-")
 
 
 def _factor(estimate: Estimate) -> str:
     if math.isinf(estimate.value):
-        return f"at least {estimate.low:.1f} times as often, never misaligned at {FACTOR_PLACE}"
-    return f"{_number(estimate)} times as often"
-
-
-def _interval(low: float, high: float, style: str) -> str:
-    to = "-" if low >= 0 and "+" not in style else " to "
-    return "" if math.isnan(low) or math.isnan(high) else f" ({low:{style}}{to}{high:{style}})"
+        return f"at least {number(estimate.low, '.1f')} times as often, never misaligned at {FACTOR_PLACE}"
+    return f"{_number(estimate)} times as often" if math.isfinite(estimate.value) else CANNOT_TELL

@@ -15,6 +15,7 @@ from .report import Example, Picture, Report
 from .table import Table, with_interval
 
 _N_DRAWS = 2000
+_BETTER = "Left and above is better; filled: the Pareto front."
 _COSTS = (
     ("flops_generation", "generation", "of the tokens written, as the paper counts"),
     ("flops_total", "everything evaluated", "of everything evaluated: prompts, catching up and checks too"),
@@ -78,12 +79,13 @@ def _by_setting(
     measures: Sequence[Measures], spreads: Mapping[str, dict[str, Estimate]], scale: tuple[float, str]
 ) -> Table:
     factor, unit = scale
-    columns = ["setting", "responses", "accuracy, %", "wrong / missing / unread / failed", "tokens", "by the leader, %"]
+    columns = ["setting", "responses", "accuracy, %", "wrong / missing / unread / failed", "cut off"]
+    columns += ["tokens", "by the leader, %"]
     columns += [f"{unit}, generation", f"{unit}, all", "decoded", "prefilled", "seconds", "tokens/s"]
     rows = []
     for m in measures:
         bad = " / ".join(str(m.verdicts.get(grade, 0)) for grade in BAD)
-        row = [m.setting, str(m.n), with_interval(m.accuracy, ".1f", 100), bad]
+        row = [m.setting, str(m.n), with_interval(m.accuracy, ".1f", 100), bad, str(m.n_cut_off)]
         spread = spreads[m.setting]
         if spread:
             row += [with_interval(spread["length"], ".1f"), with_interval(spread["leader_share"], ".0f", 100)]
@@ -126,11 +128,11 @@ def _pictures(
     interval = "Lines: 95 % intervals."
     for key, name, of in _COSTS:
         points = [Point(m.setting, _divided(spreads[m.setting][key], factor), m.accuracy) for m in measured]
-        caption = f"{unit} {of}. {interval} Left and above is better."
+        caption = f"{unit} {of}. {interval} {_BETTER}"
         figure = accuracy_against(points, f"{unit} of a response, {name}")
         yield Picture(f"accuracy-{key.replace('_', '-')}", f"Accuracy against FLOPs of {name}", caption, figure)
     points = [Point(m.setting, spreads[m.setting]["seconds"], m.accuracy) for m in measured]
-    caption = f"Wall clock on this machine. {interval} Left and above is better."
+    caption = f"Wall clock on this machine. {interval} {_BETTER}"
     yield Picture(
         "accuracy-seconds", "Accuracy against seconds", caption, accuracy_against(points, "seconds of a response")
     )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ...method.reasoning import ends_inside
-from ..measures import BAD, Measures, Record
+from ..cut_off import count_cut_off, cut_off_sentence, is_cut_off
+from ..measures import BAD, Measures, Record, Response
+from ..problems.grading import Grade
 from ..statistics import Estimate
+from .table import number, with_interval
 
 
 def table_lines(measures: list[Measures]) -> list[str]:
@@ -23,6 +27,34 @@ def table_lines(measures: list[Measures]) -> list[str]:
     return lines
 
 
+def cut_off_line(responses: Sequence[Response]) -> str | None:
+    """How many responses were cut off, what that means, and what to raise; None where there is none."""
+    cut = [response for response in responses if is_cut_off(response.finish_reason)]
+    n_missing = sum(response.grade is Grade.MISSING for response in cut)
+    answers = f"{n_missing} of these have no answer and count as not right" if n_missing else "all have an answer"
+    counts = count_cut_off(response.finish_reason for response in responses)
+    return cut_off_sentence(counts, len(responses), answers)
+
+
+def verdict_lines(measures: Sequence[Measures]) -> list[str]:
+    """A line for each setting of both models, against the leader alone; of all settings where none has both."""
+    leader = next((m for m in measures if m.setting == "leader"), None)
+    beside = f"; the leader alone: {_outcome(leader, short=True)}" if leader else ""
+    of_both = [m for m in measures if m.of_both] or [m for m in measures if m is not leader]
+    lines = [f"{m.setting}: {_outcome(m)}{beside}" for m in of_both]
+    return lines or [f"{m.setting}: {_outcome(m)}" for m in measures]
+
+
+def _outcome(m: Measures, short: bool = False) -> str:
+    """Such as `11 of 12 right, 1 cut off, 0.34 s each`."""
+    words = [f"{m.n_right} of {m.n}{'' if short else ' right'}"]
+    if m.n_cut_off:
+        words.append(f"{m.n_cut_off} cut off")
+    if m.means:
+        words.append(f"{m.means['seconds']:.3g} s each")
+    return ", ".join(words)
+
+
 def stop_line(records: list[Record]) -> str | None:
     """How many responses ended at a stop text, and how many of them before their answer; None where there is none."""
     stopped = [record for record in records if record.get("stopped_by") is not None]
@@ -36,12 +68,11 @@ def stop_line(records: list[Record]) -> str | None:
 
 
 def _answers(measures: list[Measures], width: int) -> list[str]:
-    lines = [f"{'':{width}}  accuracy   95 % interval   wrong/missing/unread/failed   tokens  leader"]
+    lines = [f"{'':{width}}  accuracy   95 % interval   wrong/missing/unread/failed  cut off   tokens  leader"]
     for m in measures:
         bad = "/".join(str(m.verdicts.get(grade, 0)) for grade in BAD)
-        line = (
-            f"{m.setting:{width}}  {m.accuracy.value:8.1%}  {m.accuracy.low:6.1%} - {m.accuracy.high:6.1%}  {bad:>27}"
-        )
+        interval = f"{m.accuracy.low:6.1%} - {m.accuracy.high:6.1%}"
+        line = f"{m.setting:{width}}  {m.accuracy.value:8.1%}  {interval}  {bad:>27} {m.n_cut_off:8}"
         if m.means:
             line += f" {m.means['length']:8.1f} {m.means['leader_share']:7.0%}"
         lines.append(line)
@@ -66,26 +97,26 @@ def _work(measures: list[Measures], width: int) -> list[str]:
 def _against_the_leader(measures: list[Measures], width: int) -> list[str]:
     head = "against the leader"
     width = max(width, len(head))
-    lines = [f"{head:{width}}  accuracy          points lost          length  written            all   time"]
+    lines = [f"{head:{width}}  {'accuracy':<17} {'points lost':<20} length  {'written':<16}    all   time"]
     for m in measures:
         difference = m.accuracy_difference
         assert difference is not None
         lost = f"{_points_lost(difference.value)} ({_points_lost(difference.high)} to {_points_lost(difference.low)})"
-        line = f"{m.setting:{width}}  {_with_interval(m.ratios['accuracy'])}  {lost:<20}"
+        line = f"{m.setting:{width}}  {_with_interval(m.ratios['accuracy']):<17} {lost:<20}"
         if "length" in m.ratios:
-            line += f" {m.ratios['length'].value:6.2f}  {_with_interval(m.ratios['flops_generation'])}"
-            line += f" {m.ratios['flops_total'].value:5.2f} {m.ratios['seconds'].value:6.2f}"
-        lines.append(line)
+            length, every, time = (number(m.ratios[key].value, ".2f") for key in ("length", "flops_total", "seconds"))
+            line += f" {length:>6}  {_with_interval(m.ratios['flops_generation']):<16} {every:>6} {time:>6}"
+        lines.append(line.rstrip())
     return lines
 
 
 def _with_interval(ratio: Estimate) -> str:
-    return f"{ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
+    return with_interval(ratio, ".2f", to="-")
 
 
 def _points_lost(difference: float) -> str:
     """Percentage points lost; no minus before 0.0."""
-    return f"{round(-100 * difference, 1) + 0.0:.1f}"
+    return number(round(-100 * difference, 1) + 0.0, ".1f")
 
 
 def figures_of(problems: str, measures: list[Measures]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,11 +35,15 @@ MARKERS = ("o", "^", "v", "P", "<", "X", ">", "p", "h")
 LINES = ("-", "--", "-.", ":")
 FRONT = "Pareto front (filled)"
 _FIXED = {"leader": (LEADER_COLOUR, "s"), "draft": (DRAFT_COLOUR, "D")}
-_WIDTH = 5.4  # inches: still readable on a telephone
+_WIDTH = 4.8  # inches: still readable on a telephone
+_INK = "#1d1f21"
+_DARK = {b"#ffffff": b"#1f2225", b"#000000": b"#e6e6e3", b"#1d1f21": b"#e6e6e3", b"#555555": b"#a3a8ad"}
+_DARK |= {b"#e4e4e4": b"#3a3e42"}
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#555555",
     "axes.grid": True,
+    "axes.labelcolor": _INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.facecolor": "white",
@@ -47,7 +52,10 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9,
     "svg.fonttype": "path",
+    "text.color": _INK,
     "text.parse_math": False,  # names of models and settings are no formulas
+    "xtick.color": _INK,
+    "ytick.color": _INK,
 }
 
 
@@ -133,6 +141,11 @@ def image(figure: Figure, kind: str, name: str) -> bytes:
     return data.getvalue()
 
 
+def darkened(vector: bytes) -> bytes:
+    """An SVG of `image` for a dark page: paper, grid, axes, texts and black lines in other colours."""
+    return re.sub(rb"#[0-9a-f]{6}\b", lambda match: _DARK.get(match[0], match[0]), vector)
+
+
 # ---------------------------------------------------------------- what figures are made of
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Those that no other beats: each reaches more than everything that costs as much or less. By rising cost."""
@@ -163,16 +176,20 @@ def bars(estimates: Sequence[Estimate], factor: float = 1.0) -> list[list[float]
     return [[pair[side] * factor for pair in known] for side in (0, 1)]
 
 
+_COLUMN = 27  # characters of a name in a legend of two columns
+
+
 def shortened(name: str, longest: int) -> str:
     """The name, or its ends: what tells quantizations apart is last."""
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[:half]}…{name[-half:]}"
 
 
-def legend_below(figure: Figure, axes: Axes, n_columns: int = 2) -> None:
+def legend_below(figure: Figure, axes: Axes) -> None:
     """The legend under the axes, without intervals; the Pareto front, drawn as a line, comes last and not first."""
     named = sorted(zip(*axes.get_legend_handles_labels(), strict=True), key=lambda each: each[1] == FRONT)
-    longest = 76 // n_columns  # characters, of a model's file name say
+    n_columns = 2 if max((len(name) for _, name in named), default=0) <= _COLUMN else 1
+    longest = 2 * _COLUMN  # characters, of a model's file name say
     figure.legend(
         [handle[0] if isinstance(handle, tuple) else handle for handle, _ in named],
         [shortened(name, longest) for _, name in named],

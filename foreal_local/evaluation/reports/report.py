@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from ...errors import ForealError, UsageError
 from ...storage.ownership import IMAGE, REPORT, VECTOR, Note, check_writable, write_result
 from .example import escaped
-from .plots import check_matplotlib, image
+from .plots import check_matplotlib, darkened, image
 from .table import Table
+from .terms import term_of, terms_in
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -125,6 +126,7 @@ def page(report: Report, vectors: Mapping[str, bytes]) -> str:
         _pictures(report.pictures, vectors),
         _example(report.example) if report.example else "",
         *(_table(table) for table in report.details),
+        _terms(report),
         _facts(report.facts),
         "</body>\n</html>\n",
     ]
@@ -133,7 +135,7 @@ def page(report: Report, vectors: Mapping[str, bytes]) -> str:
 
 def _table(table: Table) -> str:
     plain = [' class="left"' if left else "" for left in table.flushed_left]
-    head = "".join(f'<th scope="col"{of}>{escaped(name)}</th>' for of, name in zip(plain, table.names, strict=True))
+    head = "".join(f'<th scope="col"{of}>{_head(name)}</th>' for of, name in zip(plain, table.names, strict=True))
     rows = "".join(
         "<tr>"
         + "".join(f"<td{of}>{_cell(cell, bool(of))}</td>" for of, cell in zip(plain, row, strict=True))
@@ -145,6 +147,22 @@ def _table(table: Table) -> str:
         f'<h2>{escaped(table.title)}</h2>\n<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody>\n</table></div>\n{notes}"
     )
+
+
+def _head(name: str) -> str:
+    """A column's name; its meaning shows where the pointer is."""
+    meaning = term_of(name)
+    return f'<abbr title="{escaped(meaning)}">{escaped(name)}</abbr>' if meaning else escaped(name)
+
+
+def _terms(report: Report) -> str:
+    """The words of the page's tables that not everybody knows."""
+    tables = [*report.tables, *report.details]
+    shown = [text for table in tables for text in (table.title, *table.columns, *table.notes)]
+    shown += [text for picture in report.pictures for text in (picture.title, picture.caption)]
+    shown += report.conclusions
+    found = terms_in(shown)
+    return _facts({"What the words mean": found}) if found else ""
 
 
 def _cell(text: str, is_left: bool) -> str:
@@ -159,12 +177,17 @@ def _pictures(pictures: Sequence[Picture], vectors: Mapping[str, bytes]) -> str:
     """An image in the page's text, so that its names and styles cannot meet those of another."""
     figures = "".join(
         f'<figure id="{escaped(picture.name)}">\n<h3>{escaped(picture.title)}</h3>\n'
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{_data(darkened(vectors[picture.name]))}">'
         f'<img alt="{escaped(f"{picture.title}. {picture.caption}")}" '
-        f'src="data:image/svg+xml;base64,{base64.b64encode(vectors[picture.name]).decode()}">\n'
+        f'src="{_data(vectors[picture.name])}"></picture>\n'
         f"<figcaption>{escaped(picture.caption)}</figcaption>\n</figure>\n"
         for picture in pictures
     )
     return f'<h2>Figures</h2>\n<div class="figures">\n{figures}</div>\n' if pictures else ""
+
+
+def _data(vector: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(vector).decode()}"
 
 
 def _example(example: Example) -> str:

@@ -35,13 +35,30 @@ class Table:
         return [i == 0 or name.startswith("<") for i, name in enumerate(self.columns)]
 
 
-def with_interval(estimate: Estimate | None, style: str, factor: float = 1.0) -> str:
-    """An estimate and its interval as text: 51.0 (44.1 to 57.9). `style` is a format of numbers."""
-    if estimate is None or math.isnan(estimate.value):
+CANNOT_TELL = "cannot tell"
+"""Stands for a figure that does not follow from what was measured, such as a ratio to nothing."""
+
+
+def with_interval(estimate: Estimate | None, style: str, factor: float = 1.0, to: str = " to ") -> str:
+    """An estimate and its interval as text: 51.0 (44.1 to 57.9), or "-" where there is none.
+
+    style: a format of numbers
+    to: what stands between the bounds, where neither has a sign
+    """
+    if estimate is None:
         return "-"
-    values = (estimate.value, estimate.low, estimate.high)
-    value, low, high = (f"{_no_minus_zero(x * factor):{style}}" for x in values)
-    return value if math.isnan(estimate.low) or math.isnan(estimate.high) else f"{value} ({low} to {high})"
+    if not math.isfinite(estimate.value):
+        return CANNOT_TELL
+    value, low, high = (number(x * factor, style) for x in (estimate.value, estimate.low, estimate.high))
+    if not math.isfinite(estimate.low):
+        return value
+    dash = " to " if to == " to " or estimate.low < 0 or "+" in style else to
+    return f"{value} ({low}{dash}{high})" if math.isfinite(estimate.high) else f"{value} ({low} or more)"
+
+
+def number(value: float, style: str) -> str:
+    """A number as text, without a minus before zero; words where it is not known, or without bounds."""
+    return f"{_no_minus_zero(value):{style}}" if math.isfinite(value) else CANNOT_TELL
 
 
 def _no_minus_zero(value: float) -> float:

@@ -77,8 +77,8 @@ def read_schema(tokens: LLTokenizer, schema: str) -> JsonGrammar:
     from llguidance import LLMatcher
 
     try:
-        closed = _closed(json.loads(schema))
-        grammar = LLMatcher.grammar_from_json_schema(closed, defaults=_OPTIONS)  # type: ignore[arg-type]
+        limited = _limited(json.loads(schema))
+        grammar = LLMatcher.grammar_from_json_schema(limited, defaults=_OPTIONS)  # type: ignore[arg-type]
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the JSON schema cannot be used: {error}") from None
     is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar, tokens)
@@ -90,24 +90,31 @@ def read_schema(tokens: LLTokenizer, schema: str) -> JsonGrammar:
 
 _MAPS = {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}  # of names to schemas
 _DATA = {"const", "default", "enum", "examples"}
+_OF_NUMBERS = {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "enum", "const"}
+_LARGEST = 10**16
 _JOINED = {"$ref", "allOf", "anyOf", "oneOf", "additionalProperties", "patternProperties", "unevaluatedProperties"}
 
 
-def _closed(schema: Any) -> Any:
-    """The schema with objects that have no other properties than those that it names, where it says nothing of others.
+def _limited(schema: Any) -> Any:
+    """The schema with an end to what a small model would write on and on, as llama.cpp reads schemas: objects have the
+    properties that it names, whole numbers 16 digits at most, where it says nothing else.
 
-    As llama.cpp reads schemas: a small model would write properties without end. What `allOf` joins is left as it is.
+    What `allOf` joins is left as it is.
     """
     if isinstance(schema, list):
-        return [_closed(each) for each in schema]
+        return [_limited(each) for each in schema]
     if not isinstance(schema, dict):
         return schema
     found: dict[str, Any] = {}
     for key, value in schema.items():
         if key in _MAPS and isinstance(value, dict):
-            found[key] = {name: _closed(each) for name, each in value.items()}
+            found[key] = {name: _limited(each) for name, each in value.items()}
         else:
-            found[key] = value if key in _DATA or key == "allOf" else _closed(value)
+            found[key] = value if key in _DATA or key == "allOf" else _limited(value)
     if isinstance(schema.get("properties"), dict) and not _JOINED & set(schema):
         found = {"type": "object", **found, "additionalProperties": False}
+    kind = schema.get("type")
+    types = kind if isinstance(kind, list) else [kind]
+    if "integer" in types and "number" not in types and not _OF_NUMBERS & set(schema):
+        found |= {"minimum": 1 - _LARGEST, "maximum": _LARGEST - 1}
     return found
