@@ -25,6 +25,8 @@ def environment(pair: tuple[Path, Path] | None, home: Path, **more: str) -> dict
     kept |= {"FOREAL_CTX_SIZE": "256", "FOREAL_THREADS": "1", "GGML_NO_BACKTRACE": "1"}
     if pair:
         kept |= {"FOREAL_LEADER": str(pair[0]), "FOREAL_DRAFT": str(pair[1])}
+    else:  # the bundled pair, by the paper's method
+        kept |= {"FOREAL_REVIEW": "off"}
     return kept | more
 
 

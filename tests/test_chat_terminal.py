@@ -706,7 +706,7 @@ def test_a_dumb_terminal_gets_plain_text(start: Callable[..., Terminal]) -> None
 # ---------------------------------------------------------------- what may still be taken back
 UNREAD = b"\x1b[38;5;243;3m"
 """How text begins that the leader has not read."""
-REVIEWED = (*WHOLE, "--preset", "faithful", "--think-budget", "60")
+REVIEWED = (*WHOLE, "--preset", "faithful", "--review", "ratio", "--think-budget", "60")
 
 
 @pytest.mark.parametrize("columns", [30, 100])

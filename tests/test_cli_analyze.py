@@ -410,7 +410,7 @@ TOKEN = {"type": "token", "id": "0", "token": 7, "piece": "?", "author": "leader
         ("--responses", jsonl({"prompt": "a"}), [":1", "`text`"]),
         ("--responses", jsonl({"messages": [{"role": "user"}], "text": "b"}), [":1", "`content`"]),
         ("--responses", jsonl({"prompt": "a", "text": ""}), ["no response has a token"]),
-        ("--responses", b"\xff\xfe", ["not UTF-8"]),
+        ("--responses", b"\xff{}", ["not UTF-8"]),
     ],
     ids=range(19),
 )
