@@ -53,8 +53,9 @@ ALLOWED = {
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
     "palette": set(),
-    "chat": _ENGINE | {"documents", "palette", "presets", "tally"},
-    "batch": _ENGINE | {"documents", "palette", "tally"},
+    "wrapping": set(),
+    "chat": _ENGINE | {"documents", "palette", "presets", "tally", "wrapping"},
+    "batch": _ENGINE | {"documents", "palette", "tally", "wrapping"},
     "evaluation": _ENGINE | {"batch", "hub", "hub_names", "palette", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}

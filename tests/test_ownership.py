@@ -339,7 +339,7 @@ def test_bench_keeps_a_config_and_figures_of_the_users(tmp_path: Path) -> None:
         done = run(*options, env=env, cwd=folder, command=BENCH)
         assert done.returncode == 0, done.stderr
     files = left(folder)
-    pays = "written to best.toml" in done.stdout  # on this machine
+    pays = "nothing written to best.toml" not in done.stdout  # on this machine
     assert files["best.toml.~1~" if pays else "best.toml"] == b"threads = 1\n"
     assert files["figures.json.~1~"] == b"{}"
     assert len(files) == 3 + pays

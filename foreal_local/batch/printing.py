@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -18,6 +17,7 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason, Token
 from ..palette import Palette
 from ..results import Result
+from ..wrapping import wrapped
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def print_rows(rows: list[tuple[str, str]], styles: Styles) -> None:
     width = max(len(label) for label, _ in rows)
     columns = shutil.get_terminal_size().columns - width - 3 if sys.stderr.isatty() else 0
     for label, text in rows:
-        lines = textwrap.wrap(text, max(20, columns)) if columns else [text]
+        lines = wrapped(text, max(20, columns)) if columns else [text]
         for shown, line in zip([label, *[""] * len(lines)], lines, strict=False):
             click.echo(f"{styles.soft(f'{shown:<{width}}', sys.stderr)}  {line}", err=True, color=True)
 

@@ -6,13 +6,13 @@ import os
 import re
 import shutil
 import sys
-import textwrap
 from typing import IO
 
 from wcwidth import wcswidth
 
 from ..method.roles import Role
 from ..palette import Palette, palette_of
+from ..wrapping import wrapped
 
 _RESET = "\x1b[0m"
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -86,7 +86,7 @@ class Screen:
     def paragraph(self, text: str, *codes: str) -> None:
         """Write a text that is no part of an answer, with its lines broken between words."""
         for line in _harmless(text).split("\n"):
-            for part in textwrap.wrap(line, max(10, shutil.get_terminal_size().columns - 1)) or [""]:
+            for part in wrapped(line, max(10, shutil.get_terminal_size().columns - 1)) or [""]:
                 self.line(self.style(part, *codes))
 
     def style(self, text: str, *codes: str) -> str:

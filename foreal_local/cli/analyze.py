@@ -6,7 +6,6 @@ import contextlib
 import json
 import shutil
 import sys
-import textwrap
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from ..config import Generation, ModelSettings, Sampling, generation_of, prompti
 from ..errors import UsageError
 from ..storage.files import LineFile, locked
 from ..storage.ownership import check_writable, was_there
+from ..wrapping import wrapped
 from .command import MODELS, SAMPLING, ForealCommand, ForealOption, option
 from .options import (
     model_options,
@@ -168,7 +168,7 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
         click.echo(f"report: {report_analysis(values, findings, _note)}\n")
     width = shutil.get_terminal_size((100, 0)).columns
     for line in advice_of(findings):
-        click.echo("\n".join(textwrap.wrap(line, width)))
+        click.echo("\n".join(wrapped(line, width)))
     return 1 if findings.n_failed else 0
 
 

@@ -6,7 +6,6 @@ import json
 import shlex
 import shutil
 import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from ..presets import PRESETS
 from ..settings import either
 from ..storage.files import same_file
 from ..storage.ownership import FIGURES, RECOMMENDATION, check_writable, write_result
+from ..wrapping import wrapped
 from .command import ForealCommand, option
 from .options import (
     method_options,
@@ -179,7 +179,7 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
     width = shutil.get_terminal_size((100, 0)).columns
     lines = table_lines(measures)
     for told in (stop_line(records), cut_off_line(responses)):
-        lines += ["", *textwrap.wrap(told, width)] if told else []
+        lines += ["", *wrapped(told, width)] if told else []
     if not whole and wanted:
         lines += ["", unwritten]
     if whole and values["figures"]:
@@ -188,7 +188,7 @@ def _report(responses: list[Response], values: dict[str, Any], entry: PairEntry 
     if values["recommend"] and whole:
         lines += ["", *_recommended(recommendation, measures, responses, values, entry, width)]
     elif any(m.of_both for m in measures):
-        lines += ["", *textwrap.wrap(recommendation.reason, width)]
+        lines += ["", *wrapped(recommendation.reason, width)]
     if whole and values["report"]:
         from .reports import report_bench
 
@@ -211,12 +211,12 @@ def _recommended(
     path = values["recommend"]
     if not recommendation.setting:
         before = " (what is there is of an earlier run)" if Path(path).is_file() else ""
-        return textwrap.wrap(f"nothing written to {path}{before}: {recommendation.reason}", width)
+        return wrapped(f"nothing written to {path}{before}: {recommendation.reason}", width)
     lost = next(m.accuracy_difference for m in measures if m.setting == recommendation.setting)
     text = config_of(recommendation, -100 * lost.value if lost else 0.0, responses, values, entry)
     write_result(Path(path), text.encode("utf-8", "replace"), RECOMMENDATION, _note)
     told = f"written to {path}: foreal-gen --config {shlex.quote(path)}"
-    return [*textwrap.wrap(recommendation.reason, width), told]
+    return [*wrapped(recommendation.reason, width), told]
 
 
 def _note(line: str) -> None:
