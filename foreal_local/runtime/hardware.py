@@ -85,7 +85,7 @@ def threads_each(settings: Runtime, threads: int, n_busy: int, n_bytes: int, gpu
 
 # ---------------------------------------------------------------- waiting
 _WAIT_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-_WAIT_BRIEFLY = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "0"}
+_WAIT_BRIEFLY = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 
 
 def wait_briefly() -> None:
