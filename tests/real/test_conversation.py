@@ -282,7 +282,10 @@ class Terminal(io.StringIO):
         return True
 
 
-PRODUCT = tuple(f"foreal_local/{name}.py" for name in ("cli/chat_loop", "cli/chat_screen", "conversation", "interrupt"))
+PRODUCT = tuple(
+    f"foreal_local/{name}.py"
+    for name in ("chat/loop", "chat/screen", "chat/view", "chat/conversation", "runtime/interrupt")
+)
 
 
 @contextmanager
