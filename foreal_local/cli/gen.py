@@ -29,6 +29,7 @@ from .options import (
 from .streams import require_output
 
 if TYPE_CHECKING:
+    from ..batch.request import BatchRequest
     from ..config import Pair
     from ..method.roles import Role
 
@@ -91,21 +92,36 @@ def main(context: click.Context, /, **values: Any) -> None:
     What is piped in stands before PROMPT, as a document that it is about; without PROMPT it is the prompt.
     Answers go to stdout, everything else to stderr.
     """
-    from ..batch.request import BatchRequest
     from ..batch.run import BatchRun
     from ..runtime.room import check_room
-    from .loading import color_of, named_pair, pair_of
+    from .loading import named_pair, pair_of
 
     values = typed_models(values, context)
     entry = named_pair(values)
     if entry:
         values = with_settings_of(entry, values, context)
     values = with_preset(values, context)
+    require_output("name a file with --output", values["output"] not in (None, "", "-"))
+    request = _request_of(values, context)
+
+    def pair_for(roles: set[Role]) -> Pair:
+        pair = pair_of(values, entry, roles)
+        if request.format == "text":  # else there is a record that says so
+            check_room([prompt.content for prompt in request.prompts], pair, roles, request.runtime)
+        return pair
+
+    sys.exit(BatchRun(request, pair_for).execute())
+
+
+def _request_of(values: dict[str, Any], context: click.Context) -> BatchRequest:
+    """What the options ask for; reads the prompts."""
+    from ..batch.request import BatchRequest
+    from .loading import color_of
+
     by_name = settings_in(values)
     settings, prompting = generation_of(by_name), prompting_of(by_name)
-    require_output("name a file with --output", values["output"] not in (None, "", "-"))
     on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()
-    request = BatchRequest(
+    return BatchRequest(
         prompts=prompts_of(values, settings, prompting, _note),
         settings=settings,
         prompting=prompting,
@@ -125,14 +141,6 @@ def main(context: click.Context, /, **values: Any) -> None:
         measured=measured_in(values, context),
         loss=values["loss"],
     )
-
-    def pair_for(roles: set[Role]) -> Pair:
-        pair = pair_of(values, entry, roles)
-        if request.format == "text":  # else there is a record that says so
-            check_room([prompt.content for prompt in request.prompts], pair, roles, request.runtime)
-        return pair
-
-    sys.exit(BatchRun(request, pair_for).execute())
 
 
 def _note(text: str) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import llama_cpp
 
@@ -24,6 +25,13 @@ from .vocabulary import Vocabulary
 
 _DESCRIPTION = re.compile(r"(\S+) \S+(?: \((?:Scout|Maverick)\))?(?: \(guessed\))? (.+)")
 """llama.cpp's: architecture, its own name of a size, and quantization."""
+
+
+def _params(gpu_layers: int, avoids_amx: bool) -> Any:
+    params = llama_cpp.llama_model_default_params()
+    params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
+    params.use_extra_bufts = not avoids_amx
+    return params
 
 
 class Weights:
@@ -61,10 +69,8 @@ class Weights:
         self.n_bytes = file.n_bytes
         with abort.held():
             try_loading(path)
-        params = llama_cpp.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
         self.avoids_amx = is_quantised(path) and must_avoid_amx()  # plain weights are not multiplied there
-        params.use_extra_bufts = not self.avoids_amx
+        params = _params(gpu_layers, self.avoids_amx)
 
         def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
             if on_progress is not None:
