@@ -535,7 +535,7 @@ def test_keys_typed_during_an_answer_are_at_the_next_prompt(
     begin = len(chat.raw)
     chat.send("typed ahead")
     chat.wait(lambda: "ended by max-tokens" in unwrapped(chat.text))
-    assert b"typed ahead" not in chat.raw[begin : chat.raw.index(b"500 tokens", begin)]
+    assert b"typed ahead" not in chat.raw[begin : chat.raw.index(b"500 tokens \xc2\xb7", begin)]
     chat.wait(lambda: chat.row == ">>> typed ahead")
     chat.send(CTRL_C)
     assert chat.leave() == 0
@@ -590,7 +590,7 @@ def test_reading_a_long_file_can_be_stopped(start: Callable[..., Terminal], tmp_
     chat.send(CTRL_C)
     chat.wait(chat.at_prompt)
     assert chat.say("/undo") == "there is nothing to take back"
-    assert "40 tokens" in chat.say(APPLES)
+    assert "40 tokens ·" in chat.say(APPLES)
     assert "Anna" in chat.answer()
 
 
@@ -628,7 +628,7 @@ def test_a_session_goes_on_in_another_process(start: Callable[..., Terminal], tm
     chat.wait(chat.at_prompt)
     assert "greedy, seed 7, at most 30 tokens" in unwrapped(chat.say("/show"))
     assert "Be brief." in chat.answer()
-    assert "30 tokens" in chat.say(APPLES)
+    assert "30 tokens ·" in chat.say(APPLES)
     assert chat.leave() == 0
 
 
@@ -790,7 +790,7 @@ def test_an_editor_that_fails_is_no_end(start: Callable[..., Terminal]) -> None:
     chat = start(*SHORT, variables={"EDITOR": "/no/such/editor"})
     chat.say("Tom has 12.")
     chat.say("/edit")
-    assert "40 tokens" in chat.say(APPLES)
+    assert "40 tokens ·" in chat.say(APPLES)
 
 
 # ---------------------------------------------------------------- a full context
@@ -833,18 +833,18 @@ def test_a_full_context_leaves_a_choice(start: Callable[..., Terminal], tmp_path
     assert len(questions(chat, tmp_path)) == n
     ask_until_full(chat)
     choose(chat, f"d{ENTER}")
-    assert "20 tokens" in chat.answer()
+    assert "20 tokens ·" in chat.answer()
     assert len(questions(chat, tmp_path)) == n
     ask_until_full(chat)
     choose(chat, f"c{ENTER}")
-    assert "20 tokens" in chat.answer()
+    assert "20 tokens ·" in chat.answer()
     assert len(questions(chat, tmp_path)) == 1
     ask_until_full(chat)
     choose(chat, f"512{ENTER}")
-    assert "20 tokens" in chat.answer()
+    assert "20 tokens ·" in chat.answer()
     assert len(questions(chat, tmp_path)) == n + 1
     assert "/512 tokens" in chat.say("/show")
-    assert "20 tokens" in chat.say(APPLES)
+    assert "20 tokens ·" in chat.say(APPLES)
     assert chat.leave() == 0
 
 
@@ -854,7 +854,7 @@ def test_the_only_question_can_be_dropped_for_the_next(start: Callable[..., Term
     chat.say(PENS)
     chat.ask(" ".join([APPLES] * 4))
     choose(chat, f"d{ENTER}")
-    assert "20 tokens" in chat.answer()
+    assert "20 tokens ·" in chat.answer()
     assert questions(chat, tmp_path) == [short(APPLES * 2)]
 
 
@@ -885,7 +885,7 @@ def test_a_template_without_system_messages(tiny: TinyModels, start: Callable[..
     chat.say("so")
     assert "no system here" in unwrapped(chat.say("/system Be brief."))
     assert "system    none" in chat.say("/show")
-    assert "5 tokens" in chat.say("so")
+    assert "5 tokens ·" in chat.say("so")
 
 
 def test_what_is_typed_goes_before_the_session(start: Callable[..., Terminal]) -> None:

@@ -237,7 +237,7 @@ def test_a_pipe_into_a_chat_on_a_terminal_is_answered_once(chat_pair: Files, tmp
     process = pexpect.spawn("bash", ["-c", line], env=env, cwd=str(ROOT), timeout=30, encoding="utf-8")
     process.expect(pexpect.EOF)
     process.close()
-    assert process.before.count("4 tokens") == 1
+    assert process.before.count("ended by max-tokens") == 1
     assert "code 0" in process.before
     assert "/help" not in process.before
     assert ">>>" not in process.before
@@ -247,8 +247,8 @@ def test_a_pipe_into_a_chat_on_a_terminal_is_answered_once(chat_pair: Files, tmp
 def test_a_prompt_on_a_terminal_is_the_first_message(chat_pair: Files, tmp_path: Path) -> None:
     """Guards a chat that ends after the prompt it was started with, or that forgets it."""
     with Terminal("wait now", *SHORT, env=terminal_environment(chat_pair, tmp_path)) as chat:
-        assert "4 tokens" in chat.text
-        assert "4 tokens" in chat.say("so")
+        assert "4 tokens ·" in chat.text
+        assert "4 tokens ·" in chat.say("so")
         chat.say(f"/export {tmp_path / 'x.md'}")
     assert "wait now" in (tmp_path / "x.md").read_text("utf-8")
 
