@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).parent.parent / "foreal_local"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # What each folder, or module beside them, may import; itself always.
-_SETTINGS = {"errors", "settings", "model_files", "config"}
+_SETTINGS = {"errors", "settings", "model_files", "running", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
 _ENGINE = _CORE | {
     "alone",
     "choice",
     "digest",
+    "flops",
     "results",
     "lane",
     "offline",
@@ -33,10 +34,12 @@ ALLOWED = {
     "documents": {"errors"},
     "settings": {"errors"},
     "model_files": {"errors", "method"},
-    "config": {"errors", "settings", "method", "model_files"},  # of the method only its tables: see below
+    "running": {"errors", "settings"},
+    "config": {"errors", "settings", "method", "model_files", "running"},  # of the method only its tables: see below
     "method": _SETTINGS,
     "runtime": _SETTINGS | {"method"},
-    "results": _CORE,
+    "flops": _CORE,
+    "results": _CORE | {"flops"},
     "digest": _CORE,
     "storage": _CORE | {"results"},
     "lane": _CORE | {"digest", "results"},

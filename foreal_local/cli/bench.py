@@ -24,6 +24,7 @@ from .options import (
     method_options,
     model_options,
     prompting_options,
+    record_options,
     sampling_options,
     settings_in,
 )
@@ -75,6 +76,7 @@ _FIRST = (
 @model_options()
 @method_options
 @sampling_options
+@record_options
 @prompting_options
 @click.version_option(__version__, prog_name="foreal bench")
 @click.pass_context

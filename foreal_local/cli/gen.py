@@ -20,6 +20,7 @@ from .options import (
     model_options,
     preset_option,
     prompting_options,
+    record_options,
     sampling_options,
     settings_in,
 )
@@ -80,6 +81,7 @@ _FIRST = (
 @loss_option
 @method_options
 @sampling_options
+@record_options
 @prompting_options
 @click.version_option(__version__, prog_name="foreal-gen")
 @click.pass_context
