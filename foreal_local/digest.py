@@ -11,12 +11,12 @@ from typing import Any
 from .config import Generation, Method, Prompting, Sampling, for_digest, is_as_before, names_of
 from .method.modes import roles_of
 from .method.roles import Role
-from .runtime.messages import Messages
+from .runtime.messages import PromptContent, TokenIds
 
 _MAY_BE_CONTROL = re.compile(r"<\S+>|\[/?[A-Z_]+\]|◁\S+▷")
 
 
-def settings_hash(content: str | Messages, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:
+def settings_hash(content: PromptContent, settings: Generation, prompting: Prompting, models: dict[Role, str]) -> str:
     """What a response follows from but its index: prompt, settings with the seed, models by fingerprint.
 
     A setting that is younger than version 0.1.0 is left out at the value that means what was so before it existed, and
@@ -32,9 +32,11 @@ def settings_hash(content: str | Messages, settings: Generation, prompting: Prom
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _read_anew(content: str | Messages, prompting: Prompting) -> dict[str, Any]:
+def _read_anew(content: PromptContent, prompting: Prompting) -> dict[str, Any]:
     """How a prompt's tokens may differ from those of version 0.1.0: control tokens in its texts, and a last message of
     the assistant, which is continued now."""
+    if isinstance(content, TokenIds):
+        return {"is_of_ids": True}
     if prompting.raw:
         return {}
     found: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from .offline import OfflineRun
 from .results import Chunk, Content, Contents, Event, Prompt, Result, as_prompt, as_prompts, in_order, with_seed
 from .runtime.interrupt import watching_interrupts
 from .runtime.loaded import LoadedPair, Progress
-from .runtime.messages import Messages, as_messages
+from .runtime.messages import PromptContent
 from .runtime.model import Snapshot
 from .runtime.scheduler import Scheduler, States
 from .runtime.text import PromptTokens
@@ -60,10 +60,9 @@ class Engine:
     ) -> None:
         self.settings, self.prompting = settings or Generation(), prompting or Prompting()
         self.shares_prefix = shared_prefix
-        self.loaded = LoadedPair(
+        self.loaded = loaded = LoadedPair(
             pair, runtime=runtime, n_slots=n_slots, roles=roles, prefix_slot=shared_prefix, on_progress=on_progress
         )
-        loaded = self.loaded
         loaded.prepare(self.settings, self.prompting)
         self.plan = loaded.plan_for(self.settings)
         self.lanes = [
@@ -72,8 +71,7 @@ class Engine:
         ]
         self._driver = Driver(loaded, self.lanes, self.ticket, self._require_unused)
         self._events: deque[Event] = deque()
-        self._n_submitted = 0
-        self._n_watches = 0
+        self._n_submitted = self._n_watches = 0
         self._answering: OfflineRun | None = None
         self._runs: WeakSet[Generator[Event, None, None]] = WeakSet()
 
@@ -102,10 +100,13 @@ class Engine:
                 total[role].add(cost)
         return total
 
-    def encode(self, content: str | Messages, prompting: Prompting | None = None) -> PromptTokens:
+    def encode(self, content: PromptContent, prompting: Prompting | None = None) -> PromptTokens:
         """A prompt's ids for each role, as it would be answered."""
-        content = content if isinstance(content, str) else as_messages(content)
-        return self.loaded.encode(content, prompting or self.prompting)
+        return self.loaded.encode(as_prompt(content).content, prompting or self.prompting)
+
+    def piece(self, role: Role, token: int) -> bytes:
+        """The bytes of a token of the role's; none of one that ends a response."""
+        return self.loaded.tokens.piece(role, token) or b""
 
     def describe(self, role: Role) -> str:
         """Model, size and where it runs, in a few words."""
@@ -175,9 +176,8 @@ class Engine:
         self._require_free()
         # Watching ends with forgetting what came: within a longer watch that would lose a Ctrl-C between two steps.
         with nullcontext() if self._n_watches else self.interruptible():
-            for lane in self.lanes:
-                if not lane.idle:
-                    lane.step()
+            for lane in [lane for lane in self.lanes if not lane.idle]:
+                lane.step()
         events = list(self._events)
         self._events.clear()  # the same deque: tickets deliver into it
         return events

@@ -12,21 +12,22 @@ from typing import Any
 
 from .config import Generation, Method, Prompting, Sampling, in_force, names_of
 from .errors import UsageError
+from .flops import Flops, count_flops
 from .method.ledger import Cost, Shape
 from .method.modes import MODES
 from .method.plan import UNMEASURED_PLAN, Plan
 from .method.reasoning import ReasoningTags, ends_inside, split_reasoning
 from .method.roles import Role
 from .method.sequence import Sequence
-from .method.tokens import FinishReason, Token
-from .runtime.messages import Messages, as_messages
+from .method.tokens import FinishReason, Likelihood, Token
+from .runtime.messages import Messages, PromptContent, TokenIds, as_messages
 
 
 @dataclass(frozen=True)
 class Prompt:
     """One thing to answer.
 
-    content: a text (one user message) or a list of messages, whose contents may be lists of text parts
+    content: a text (one user message), a list of messages, whose contents may be lists of text parts, or TokenIds
     id: a name for it; None: its index
     settings: None: the run's
     index: its place among the run's prompts, None: by order; its random numbers come from the seed and the index, so
@@ -36,7 +37,7 @@ class Prompt:
     extra: whatever else belongs to it; its record has it too
     """
 
-    content: str | Messages
+    content: PromptContent
     id: str | None = None
     settings: Generation | None = None
     index: int | None = None
@@ -45,12 +46,12 @@ class Prompt:
     extra: dict[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.content, str):
+        if not isinstance(self.content, (str, TokenIds)):
             object.__setattr__(self, "content", as_messages(self.content))
 
 
-Content = Prompt | str | Messages
-"""What can be asked: a text, a list of messages, or either as a Prompt."""
+Content = Prompt | str | Messages | TokenIds
+"""What can be asked: a text, a list of messages, tokens, or any of these as a Prompt."""
 Contents = Iterable[Content]
 
 
@@ -58,7 +59,7 @@ def as_prompt(content: Content) -> Prompt:
     """UsageError for anything else."""
     if isinstance(content, Prompt):
         return content
-    if not isinstance(content, str) and not _is_messages(content):
+    if not isinstance(content, (str, TokenIds)) and not _is_messages(content):
         raise UsageError(f"a prompt is a text, a list of messages or a Prompt, not {content!r}")
     return Prompt(content)
 
@@ -66,7 +67,11 @@ def as_prompt(content: Content) -> Prompt:
 def as_prompts(contents: Content | Contents) -> tuple[list[Prompt], bool]:
     """The prompts, each with an index, and whether there may be several: one text, or one list of messages, is a prompt
     by itself."""
-    several = isinstance(contents, Iterable) and not isinstance(contents, (str, dict)) and not _is_messages(contents)
+    several = (
+        isinstance(contents, Iterable)
+        and not isinstance(contents, (str, dict, TokenIds))
+        and not _is_messages(contents)
+    )
     prompts = [as_prompt(content) for content in (contents if several else [contents])]  # type: ignore
     return [replace(p, index=i) if p.index is None else p for i, p in enumerate(prompts)], several
 
@@ -120,61 +125,18 @@ class Chunk:
         return "".join(token.text for token in self.tokens)
 
 
-@dataclass(frozen=True)
-class Flops:
-    """FLOPs of one response, both ways of counting.
-
-    total: everything both models evaluated; generation: each written token charged to its author, plus the
-    alignment checks, and what was reviewed and dropped (speculative: all that was evaluated after the prompts).
-    leader_only is what the leader alone would need for the same tokens, with as much of the prompt as was read here: no
-    more where a cache held its beginning (to hold against total); leader_only_generation without the prompt (against
-    generation).
-    """
-
-    total: float
-    generation: float
-    leader_only: float
-    leader_only_generation: float
+def _asked(content: PromptContent) -> dict[str, Any]:
+    """A prompt in a record."""
+    if isinstance(content, TokenIds):
+        return {"prompt_ids": list(content)}
+    return {"prompt" if isinstance(content, str) else "messages": content}
 
 
-def count_flops(sequence: Sequence, shapes: dict[Role, Shape]) -> Flops:
-    generation = 0.0
-    total = sum(cost.flops for cost in sequence.cost.values())
-    checker = sequence.views.get(Role.DRAFT)
-    for i, token in enumerate(sequence.tokens):
-        if not token.inserted:
-            generation += shapes[token.author].flops(1, sequence.views[token.author].starts[i] - 1)
-        if token.hit is not None and checker is not None:
-            generation += shapes[Role.DRAFT].flops(1, checker.starts[i] - 1)
-    generation += _flops_of_review(sequence, shapes)
-    mode = MODES[sequence.settings.mode]
-    if mode.speculates and not mode.hands_over:
-        generation = total - sum(cost.flops_prompt for cost in sequence.cost.values())
-    leader, n_tokens = shapes[Role.LEADER], len(sequence.tokens)
-    reader = Role.LEADER if Role.LEADER in sequence.views else Role.DRAFT
-    n_prompt = sequence.views[reader].n_prompt if sequence.views else 0
-    n_read = sequence.cost[reader].n_prompt_read if sequence.cost[reader].calls else max(0, n_prompt - 1)
-    return Flops(
-        total=total,
-        generation=generation,
-        leader_only=leader.flops(n_read + n_tokens, n_prompt - 1 - n_read) if n_tokens else 0.0,
-        leader_only_generation=leader.flops(n_tokens, n_prompt - 1) if n_tokens else 0.0,
-    )
-
-
-def _flops_of_review(sequence: Sequence, shapes: dict[Role, Shape]) -> float:
-    """The leader reads each of the draft's tokens, and those that it takes back were written, too."""
-    reader, flops = sequence.views.get(Role.LEADER), 0.0
-    if not sequence.rewrites or reader is None:
-        return flops
-    for token, start in zip(sequence.tokens, reader.starts, strict=True):
-        if token.author is Role.DRAFT:
-            flops += shapes[Role.LEADER].flops(1, start - 1)
-    for dropped in sequence.taken_back:
-        at = reader.starts[dropped.at] if dropped.at < len(reader.starts) else len(reader.ids)
-        for i, token in enumerate(dropped.tokens):
-            flops += shapes[Role.LEADER].flops(1, at + i - 1) + shapes[token.author].flops(1, at + i - 1)
-    return flops
+def _likelihood(token: int, likelihood: Likelihood | None, text: str | None = None) -> dict[str, Any]:
+    """Of one token in a record: `top` has pairs of an id and a logarithm."""
+    found: dict[str, Any] = {"id": token} | ({} if text is None else {"text": text})
+    top = [] if likelihood is None else [[each, round(logprob, 6)] for each, logprob in likelihood.top]
+    return found | {"logprob": likelihood and round(likelihood.logprob, 6), "top": top}
 
 
 @dataclass(frozen=True)
@@ -222,7 +184,7 @@ class Result:
         return cls(submission, sequence, count_flops(sequence, shapes), text, reasoning, answer, sequence.seconds)
 
     @property
-    def prompt(self) -> str | Messages:
+    def prompt(self) -> PromptContent:
         return self.submission.prompt.content
 
     @property
@@ -272,7 +234,7 @@ class Result:
         return {
             "id": self.id,
             "index": self.index,
-            **({"prompt": self.prompt} if isinstance(self.prompt, str) else {"messages": self.prompt}),
+            **_asked(self.prompt),
             **({"extra": self.submission.prompt.extra} if self.submission.prompt.extra else {}),
             "text": self.text,
             "reasoning": self.reasoning,
@@ -297,6 +259,7 @@ class Result:
                 "handoffs": sequence.n_handoffs,
             },
             **self._ahead_and_back(),
+            **self._likelihoods(),
             "cost": {
                 **{str(role): sequence.cost[role].as_dict() for role in Role},
                 "flops_total": self.flops.total,
@@ -322,6 +285,17 @@ class Result:
                 "rewritten": sequence.n_rewritten,
                 "dropped": sequence.n_dropped,
             }
+        return found
+
+    def _likelihoods(self) -> dict[str, Any]:
+        """How likely the models held the tokens, where that was asked for; None for those that nobody chose."""
+        sequence, found = self.sequence, {}
+        if sequence.settings.logprobs is not None:
+            found["logprobs"] = [_likelihood(token.id, token.likelihood, token.text) for token in sequence.tokens]
+        if sequence.settings.prompt_logprobs is not None and sequence.views:
+            view = sequence.views.get(Role.LEADER) or sequence.views[Role.DRAFT]
+            pairs = zip(view.ids[1 : view.n_prompt], sequence.prompt_likelihoods, strict=False)
+            found["prompt_logprobs"] = [_likelihood(token, likelihood) for token, likelihood in pairs]
         return found
 
     def _settings(self) -> dict[str, Any]:

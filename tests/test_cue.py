@@ -10,9 +10,9 @@ from fakes import DRAFT, END, SHAPES, FakePair, ids_of
 from runs import drawn_gates, new_sequence, outcome, run_all
 from test_turns import flops_of
 
+from foreal_local.flops import count_flops
 from foreal_local.method.sequence import Sequence
 from foreal_local.method.tokens import FinishReason, Token
-from foreal_local.results import count_flops
 
 
 def cued(index: int = 0, pair: FakePair | None = None, **settings: Any) -> Sequence:

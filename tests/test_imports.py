@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).parent.parent / "foreal_local"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # What each folder, or module beside them, may import; itself always.
-_SETTINGS = {"errors", "settings", "model_files", "config"}
+_SETTINGS = {"errors", "settings", "model_files", "running", "config"}
 _CORE = _SETTINGS | {"method", "runtime"}
 _ENGINE = _CORE | {
     "alone",
     "choice",
     "digest",
+    "flops",
     "results",
     "lane",
     "offline",
@@ -33,10 +34,12 @@ ALLOWED = {
     "documents": {"errors"},
     "settings": {"errors"},
     "model_files": {"errors", "method"},
-    "config": {"errors", "settings", "method", "model_files"},  # of the method only its tables: see below
+    "running": {"errors", "settings"},
+    "config": {"errors", "settings", "method", "model_files", "running"},  # of the method only its tables: see below
     "method": _SETTINGS,
     "runtime": _SETTINGS | {"method"},
-    "results": _CORE,
+    "flops": _CORE,
+    "results": _CORE | {"flops"},
     "digest": _CORE,
     "storage": _CORE | {"results"},
     "lane": _CORE | {"digest", "results"},
@@ -57,6 +60,7 @@ ALLOWED = {
     "chat": _ENGINE | {"documents", "palette", "presets", "tally", "wrapping"},
     "batch": _ENGINE | {"documents", "palette", "tally", "wrapping"},
     "evaluation": _ENGINE | {"batch", "hub", "hub_names", "palette", "presets"},
+    "server": _ENGINE | {"presets"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {
@@ -131,7 +135,7 @@ def test_nobody_imports_the_command_line() -> None:
     assert {folder_of(user) for user in users} <= {"cli", "__main__"}
 
 
-@pytest.mark.parametrize("folder", ["evaluation", "method", "runtime", "storage"])
+@pytest.mark.parametrize("folder", ["evaluation", "method", "runtime", "server", "storage"])
 def test_what_programs_use_does_without_click(folder: str) -> None:
     """Guards a part of the command line that has moved here with its options and its way to print."""
     for path in sorted((PACKAGE / folder).rglob("*.py")):

@@ -21,6 +21,7 @@ from foreal_local.cli.gen import main as gen
 from foreal_local.config import (
     GENERATION_NAMES,
     MODES,
+    OF_RECORDS,
     SETTINGS,
     Generation,
     Prompting,
@@ -109,8 +110,10 @@ def test_it_is_an_option_and_a_variable_and_a_line_of_a_file(
     command: click.Command, setting: Setting, tmp_path: Path
 ) -> None:
     """Guards a command that lacks a setting, or names it otherwise."""
-    if (command, setting.name) in ((bench, "mode"), (chat, "lanes")):
-        return  # the one has --modes, the other answers one prompt at a time
+    if (command, setting.name) in ((bench, "mode"), (chat, "lanes")) or (
+        command is chat and setting.name in OF_RECORDS
+    ):
+        return  # the one has --modes, the other answers one prompt at a time and writes no records
     value, text = other_value(setting), as_text(other_value(setting))
     words = [setting.option] if setting.kind is bool else [setting.option, text]
     assert taken(command, words)[setting.name] == value
@@ -151,7 +154,9 @@ def test_a_wrong_value_of_a_single_prompt_is_told_with_its_line(setting: Setting
             read_prompts(str(file), Generation())
 
 
-@pytest.mark.parametrize("setting", RESPONSE, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "setting", [each for each in RESPONSE if each.name not in OF_RECORDS], ids=lambda setting: setting.name
+)
 def test_a_chat_may_set_it(setting: Setting) -> None:
     """Guards a setting that /set does not know, and one that the help of /set leaves out."""
     assert setting in OF_ANSWERS

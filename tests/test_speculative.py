@@ -19,11 +19,11 @@ from test_turns import flops_of
 
 from foreal_local.config import Sampling
 from foreal_local.errors import EvaluationError
+from foreal_local.flops import count_flops
 from foreal_local.method.roles import Role
 from foreal_local.method.sequence import Sequence
 from foreal_local.method.tokens import FinishReason
 from foreal_local.method.view import n_common
-from foreal_local.results import count_flops
 from foreal_local.runtime.scheduler import Scheduler
 from foreal_local.storage.saved_sequence import as_dict, from_dict
 

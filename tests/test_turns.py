@@ -8,10 +8,10 @@ import pytest
 from fakes import DRAFT, END, LEADER, SHAPES, FakePair, ids_of
 from runs import AHEAD, SETTINGS, drawn_gates, new_sequence, run_all
 
+from foreal_local.flops import count_flops
 from foreal_local.method.roles import Role
 from foreal_local.method.sequence import Sequence
 from foreal_local.method.tokens import FinishReason
-from foreal_local.results import count_flops
 
 
 # ---------------------------------------------------------------- fairness

@@ -17,6 +17,7 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason, Token
 from ..palette import Palette
 from ..results import Result
+from ..runtime.messages import PromptContent, TokenIds
 from ..wrapping import wrapped
 
 
@@ -121,7 +122,7 @@ class Headings:
         self._shown = sys.stdout.isatty() or (sys.stderr.isatty() and not quiet)
         self._legend = not quiet and sys.stdout.isatty()
 
-    def show(self, index: int, content: str | list[dict[str, str]]) -> None:
+    def show(self, index: int, content: PromptContent) -> None:
         """Before the answer to this prompt: its number and its words, as wide as the terminal at most."""
         if not self._shown:
             return
@@ -130,8 +131,7 @@ class Headings:
             self._print(legend, stream)
         self._legend = False
         if self._n_prompts > 1:
-            text = content if isinstance(content, str) else content[-1]["content"]
-            line = _heading(f"[{index + 1}/{self._n_prompts}]", text)
+            line = _heading(f"[{index + 1}/{self._n_prompts}]", _words_of(content))
             self._print("\n" * bool(index) + self._styles.soft(line, stream), stream)
 
     def _print(self, line: str, stream: IO[str]) -> None:
@@ -139,6 +139,13 @@ class Headings:
             self._tell(line)
         else:
             click.echo(line, color=True)
+
+
+def _words_of(content: PromptContent) -> str:
+    """What a prompt asks last."""
+    if isinstance(content, TokenIds):
+        return " ".join(map(str, content))
+    return content if isinstance(content, str) else content[-1]["content"]
 
 
 def _heading(number: str, text: str) -> str:

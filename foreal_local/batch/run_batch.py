@@ -20,8 +20,6 @@ _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
-    "logprobs": (False, 0),
-    "top_logprobs": (0,),
     "echo": (False,),
     "suffix": ("",),
     "tools": ([],),
@@ -63,6 +61,14 @@ def as_own_line(where: str, record: dict[str, Any]) -> dict[str, Any]:
     options = {name: value for name, value in body.items() if name not in _WITHOUT_EFFECT and name not in NAMES}
     options |= {own_name: body[name] for name, own_name in NAMES.items() if body.get(name) is not None}
     options.pop("id", None)
+    options |= _logprobs(options.pop("logprobs", None), options.pop("top_logprobs", None))
     if not url.endswith(_PATHS[0]):
         options.setdefault("raw", True)  # a text to go on with, without a chat template
     return own | options
+
+
+def _logprobs(wanted: Any, n_top: Any) -> dict[str, Any]:
+    """Of chats, whether they are wanted, and how many; of completions, how many (0 are the written tokens' own)."""
+    if wanted is None or wanted is False:
+        return {}
+    return {"logprobs": (n_top or 0) if wanted is True else wanted}

@@ -14,6 +14,7 @@ from typing import Any
 from ..config import (
     GENERATION_NAMES,
     MODES,
+    OF_RECORDS,
     SETTINGS,
     Generation,
     Method,
@@ -103,7 +104,7 @@ def help_lines() -> list[str]:
 
 
 # ---------------------------------------------------------------- settings
-OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES]
+OF_ANSWERS = [SETTINGS[name] for name in GENERATION_NAMES if name not in OF_RECORDS]
 OF_THE_PROMPT = [SETTINGS[name] for name in names_of(Prompting) if name != "raw"]  # a chat needs its template
 OF_THE_MODELS = [SETTINGS[name] for name in names_of(Runtime) if name != "lanes"]  # a chat has one sequence
 _ALL = [*OF_ANSWERS, *OF_THE_PROMPT, *OF_THE_MODELS]

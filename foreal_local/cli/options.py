@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..config import SETTINGS, Method, Prompting, Runtime, Sampling, names_of
+from ..config import OF_RECORDS, SETTINGS, Method, Prompting, Runtime, Sampling, names_of
 from ..errors import UsageError
 from ..palette import BACKGROUNDS
 from ..presets import PRESETS, preset
@@ -145,6 +145,7 @@ method_options = setting_options(*names_of(Method))
 sampling_options = setting_options(
     *names_of(Sampling), "seed", "max_tokens", "stop", "stop_in_reasoning", "grammar", "json_schema"
 )
+record_options = setting_options(*OF_RECORDS)
 prompting_options = setting_options(*names_of(Prompting))
 
 
@@ -213,7 +214,7 @@ def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, An
 
 def with_preset(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The values, those that nobody has given replaced by the preset's, where one is named."""
-    if not values["preset"]:
+    if not values.get("preset"):
         return values
     own = {parameter_of(SETTINGS[name]): value for name, value in preset(values["preset"]).items()}
     return values | {name: value for name, value in own.items() if is_default(context, name)}

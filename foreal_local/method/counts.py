@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from .roles import Role
+from .sentences import Verdict
 from .tokens import FinishReason, TakenBack, Token
 
 
@@ -15,12 +16,16 @@ class TokenCounts:
     taken_back: those that do not
     rewrites: whether tokens may be taken back
     finish_reason: why the response has ended; None while it goes on
+    opening: a sentence is open that has no token yet
+    verdict: whether the sentence has ended with the last token
     """
 
     tokens: list[Token]
     taken_back: list[TakenBack]
     rewrites: bool
     finish_reason: FinishReason | None
+    opening: bool
+    verdict: Verdict
     _n_settled: int
 
     @property
@@ -57,6 +62,21 @@ class TokenCounts:
                 if before.sentence == after.sentence
             }
         )
+
+    @property
+    def n_before_open(self) -> int:
+        """Tokens before the open sentence; all of them where none is open."""
+        first = len(self.tokens)
+        if self.opening or self.verdict is Verdict.END:
+            return first
+        number = self.tokens[-1].sentence
+        while first and self.tokens[first - 1].sentence == number:
+            first -= 1
+        return first
+
+    def open_tokens(self) -> list[Token]:
+        """The tokens of the sentence that has not ended."""
+        return self.tokens[self.n_before_open :]
 
     def n_written(self, role: Role) -> int:
         return sum(token.author is role and not token.inserted for token in self.tokens)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ..errors import SequenceError
 from .opinion import Opinion
 from .roles import Role
+from .tokens import Likelihood
 from .view import n_common
 from .vocabulary import Logits
 
@@ -247,6 +248,9 @@ class LimitedOpinion(Opinion):
         if not self._allows(token):
             return 0.0
         return math.exp(min(0.0, float(self._raw[token]) - float(self._raw[self.top1])))
+
+    def likelihood(self, token: int, n_top: int) -> Likelihood:
+        return Opinion(self.role, self.at, self._raw).likelihood(token, n_top)
 
     def kept(self) -> Opinion:
         return LimitedOpinion(self.role, self.at, self._raw.copy(), self._place)

@@ -18,7 +18,7 @@ from .modes import flow_of, gate_of
 from .opinion import Opinion
 from .plan import UNMEASURED_PLAN, Plan
 from .proposals import Ahead
-from .requests import Answer, Read, Request, Written
+from .requests import Answer, ReadPrompt, Request, Written
 from .roles import Role
 from .rules import Reading, note_read
 from .sampling import choose
@@ -69,7 +69,7 @@ class Job:
     served: int = 0
     leaves_prefix: bool = False
     started: float = field(default_factory=time.perf_counter)
-    reads: list[Read] = field(default_factory=list)
+    reads: list[ReadPrompt] = field(default_factory=list)
     n_to_read: int = 0
     n_longest_read: int = 0
     frontier: dict[Role, tuple[int, int]] = field(default_factory=dict)
@@ -97,7 +97,7 @@ class Job:
         self.flow.close()
 
     # ---------------------------------------------------------------- the flow
-    def read_first(self, reads: list[Read], n_tokens: list[int]) -> None:
+    def read_first(self, reads: list[ReadPrompt], n_tokens: list[int]) -> None:
         """Read parts of the prompt before the flow goes on: so many tokens in each of these reads."""
         if reads:
             self.reads, self.n_to_read, self.n_longest_read = reads, sum(n_tokens), max(n_tokens)
@@ -196,7 +196,7 @@ class Job:
             return choice
         n_view = len(sequence.views[role].ids)
         top1 = self.ahead.top1s[role].get(n_view)
-        if top1 is None or not sequence.settings.sampling.takes_top1:
+        if top1 is None or not sequence.settings.sampling.takes_top1 or sequence.settings.logprobs is not None:
             return None
         return Choice(role, n_view, top1, top1, sequence.n_drawn)
 
@@ -218,7 +218,9 @@ class Job:
         if not settings.takes_top1:
             recent = ids[-settings.repeat_last_n :] if settings.repeat_penalty != 1.0 else []
             token = choose(opinion.logits, settings, recent, sequence.token_rng if rng is None else rng)
-        return Choice(role, opinion.at, token, opinion.top1, n_drawn)
+        n_top = sequence.settings.logprobs
+        likelihood = None if n_top is None else opinion.likelihood(token, n_top)
+        return Choice(role, opinion.at, token, opinion.top1, n_drawn, likelihood)
 
     def commit_or_hold(self, choice: Choice, restarts_hits: bool = False) -> Written:
         """Commit the token to the stream, or hold it back when it shows that the sentence has ended before it."""

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .roles import Role
+from .tokens import Likelihood
 from .vocabulary import Logits
 
 _UNCERTAINTY_TOP = 20
@@ -44,6 +45,15 @@ class Opinion:
     def probability(self, token: int) -> float:
         """The token's probability, at temperature 1 and without any filter."""
         return self.relative(token) / self._mass()
+
+    def likelihood(self, token: int, n_top: int) -> Likelihood:
+        """Of the token, with as many of the most likely ones beside it; ids in order among equals."""
+        logits, total = self.logits, float(self.logits[self.top1]) + math.log(self._mass())
+        n_top = min(n_top, logits.size)
+        best = np.argpartition(logits, logits.size - n_top)[logits.size - n_top :] if n_top else np.zeros(0, np.int64)
+        best = best[np.lexsort((best, -logits[best]))]
+        top = tuple((int(each), float(logits[each]) - total) for each in best)
+        return Likelihood(float(logits[token]) - total, top)
 
     def _mass(self) -> float:
         """The sum of all probabilities relative to the most likely token's."""

@@ -199,8 +199,11 @@ class Judge(RoleRequest):
 
     def take(self, job: Job, opinion: Opinion) -> None:
         job.ahead.top1s[self.role][opinion.at] = opinion.top1
-        if opinion.at == len(job.sequence.views[self.role].ids) and job.sequence.verdict is Verdict.MAYBE:
-            # The leader's next token may end the sentence before it, and the judge then be asked to write here.
+        if opinion.at != len(job.sequence.views[self.role].ids):
+            return
+        # The judge may be asked to write here: where the leader's next token ends the sentence before it, or where more
+        # is recorded than the top-1.
+        if job.sequence.verdict is Verdict.MAYBE or job.sequence.settings.logprobs is not None:
             job.keep(opinion)
 
 
@@ -238,12 +241,24 @@ class TakeBack(Request):
 
 
 @dataclass(frozen=True)
-class Read(RoleRequest):
-    """`role` reads its view's first `n_tokens` ids, `most` at a time, and can come back to there later."""
+class ReadPrompt(RoleRequest):
+    """What `Read` and `Score` have in common.
+
+    n_tokens: of the role's view, from its beginning
+    most: tokens of one evaluation
+    """
 
     n_tokens: int
     most: int
     decodes: ClassVar[bool] = False
+
+    def leaves_mark(self, opinion: Opinion) -> bool:
+        return opinion.at >= self.n_tokens
+
+
+@dataclass(frozen=True)
+class Read(ReadPrompt):
+    """`role` reads its view's first `n_tokens` ids, `most` at a time, and can come back to there later."""
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
         done = opinion is not None and opinion.role is self.role and opinion.at >= self.n_tokens
@@ -252,5 +267,23 @@ class Read(RoleRequest):
     def wanted(self, job: Job) -> Wanted:
         return Wanted(job.sequence.views[self.role].ids[: self.n_tokens], 1, self.most)
 
-    def leaves_mark(self, opinion: Opinion) -> bool:
-        return opinion.at >= self.n_tokens
+
+@dataclass(frozen=True)
+class Score(ReadPrompt):
+    """As `Read`, and how likely `role` held each of these ids, and the one after them, is noted. Nothing of that can be
+    taken from a cache, so all are evaluated."""
+
+    def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
+        return True if self._n_left(job) == 0 else None
+
+    def _n_left(self, job: Job) -> int:
+        return self.n_tokens - len(job.sequence.prompt_likelihoods)
+
+    def wanted(self, job: Job) -> Wanted:
+        return Wanted(job.sequence.views[self.role].ids[: self.n_tokens], self._n_left(job), self.most)
+
+    def take(self, job: Job, opinion: Opinion) -> None:
+        sequence, n_top = job.sequence, job.sequence.settings.prompt_logprobs
+        assert n_top is not None
+        if opinion.at == len(sequence.prompt_likelihoods) + 1:  # else it was evaluated again
+            sequence.note_prompt_token(opinion.likelihood(sequence.views[self.role].ids[opinion.at], n_top))

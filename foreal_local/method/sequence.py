@@ -18,7 +18,7 @@ from .reasoning import DEFAULT_TAGS, ReasoningTags
 from .roles import Role
 from .sentences import Block, SentenceDetector, Verdict
 from .stops import StopTexts
-from .tokens import Choice, FinishReason, Spelled, TakenBack, Token
+from .tokens import Choice, FinishReason, Likelihood, Spelled, TakenBack, Token
 from .view import View
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Sequence(TokenCounts, RandomNumbers):
         self.tokens: list[Token] = []
         self.answers: list[tuple[int, Answer]] = []
         self.taken_back: list[TakenBack] = []
+        self.prompt_likelihoods: list[Likelihood] = []  # of its tokens from the second one on, by one of the models
         self.n_proposed = self.n_accepted = self.n_rejected = 0  # by speculation, in the leader's ids
         self.cost = {role: Cost() for role in Role}
         self.finish_reason: FinishReason | None = None
@@ -81,21 +82,6 @@ class Sequence(TokenCounts, RandomNumbers):
         return StopTexts(settings.stop, self.tags, settings.stop_in_reasoning) if settings.stop else None
 
     # ---------------------------------------------------------------- what follows from the tokens
-    @property
-    def _n_before_open(self) -> int:
-        """Tokens before the open sentence; all of them where none is open."""
-        first = len(self.tokens)
-        if self.opening or self.verdict is Verdict.END:
-            return first
-        number = self.tokens[-1].sentence
-        while first and self.tokens[first - 1].sentence == number:
-            first -= 1
-        return first
-
-    def open_tokens(self) -> list[Token]:
-        """The tokens of the sentence that has not ended."""
-        return self.tokens[self._n_before_open :]
-
     def unsettled(self) -> dict[str, Any]:
         """What a saved sequence says of tokens that do not stand yet; nothing where all do."""
         if self.n_settled == len(self.tokens):
@@ -141,7 +127,7 @@ class Sequence(TokenCounts, RandomNumbers):
             hits = previous.hits
         half = self._decoder.getstate()[0] if self._half else b""
         token = Token(choice.token, choice.role, text, sentence, self.led, choice.top1, None, hits, inserted, half)
-        token.n_drawn = choice.n_drawn
+        token.n_drawn, token.likelihood = choice.n_drawn, choice.likelihood
         self.tokens.append(token)
         for reader, view in self.views.items():
             view.starts.append(len(view.ids))
@@ -238,7 +224,7 @@ class Sequence(TokenCounts, RandomNumbers):
         self._decoder.setstate((half, 0))
         self._half = bool(half)
         if not rewound:
-            before = self.tokens[: self._n_before_open]
+            before = self.tokens[: self.n_before_open]
             self._blocks = self._detector.reread((token.sentence, token.text) for token in before)
         self._detector.start(self._blocks[-1])
         for token in self.open_tokens():
@@ -264,6 +250,10 @@ class Sequence(TokenCounts, RandomNumbers):
         self.n_proposed += n_proposed
         self.n_accepted += n_accepted
         self.n_rejected += n_rejected
+
+    def note_prompt_token(self, likelihood: Likelihood) -> None:
+        """How likely a model held the prompt's next token."""
+        self.prompt_likelihoods.append(likelihood)
 
     def count_seconds(self, seconds: float) -> None:
         """Time in a slot."""

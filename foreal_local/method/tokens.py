@@ -20,6 +20,17 @@ class FinishReason(str, Enum):
         return self.value
 
 
+class Likelihood(NamedTuple):
+    """How likely a model held a token, before any setting of sampling and any grammar.
+
+    logprob: natural logarithm of its probability
+    top: the model's most likely tokens, in its own ids, each with its logarithm; the most likely first
+    """
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
 @dataclass(slots=True)
 class Token:
     """One token of the stream.
@@ -35,6 +46,7 @@ class Token:
     inserted: put in by the program (a cue, a closing tag); no model chose it
     half: bytes at the end of the stream, after this token, that do not make a character yet
     n_drawn: random numbers drawn for tokens before this one was chosen
+    likelihood: how likely its author held it, where that is recorded; None for what no model chose
     """
 
     id: int
@@ -48,6 +60,7 @@ class Token:
     inserted: bool = False
     half: bytes = b""
     n_drawn: int = 0
+    likelihood: Likelihood | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,7 @@ class Choice(NamedTuple):
     """A role's next token, chosen at view length `at` and not (yet) part of the stream.
 
     n_drawn: random numbers drawn for tokens before it was chosen
+    likelihood: how likely the role held it, where that is recorded
     """
 
     role: Role
@@ -75,6 +89,7 @@ class Choice(NamedTuple):
     token: int
     top1: int
     n_drawn: int = 0
+    likelihood: Likelihood | None = None
 
 
 class Spelled(NamedTuple):

@@ -20,12 +20,12 @@ from . import llama
 from .gguf_file import asks_for_time, fingerprint, n_ctx_train, read_shape
 from .hardware import plan_slots, threads_each, usable_cores
 from .interrupt import watching_interrupts
-from .messages import Messages
+from .messages import PromptContent, TokenIds
 from .model import Identity
 from .pair_tokens import PairTokens
 from .speed import measure
 from .tags import unknown_tag
-from .text import PromptTokens, encode_prompt
+from .text import PromptTokens, encode_prompt, prompt_of_ids
 from .vocabulary import RoleVocabulary
 
 Progress = Callable[[Role, float], None]
@@ -194,9 +194,11 @@ class LoadedPair:
         author = sequence.tokens[-1].author if sequence.tokens else next(iter(sequence.views))
         return spelled(text, author, sequence, self.tokens)
 
-    def encode(self, content: str | Messages, prompting: Prompting) -> PromptTokens:
+    def encode(self, content: PromptContent, prompting: Prompting) -> PromptTokens:
         """A prompt's ids for each role."""
         self.require_open()
+        if isinstance(content, TokenIds):
+            return prompt_of_ids(content, self._vocabularies, self.tokens, self._tags)
         return encode_prompt(content, self.at_its_time(prompting), self._vocabularies, self._templates, self._tags)
 
     def at_its_time(self, prompting: Prompting) -> Prompting:

@@ -1,4 +1,6 @@
-"""Messages of a conversation, as they are given: a role and a text each. Knows no template and no token."""
+"""Messages of a conversation, as they are given: a role and a text each; and prompts that are tokens already. Knows no
+template and no vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,16 @@ from typing import Any
 from ..errors import UsageError
 
 Messages = list[dict[str, str]]
+
+
+class TokenIds(tuple[int, ...]):
+    """A prompt that is tokens already, in the ids of the leader; no chat template is put around it."""
+
+
+PromptContent = str | Messages | TokenIds
+"""What a prompt is: a text (one message of the user), messages, or tokens."""
+
+
 SYSTEM_ROLES = ("system", "developer")
 """Who may say how the models shall answer. Newer interfaces call the system the developer."""
 

@@ -10,13 +10,13 @@ from ..method.roles import Role
 from .gguf_file import n_ctx_train
 from .llama import vocabulary_alone
 from .loaded import ctx_size_of
-from .messages import Messages
+from .messages import PromptContent
 
 _FEW_BYTES = 2
 """Of a token: a text whose tokens are as short as this, and still fit, is not counted."""
 
 
-def check_room(contents: Sequence[str | Messages], pair: Pair, roles: Iterable[Role], runtime: Runtime) -> None:
+def check_room(contents: Sequence[PromptContent], pair: Pair, roles: Iterable[Role], runtime: Runtime) -> None:
     """UsageError where none of these prompts has room, whatever its chat template puts around it.
 
     Only long ones are counted: that takes the model's vocabulary, and half a second where that is large.

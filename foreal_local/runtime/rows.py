@@ -20,5 +20,5 @@ def row_for(job: Job, role: Role, model: Model) -> Row:
     tokens = ids[cached:]
     n_outputs = len(ids) - max(first, cached)
     if most is not None and len(tokens) > most:
-        tokens, n_outputs = tokens[:most], 1
+        tokens, n_outputs = tokens[:most], max(1, n_outputs - (len(tokens) - most))
     return Row(job.slot, tokens, n_outputs, decode=request.decodes and len(tokens) == 1)

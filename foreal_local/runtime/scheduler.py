@@ -18,12 +18,12 @@ from ..errors import SequenceError
 from ..method.job import Job, begin
 from ..method.ledger import Cost, Shape
 from ..method.plan import UNMEASURED_PLAN, Plan
-from ..method.requests import Read
 from ..method.roles import Role
 from ..method.sequence import Sequence
 from ..method.tokens import FinishReason, Token
 from ..method.vocabulary import PairVocabulary
 from .model import Model, Snapshot
+from .reading import plan_reading
 from .shared_prefix import SharedPrefix
 from .slots import Slots
 from .turns import Turns
@@ -218,7 +218,7 @@ class Scheduler:
             self._touched[sequence] = None
             if job.request.asks(job) is not None:
                 job.advance()  # resumed inside a sentence: what needs no evaluation is answered at once, as ever
-            self._plan_reading(job, waiting)
+            plan_reading(job, self._models, waiting.reads, waiting.bite)
 
     def _restore(self, job: Job, role: Role, state: Snapshot) -> None:
         model, view = self._models.get(role), job.sequence.views.get(role)
@@ -227,17 +227,6 @@ class Scheduler:
                 model.restore(job.slot, state)
                 if state.top1 is not None:
                     job.frontier[role] = (state.n_tokens, state.top1)
-
-    def _plan_reading(self, job: Job, waiting: Waiting) -> None:
-        """Read each role's prompt first where that is asked for; a place that is reached already is only marked."""
-        reads = []
-        for role, n_tokens in waiting.reads.items():
-            model = self._models[role]
-            if model.cached(job.slot) < n_tokens:
-                reads.append(Read(role, n_tokens, waiting.bite))
-            elif model.cached(job.slot) == n_tokens:
-                model.mark(job.slot)
-        job.read_first(reads, [read.n_tokens - self._models[read.role].cached(job.slot) for read in reads])
 
     def _unservable(self, sequence: Sequence) -> str | None:
         for role, view in sequence.views.items():

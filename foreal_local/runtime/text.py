@@ -16,7 +16,8 @@ from ..config import Prompting
 from ..errors import UsageError
 from ..method.reasoning import TAGS, ReasoningTags
 from ..method.roles import Role
-from .messages import SYSTEM_ROLES, Messages, unused_character
+from ..method.vocabulary import PairVocabulary
+from .messages import SYSTEM_ROLES, Messages, TokenIds, unused_character
 from .tags import opened_by, tags_behind, tags_of_both, with_reasoning_opened
 from .vocabulary import RoleVocabulary, Special, encode_after
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 Templates = dict[Role, "ChatTemplate | None"]
 _TAG_TEXTS = frozenset(text for tags in TAGS for text in (tags.opening, tags.closing))
+_MOST_OF_A_TAG = 32  # tokens at a prompt's end in which a tag that opens the reasoning is looked for
 _TAG = re.compile(r"\s*[<\[].*[>\]]\s*", re.DOTALL)
 _NAMED_AS_CONTROL = re.compile(r"\s*<[|｜].*[|｜]>\s*", re.DOTALL)
 
@@ -78,6 +80,23 @@ def encode_prompt(
         ends, tags = with_reasoning_opened({role: texts[-1] for role, texts in pieces.items()}, own)
         pieces = {role: [*texts[:-1], ends[role]] for role, texts in pieces.items()}
     return PromptTokens({role: _with_bos(vocabulary, pieces[role]) for role, vocabulary in vocabularies.items()}, tags)
+
+
+def prompt_of_ids(
+    ids: TokenIds,
+    vocabularies: dict[Role, RoleVocabulary],
+    tokens: PairVocabulary,
+    own: Mapping[Role, ReasoningTags | None],
+) -> PromptTokens:
+    """A prompt that is tokens of the leader already (of the draft, where it is alone), as each role reads it."""
+    author = next(role for role in Role if role in vocabularies)
+    n_tokens = vocabularies[author].n_tokens
+    unknown = next((token for token in ids if not 0 <= token < n_tokens), None)
+    if unknown is not None:
+        raise UsageError(f"the prompt has the token {unknown}, but the {author} has tokens from 0 to {n_tokens - 1}")
+    views = {role: [each for token in ids for each in tokens.translate(author, token, role)] for role in vocabularies}
+    text = b"".join(vocabularies[author].piece(token) for token in ids[-_MOST_OF_A_TAG:]).decode("utf-8", "replace")
+    return PromptTokens(views, opened_by(text) or replace(tags_of_both(own), may_open=False))
 
 
 def _messages(content: Messages | str, prompting: Prompting, has_template: bool) -> Messages:

@@ -17,7 +17,7 @@ from ..method.requests import Answer, Written
 from ..method.roles import Role
 from ..method.sentences import Verdict
 from ..method.sequence import Sequence
-from ..method.tokens import Choice, FinishReason, TakenBack, Token
+from ..method.tokens import Choice, FinishReason, Likelihood, TakenBack, Token
 from ..method.view import View
 from .version_1 import upgraded
 
@@ -65,6 +65,7 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
         "opening": sequence.opening,
         "verdict": sequence.verdict.name,
         "peek": None if sequence.peek is None else {**sequence.peek._asdict(), "role": str(sequence.peek.role)},
+        **({"prompt_likelihoods": sequence.prompt_likelihoods} if sequence.prompt_likelihoods else {}),
         "cost": {str(role): asdict(cost) for role, cost in sequence.cost.items()},
         "stopped_by": sequence.stopped_by,
         "finish_reason": sequence.finish_reason and str(sequence.finish_reason),
@@ -73,6 +74,7 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
 
 def _columns(tokens: list[Token], greedy: bool) -> dict[str, Any]:
     """Tokens by column; half characters only where there are any."""
+    likelihoods = [token.likelihood for token in tokens]
     written, usual = [token.id for token in tokens], [0 if greedy else i for i in range(len(tokens))]
     return {
         "id": written,
@@ -86,6 +88,7 @@ def _columns(tokens: list[Token], greedy: bool) -> dict[str, Any]:
         "inserted": "".join("01"[token.inserted] for token in tokens),
         "half": {i: base64.b64encode(token.half).decode() for i, token in enumerate(tokens) if token.half},
         "n_drawn": _none_if(usual, [token.n_drawn for token in tokens]),
+        **({"likelihood": likelihoods} if any(likelihoods) else {}),
     }
 
 
@@ -99,6 +102,8 @@ def _tokens(columns: dict[str, Any], greedy: bool) -> list[Token]:
     half = {int(i): base64.b64decode(text) for i, text in columns["half"].items()}
     columns["half"] = [half.get(i, b"") for i in range(n)]
     columns["n_drawn"] = [0 if greedy else i for i in range(n)] if columns["n_drawn"] is None else columns["n_drawn"]
+    if "likelihood" in columns:
+        columns["likelihood"] = [_likelihood_from(value) for value in columns["likelihood"]]
     rows = zip(*columns.values(), strict=True)
     return [Token(**dict(zip(columns, row, strict=True))) for row in rows]
 
@@ -123,6 +128,16 @@ def _answer_from(value: Any) -> Answer:
     return tuple(letter == "1" for letter in value)
 
 
+def _likelihood_from(value: Any) -> Likelihood | None:
+    return value and Likelihood(value[0], tuple((token, logprob) for token, logprob in value[1]))
+
+
+def _peek_from(value: dict[str, Any] | None) -> Choice | None:
+    if value is None:
+        return None
+    return Choice(**{**value, "role": Role(value["role"]), "likelihood": _likelihood_from(value.get("likelihood"))})
+
+
 def _cost(values: dict[str, Any]) -> Cost:
     """Files of an earlier version do not say how much of the prompt was read: all of it was, up to where that went."""
     return Cost(**{"n_prompt_read": values.get("n_prompt_done", 0), **values})
@@ -144,13 +159,13 @@ def from_dict(values: dict[str, Any]) -> Sequence:
         starts = range(len(columns["id"])) if starts is None else starts
         ids = view.ids + (columns["id"] if response is None else response)
         views[role] = View(ids, view.n_prompt, [view.n_prompt + at for at in starts])
-    peek = values["peek"]
     sequence.put_back(
         views=views,
         tokens=_tokens(columns, greedy),
         taken_back=[TakenBack(t["at"], _tokens(t["tokens"], False), t["reason"]) for t in values["taken_back"]],
         answers=[(n, _answer_from(answer)) for n, answer in values["answers"]],
-        peek=None if peek is None else Choice(**{**peek, "role": Role(peek["role"])}),
+        peek=_peek_from(values["peek"]),
+        prompt_likelihoods=[_likelihood_from(value) for value in values.get("prompt_likelihoods", ())],
         cost={Role(role): _cost(cost) for role, cost in values["cost"].items()},
         finish_reason=values["finish_reason"] and FinishReason(values["finish_reason"]),
         stopped_by=values.get("stopped_by"),

@@ -22,7 +22,7 @@ from ...results import Prompt, Result
 from ...runtime import llama
 from ...runtime.gguf_file import n_ctx_train
 from ...runtime.interrupt import watching_interrupts
-from ...runtime.messages import Messages
+from ...runtime.messages import PromptContent, TokenIds
 from ...runtime.pair_tokens import PairTokens
 from ...runtime.text import encode_prompt
 from ...runtime.vocabulary import RoleVocabulary, encode_inside
@@ -137,9 +137,10 @@ class AnalysisModels:
         return Draft(name, settings, [ids[DRAFT] for ids, _ in encoded], tokens)
 
     def _encode(
-        self, id: str | None, content: str | Messages, models: dict[Role, llama.Weights]
+        self, id: str | None, content: PromptContent, models: dict[Role, llama.Weights]
     ) -> tuple[dict[Role, list[int]], bool]:
-        """Each role's ids of a prompt, and whether it opens the reasoning."""
+        """Each role's ids of a prompt (of a file: a text or messages), and whether it opens the reasoning."""
+        assert not isinstance(content, TokenIds)
         vocabularies: dict[Role, RoleVocabulary] = {role: weights.vocabulary for role, weights in models.items()}
         templates = {role: weights.template for role, weights in models.items()}
         own = {role: weights.tags for role, weights in models.items()}

@@ -1,0 +1,61 @@
+"""How the models of a pair run: contexts, threads, caches. Settings as in config.py, whose table has them, too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import UsageError
+from .settings import check_all, setting
+
+FLASH_ATTENTION = ("auto", "on", "off")
+KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+_MAX_CTX_SIZE = 2**24
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How the models run.
+
+    ctx_size: tokens of each sequence's context; None: what both models were trained for, at most 8192
+    threads: None: one per core that this process may use
+    lanes: how many contexts evaluate at the same time, each with its share of the threads and of the sequences; None:
+        one, but for models so small that a batch gains nothing, as many as threads
+    batch_size: most tokens of one evaluation
+    flash_attention: "auto": where it is known to be faster
+    kv_type_k, kv_type_v: element types of the KV cache
+    rollback: how many tokens a recurrent memory can take back at once, where its architecture can; each costs one
+        more state per sequence
+    verbose: llama.cpp's own log on stderr
+    """
+
+    ctx_size: int | None = setting(
+        None, "Context per sequence.  [default: the models', up to 8192]", "--ctx-size", kind=int, short="-c",
+        metavar="N", low=2, high=_MAX_CTX_SIZE, optional=True,
+    )  # fmt: skip
+    threads: int | None = setting(
+        None, "Threads.  [default: one per core]", "--threads", kind=int, short="-t", metavar="N", low=1, high=512,
+        note="llama.cpp's limit", optional=True,
+    )  # fmt: skip
+    lanes: int | None = setting(
+        None, "Evaluate in N contexts at a time.  [default: 1; small models: threads]", "--lanes", kind=int,
+        metavar="N", low=1, optional=True,
+    )  # fmt: skip
+    batch_size: int = setting(
+        512, "Most tokens per evaluation.", "--batch-size", kind=int, metavar="N", low=1, high=65536
+    )
+    flash_attention: str = setting("auto", "Flash attention.", "--flash-attn", choices=lambda: FLASH_ATTENTION)
+    kv_type_k: str = setting("auto", "Type of the K cache.", "--cache-type-k", choices=lambda: KV_TYPES)
+    kv_type_v: str = setting("auto", "Type of the V cache.", "--cache-type-v", choices=lambda: KV_TYPES)
+    rollback: int = setting(
+        0, "Tokens that a recurrent memory can take back at once.", "--rollback", kind=int, metavar="N", low=0, high=64
+    )
+    verbose: bool = setting(False, "llama.cpp's own log on stderr.", "--verbose", kind=bool, short="-v")
+
+    MAX_DEFAULT_CTX_SIZE = 8192
+
+    def __post_init__(self) -> None:
+        check_all(self)
+        quantised = self.kv_type_v not in ("auto", "f32", "f16", "bf16")
+        if quantised and self.flash_attention == "off":
+            wanted = "auto, f32, f16 or bf16 without flash attention"
+            raise UsageError(f"kv_type_v is {self.kv_type_v!r}, but must be {wanted}", "kv_type_v")
