@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_server import ScriptedServer
+from page_server import NAME, ScriptedServer
+from serving import Server
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (the extra test has it)")
 playwright.expect.set_options(timeout=20_000)
@@ -38,7 +39,7 @@ def chromium() -> Iterator[Any]:
 class Window:
     """A window of its own, with nothing stored, and its first tab. What goes wrong in its pages is in `errors`."""
 
-    def __init__(self, browser: Any, server: ScriptedServer, width: int = 800, scheme: str = "light") -> None:
+    def __init__(self, browser: Any, server: ScriptedServer | Server, width: int = 800, scheme: str = "light") -> None:
         size = {"width": width, "height": 800}
         self.context = browser.new_context(viewport=size, color_scheme=scheme, reduced_motion="reduce")
         self.context.set_default_timeout(20_000)
@@ -51,11 +52,11 @@ class Window:
         if message.type in ("error", "warning") and not EXPECTED.search(message.text):
             self.errors.append(message.text)
 
-    def tab(self) -> Any:
-        """The page in a new tab, when it has found the server."""
+    def tab(self, name: str = NAME) -> Any:
+        """The page in a new tab, when it has found the server and the name of its pair."""
         page = self.context.new_page()
         page.goto(self.server.url)
-        expect(page.locator("#pair")).to_have_text("tiny")
+        expect(page.locator("#pair")).to_have_text(name)
         return page
 
     def close(self) -> None:

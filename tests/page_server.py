@@ -1,4 +1,4 @@
-"""A server with the API of `foreal serve` whose answers a test writes, word by word: such a test waits for the page only.
+"""A server with the API of `foreal serve` whose answers a test writes, word by word: it waits for the page alone.
 
 It serves the page's own files, with the policy for contents that the page is made for.
 """
@@ -19,7 +19,7 @@ from typing import Any
 import foreal_local
 
 PAGE = Path(foreal_local.__file__).parent / "server" / "page"
-POLICY = "default-src 'self'"
+POLICY = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 NAME = "tiny"
 FIGURES = {
     "usage": {"prompt_tokens": 20, "completion_tokens": 100, "total_tokens": 120},
@@ -30,6 +30,7 @@ FIGURES = {
         "spans": [], "seconds": 2.1, "leader_alone": {"seconds": 3.0, "how": "predicted"},
     },
 }  # fmt: skip
+DEFAULTS = {"params": {"temperature": 0.6, "max_tokens": None}, "foreal": {"mode": "foreal", "n": 15, "gate": "random"}}
 CUT = object()
 
 
@@ -135,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _about(self, path: str) -> None:
         if self._may_ask() and path == "/props":
-            self._json({"default_generation_settings": {"n_ctx": 2048}})
+            self._json({"default_generation_settings": {"n_ctx": 2048, **DEFAULTS}})
         elif self._may_ask():
             names = [NAME, f"{NAME}:leader", f"{NAME}:draft", f"{NAME}:speculative"]
             self._json({"data": [{"id": name, "object": "model"} for name in names]})

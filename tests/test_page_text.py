@@ -235,14 +235,14 @@ def test_formulas_are_mathml_and_prices_are_prices(window: Any, scripted: Script
     answer.write("leader", "$$\n\\sum_{i=1}^n a_i\n= ")
     expect(page.locator("pre.tex")).to_have_text("$$\n\\sum_{i=1}^n a_i\n= ")
     answer.write("draft", "b\n$$\n\n").write("leader", "It is \\(a_1 * b * c\\), $\\frac{1}{2}$ ")
-    answer.write("draft", "and not $5 or $6, nor $\\frac{$.\n\n\\[ x \\]\n").end()
+    answer.write("draft", "and not $5 or $6, nor $\\frac{$.\n\n\\[ x \\]\n").write("draft", "\n\\boxed{1{5}}").end()
     expect(page.locator(".figures")).to_be_visible()
-    assert page.locator("article math").count() == 4
+    assert page.locator("article math").count() == 5
     assert page.locator("article :is(em, pre)").count() == 0
     assert page.locator("article code").all_inner_texts() == ["$\\frac{$"]
     assert page.locator("article").get_by_text("and not $5 or $6, nor").count() == 1
     kinds = page.locator(".formula").evaluate_all("all => all.map((each) => each.className)")
-    assert kinds == ["formula display wide both", *2 * ["formula leader"], "formula", "formula display wide"]
+    assert kinds == ["formula display wide both", *2 * ["formula leader"], "formula", "formula display wide", "formula"]
 
 
 def test_code_is_copied_without_what_is_around_it(window: Any, scripted: ScriptedServer) -> None:

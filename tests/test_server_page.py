@@ -126,7 +126,13 @@ def test_what_is_not_known_is_left_out_of_the_figures(window: Window, scripted: 
     ask(page, QUESTION)
     answered(page)
     words = page.locator(".figures li").all_inner_texts()
-    assert words == ["cut off at the most tokens", "2.10 s", "100 tokens", "leader 57 (100 %), draft 0", "50 tokens/s"]
+    assert words == [
+        "cut off: its most tokens, or a full context",
+        "2.10 s",
+        "100 tokens",
+        "leader 57 (100 %), draft 0",
+        "50 tokens/s",
+    ]
 
 
 @pytest.mark.parametrize("by", ["key", "button"])
@@ -245,6 +251,16 @@ def test_a_reload_loses_nothing_and_tabs_do_not_mix(window: Window, scripted: Sc
     expect(page.locator("article")).to_have_count(0)
 
 
+def test_a_conversation_that_cannot_be_kept_is_told(window: Window, scripted: ScriptedServer) -> None:
+    """Guards a conversation that is lost with the next reload, and nobody was told."""
+    page = window.tab()
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('it is full'); }; }")
+    scripted.answer().write("leader", "15.").end()
+    ask(page, QUESTION)
+    answered(page)
+    expect(page.locator("#status")).to_contain_text("This browser cannot keep the conversation")
+
+
 def test_settings_are_sent_and_kept(window: Window, scripted: ScriptedServer) -> None:
     """Guards settings that change nothing, empty fields that are sent, and such as mean nothing in the mode."""
     page = window.tab()
@@ -280,6 +296,8 @@ def test_settings_are_sent_and_kept(window: Window, scripted: ScriptedServer) ->
     expect(page.locator("#n")).to_be_disabled()
     page.click("#clear-settings")
     expect(page.locator("#temperature")).to_have_value("")
+    expect(page.locator("#temperature")).to_have_attribute("placeholder", "0.6")
+    expect(page.locator("#gate option").first).to_have_text("random (the server’s)")
     page.fill("#temperature", "-1")
     page.keyboard.press("Escape")
     ask(page, "Three?")

@@ -7,8 +7,8 @@ export class Chat {
   /**
    * @param {{conversation, settings, connection, follow, speech}} parts what it works with
    * @param {HTMLElement} box where the turns are
-   * @param {{changed: () => void, keyWanted: () => Promise<void>}} told when it begins or ends to write, and when the
-   *   server wants a key
+   * @param {{changed: () => void, keyWanted: () => void, notKept: () => void}} told when it begins or ends to write,
+   *   when the server wants a key, and when the conversation cannot be kept
    */
   constructor(parts, box, told) {
     Object.assign(this, parts);
@@ -97,7 +97,7 @@ export class Chat {
     view.end();
     this.speech.end(turn.answer);
     if (this.abort === abort) this.abort = null;
-    this.conversation.save();
+    if (!this.conversation.save()) this.told.notKept();
     this.told.changed();
     if (failure instanceof ApiError && failure.status === 401) this.told.keyWanted();
   }

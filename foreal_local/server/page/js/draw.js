@@ -310,5 +310,6 @@ export class Drawing {
   markAll(made, from, to) {
     const author = this.authors.of(from, to);
     if (author === "leader" || author === "both") made.classList.add(author);
+    if (author === "both") made.title = "Written by both";
   }
 }

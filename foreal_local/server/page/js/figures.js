@@ -2,7 +2,7 @@
 import { element } from "./draw.js";
 
 const whole = new Intl.NumberFormat("en");
-const FINISH = { length: "cut off at the most tokens", content_filter: "cut off" };
+const FINISH = { length: "cut off: its most tokens, or a full context", content_filter: "cut off" };
 
 function seconds(value) {
   return value < 10 ? `${value.toFixed(2)} s` : `${value.toFixed(1)} s`;
@@ -34,7 +34,7 @@ function time(foreal) {
 
 function work(foreal) {
   const parts = [];
-  if (foreal.sentences && foreal.led)
+  if (foreal.sentences && foreal.led && foreal.draft_tokens)
     parts.push(`${whole.format(foreal.led)} of ${count(foreal.sentences, "sentence")} led`);
   if (foreal.handoffs) parts.push(count(foreal.handoffs, "handoff"));
   if (foreal.reviewed)

@@ -9,13 +9,16 @@ import { Settings } from "./settings.js";
 import { Speech } from "./speech.js";
 import { watchOverflow } from "./overflow.js";
 
+const BACK = "The server is there.";
+const NOT_KEPT =
+  "This browser cannot keep the conversation: its storage is full, or switched off. A reload loses it.";
 const $ = (id) => document.getElementById(id);
 const message = $("message");
 const settings = new Settings($("settings-form"), $("mode"));
 const follow = new Follow($("to-end"));
 const conversation = new Conversation();
 const connection = new Connection((state) => {
-  if (state === "ready") load();
+  if (state === "ready") load(true);
   else
     say(
       { gone: "The server cannot be reached. Looking for it …", loading: "The server is loading its models …" }[
@@ -24,7 +27,7 @@ const connection = new Connection((state) => {
     );
 });
 const parts = { conversation, settings, connection, follow, speech: new Speech($("spoken")) };
-const chat = new Chat(parts, $("turns"), { changed: show, keyWanted: askKey });
+const chat = new Chat(parts, $("turns"), { changed: show, keyWanted: askKey, notKept: () => say(NOT_KEPT) });
 
 function say(text) {
   $("status").textContent = text;
@@ -46,21 +49,17 @@ function grow() {
   follow.follow();
 }
 
-/** Ask the server what it is; also when it is back. */
-async function load() {
-  const wasGone = $("status").textContent !== "";
+/** Ask the server what it is. @param {boolean} isBack whether it was gone */
+async function load(isBack = false) {
   try {
     const [name] = await models();
     chat.model = name;
     $("pair").textContent = name;
     document.title = `${name} · foreal`;
     const { default_generation_settings: values = {} } = await props();
-    settings.showDefaults({ ...values, ...values.params, ...values.foreal });
-    say(wasGone ? "The server is there." : "");
-    if (wasGone)
-      setTimeout(() => {
-        if (connection.state === "ready") say("");
-      }, 4000);
+    settings.showDefaults({ ...values.params, ...values.foreal });
+    say(isBack ? BACK : "");
+    setTimeout(() => $("status").textContent === BACK && say(""), 5000);
   } catch (error) {
     if (error instanceof ServerGone) connection.lost();
     else if (error instanceof ApiError && error.status === 503) connection.lost("loading");

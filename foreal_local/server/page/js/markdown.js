@@ -6,7 +6,7 @@
  * Markdown makes of the text. Knows no authors and no screen.
  */
 import MarkdownIt from "../vendor/markdown-it/markdown-it.js";
-import { blockMaths, inlineMaths } from "./maths.js";
+import { blockMaths, boxedResult, inlineMaths } from "./maths.js";
 
 const md = new MarkdownIt("default", { html: false, linkify: false, typographer: false });
 
@@ -48,6 +48,7 @@ md.inline.ruler.before("text", "located", (state, silent) => {
 md.inline.ruler2.disable("fragments_join");
 md.core.ruler.disable("text_join");
 md.inline.ruler.before("escape", "maths", inlineMaths);
+md.inline.ruler.before("escape", "boxed", boxedResult);
 md.block.ruler.before("fence", "maths", blockMaths, { alt: ["paragraph", "reference", "blockquote", "list"] });
 
 /** Tokens of a text; `env` keeps link definitions from one part of an answer to the next. */

@@ -1,9 +1,9 @@
 /**
- * Mathematics in Markdown: $...$, $$...$$, \(...\) and \[...\], drawn as MathML by temml.
+ * Mathematics in Markdown: $...$, $$...$$, \(...\), \[...\] and a bare \boxed{...}, drawn as MathML by temml.
  *
  * What temml cannot read, and what is still being written, stands there as TeX. Knows no authors.
  */
-const CLOSING = { $: "$", $$: "$$", "\\(": "\\)", "\\[": "\\]" };
+const CLOSING = { "": "", $: "$", $$: "$$", "\\(": "\\)", "\\[": "\\]" };
 
 /** Where the closing mark of a formula stands that was opened before `at`; -1: nowhere. */
 function closingAt(source, close, at, max) {
@@ -35,6 +35,21 @@ export function inlineMaths(state, silent) {
   }
   state.pos = end + CLOSING[open].length;
   return true;
+}
+
+/** markdown-it's rule for \boxed{...} that nothing encloses, as models that were trained on problems end with. */
+export function boxedResult(state, silent) {
+  if (!state.src.startsWith("\\boxed{", state.pos)) return false;
+  let depth = 0;
+  for (let pos = state.pos + "\\boxed".length; pos < state.posMax; pos++) {
+    if (state.src[pos] === "{") depth += 1;
+    if (state.src[pos] === "}") depth -= 1;
+    if (depth > 0) continue;
+    if (!silent) state.push("maths", "", 0).content = state.src.slice(state.pos, pos + 1);
+    state.pos = pos + 1;
+    return true;
+  }
+  return false;
 }
 
 /** markdown-it's rule for formulas that stand alone, on any number of lines without an empty one. */

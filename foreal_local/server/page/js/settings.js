@@ -67,7 +67,7 @@ export class Settings {
     for (const field of this.fields) {
       const value = values[field.name];
       if (value === undefined || value === null) continue;
-      if (field.tagName === "SELECT") field.options[0].textContent = `as the server is set (${value})`;
+      if (field.tagName === "SELECT") field.options[0].textContent = `${value} (the server’s)`;
       else if (field.tagName === "INPUT") field.placeholder = String(value);
     }
   }

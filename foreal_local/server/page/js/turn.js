@@ -75,7 +75,7 @@ export class TurnView {
   wait() {
     this.root.classList.add("writing");
     this.root.setAttribute("aria-busy", "true");
-    this.waiting.textContent = "reading";
+    this.waiting.textContent = "reading the question";
     this.trouble.replaceChildren();
     this.under.replaceChildren();
   }
