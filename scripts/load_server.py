@@ -3,10 +3,10 @@
     python scripts/load_server.py                       # 32 clients for 3 minutes, then the comparison
     python scripts/load_server.py --seconds 20 --rounds 1
 
-Half of the clients leave at a random moment: while they wait, while their prompt is read, or in the answer. Meanwhile the
-scheduler is checked after each step, in the server itself, and every answer that is waited for must be the one that the
-same prompt gets when nobody else asks (greedy). Then as many prompts are answered by the server and by foreal-gen in
-turn, both 8 at a time.
+Half of the clients leave at a random moment: while they wait, while their prompt is read, or in the answer. Meanwhile
+the scheduler is checked after each step, in the server itself, and every answer that is waited for must be the one that
+the same prompt gets when nobody else asks (greedy). Then as many prompts are answered by the server and by foreal-gen
+in turn, both 8 at a time.
 
 Needs httpx and the extra `server`. Memory is read from /proc, and left out where there is none.
 """
