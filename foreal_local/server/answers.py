@@ -14,7 +14,7 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..results import Result
 from .asked import answered_with
-from .body import read_json
+from .body import parsed, read_body
 from .log import Entry, entry_of
 from .parts import Parts
 from .requests import Kind, read
@@ -22,6 +22,8 @@ from .serving import Serving
 from .usage import figures_of, n_cached, n_prompt, timings_of
 
 Json = dict[str, Any]
+_LARGE = 100_000
+"""Bytes of a body that is not read in the event loop's thread, where all others would wait."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ async def asked_in(request: Request, kind: type[Kind]) -> Asked[Kind]:
     """The request that is made; ApiError where it cannot be answered."""
     serving: Serving = request.app.state.serving
     serving.require_ready()
-    fields = read(kind, await read_json(request, serving.limits.n_body))
+    data = await read_body(request, serving.limits.n_body)
+    fields = await serving.aside(lambda: read(kind, parsed(data))) if len(data) > _LARGE else read(kind, parsed(data))
     entry = entry_of(request.scope)
     entry.model = fields.model or serving.names.name
     mode = serving.names.mode_of(fields.model)
@@ -82,9 +85,15 @@ def finish_reason_of(result: Result) -> str:
     return "stop" if result.finish_reason is FinishReason.STOP else "length"
 
 
-def figures(result: Result, parts: Parts) -> Json:
-    """The two objects that stand beside a finished answer."""
-    return {"timings": timings_of(result), "foreal": figures_of(result, parts)}
+def by(author: Role | None) -> Json:
+    """What stands beside a piece of a stream."""
+    return {"foreal": {"author": author and str(author)}}
+
+
+def figures(result: Result, parts: Parts, in_stream: bool = False) -> Json:
+    """The two objects that stand beside a finished answer; in a stream, with the author of its last token."""
+    author = by(result.tokens[-1].author if result.tokens else None)["foreal"] if in_stream else {}
+    return {"timings": timings_of(result), "foreal": author | figures_of(result, parts)}
 
 
 def count(entry: Entry, result: Result) -> None:

@@ -68,7 +68,8 @@ def of_usage(error: UsageError, params: dict[str, str]) -> ApiError:
 
 
 def context_full(n_prompt: int | str, ctx_size: int, param: str) -> ApiError:
-    message = f"the prompt has {n_prompt} tokens, and the context is {ctx_size}: shorten it, or start with --ctx-size"
+    way = "shorten it, or start the server with a larger --ctx-size"
+    message = f"the prompt has {n_prompt} tokens, and the context is {ctx_size}: {way}"
     return invalid(message, param, "context_length_exceeded")
 
 
