@@ -41,9 +41,9 @@ def env(chat_pair: Files, tmp_path: Path) -> dict[str, str]:
     return environment(chat_pair, tmp_path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for all tests of the page."""
+    """One browser for the tests of a file; while it is there, asyncio takes its loop for one that runs already."""
     from browser import chromium
 
     with chromium() as browser:

@@ -67,6 +67,13 @@ class Answer:
         return self
 
 
+class _Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that hangs up is none."""
+
+
 class ScriptedServer:
     """Answers requests with the answers that `answer` made, in this order; `refuse` makes it refuse the next one."""
 
@@ -76,7 +83,7 @@ class ScriptedServer:
         self.key: str | None = None
         self.is_loading = False
         self.policies: list[str] = []
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Quiet | None = None
         self._open: list[Answer] = []
         self.port = 0
         self.start()
@@ -86,8 +93,7 @@ class ScriptedServer:
         return f"http://127.0.0.1:{self.port}/"
 
     def start(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), type("Handler", (_Handler,), {"script": self}))
-        self._server.daemon_threads = True
+        self._server = _Quiet(("127.0.0.1", self.port), type("Handler", (_Handler,), {"script": self}))
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 

@@ -71,6 +71,7 @@ async function load(isBack = false) {
 let triedKey = false;
 
 function askKey() {
+  say("");
   if (triedKey) $("key-error").textContent = "The key is wrong. It is the one that foreal serve was started with.";
   if (!$("key").open) $("key").showModal();
 }
