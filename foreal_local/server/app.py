@@ -160,6 +160,8 @@ class Page:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(404)  # a path that there is not, and no file that cannot be written
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
