@@ -10,13 +10,14 @@ import atexit
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 
 from .config import Generation, Prompting
-from .errors import UsageError
+from .errors import ForealError, UsageError
 from .lane import BITE, Lane, Ticket
+from .method.roles import Role
 from .results import Chunk, Event, Prompt, Result
 from .runtime.lanes import join
 from .runtime.loaded import LoadedPair
@@ -97,6 +98,7 @@ class Driver:
         self._open: set[Caller] = set()
         self._waiting: deque[Caller] = deque()  # those that have prompts left; they take turns
         self._threads: dict[int, threading.Thread] = {}  # by the lane's number
+        self._sent: dict[int, deque[tuple[Ticket, Caller]]] = {number: deque() for number in range(len(lanes))}
         self._closed = False
 
     # ---------------------------------------------------------------- for coroutines
@@ -222,10 +224,32 @@ class Driver:
         least = min(lane.n_open for lane in self.lanes)
         return bool(self._waiting) and lane.scheduler.has_room and lane.n_open == least
 
+    def send(self, ticket: Ticket, caller: Caller, number: int) -> bool:
+        """Whether a prompt goes to another lane than this one, which has taken it: one that has room and holds more of
+        it, as of a conversation's last turn, or that has an empty slot where this one has none."""
+        with self._changed:
+            fits = {
+                i: lane.fit(ticket)[:2]
+                for i, lane in enumerate(self.lanes)
+                if i == number or lane.n_open + len(self._sent[i]) < lane.scheduler.slots.n
+            }
+            best = max(fits, key=fits.__getitem__)
+            if fits[best] <= fits[number]:
+                return False
+            self._sent[best].append((ticket, caller))
+            if best not in self._threads:
+                self._start(best)
+            return True
+
+    def sent(self, number: int) -> tuple[Ticket, Caller] | None:
+        """A prompt that another lane's thread has sent to this one."""
+        with self._changed:
+            return self._sent[number].popleft() if self._sent[number] else None
+
     def ends(self, number: int) -> bool:
         """Whether the lane's thread ends: there is nothing to take."""
         with self._changed:
-            if self._may_take(self.lanes[number]):
+            if self._may_take(self.lanes[number]) or self._sent[number]:
                 return False
             self._forget(number)
             return True
@@ -244,7 +268,7 @@ class Driver:
         with self._changed:
             self.fail(list(callers) or self._open, error)
             self._forget(number)
-            if self._waiting:  # callers who came since
+            if self._waiting or self._sent[number]:  # callers who came since
                 self._start(number)
 
 
@@ -264,6 +288,8 @@ class _Worker:
         try:
             while True:
                 self._drop()
+                while (sent := self._driver.sent(self._number)) is not None:
+                    self._submit(*sent)
                 while (taken := self._driver.take(self._lane)) is not None:
                     self._begin(*taken)
                 if self._running:
@@ -290,11 +316,25 @@ class _Worker:
         if ticket.finished:
             deliver(Result.of(ticket.submission, ticket.sequence, driver.loaded.shapes))
             return
+        if not driver.send(ticket, caller, self._number):
+            self._submit(ticket, caller)
+
+    def _submit(self, ticket: Ticket, caller: Caller) -> None:
         self._running[ticket] = caller
+        self._lane.submit(ticket, reuse=True, reads=self._reads(ticket, caller), bite=BITE)
+
+    def _reads(self, ticket: Ticket, caller: Caller) -> dict[Role, int]:
+        """Up to where each role reads the prompt first: a long one in bites; of a conversation, where a memory cannot
+        go back by itself, what its next turn begins with, too."""
+        prompt = ticket.submission.prompt
         lengths = {role: len(view.ids) for role, view in ticket.sequence.views.items()}
-        is_long = max(lengths.values()) > BITE
-        reads = {role: n - 1 for role, n in lengths.items()} if is_long else {}
-        self._lane.submit(ticket, reuse=True, reads=reads, bite=BITE)
+        reads = {role: n - 1 for role, n in lengths.items()} if max(lengths.values()) > BITE else {}
+        marked = [role for role in lengths if self._lane.scheduler.needs_marks(role)]
+        if marked and isinstance(prompt.content, list):
+            with suppress(ForealError):  # a template that takes no such conversation
+                n_kept = self._driver.loaded.n_kept(prompt.content, prompt.prompting or caller.prompting)
+                reads |= {role: n_kept[role] for role in marked}
+        return reads
 
     def _deliver(self, caller: Caller, event: Event) -> None:
         caller.deliver(event)

@@ -148,7 +148,7 @@ class Engine:
             prompt = replace(prompt, index=self._n_submitted)
         self._n_submitted += 1
         ticket = self.ticket(prompt, settings, prompting, deliver or self._events.append)
-        lane = lane or max(self.lanes, key=lambda lane: (lane.n_reusable(ticket), -lane.n_open))
+        lane = lane or max(self.lanes, key=lambda lane: lane.fit(ticket))
         with self._driver.quiet():
             lane.submit(ticket, **{"reuse": True, **options})
         return ticket

@@ -101,6 +101,11 @@ class Lane:
         """How many tokens of a prompt its slots hold."""
         return self.scheduler.slots.n_reusable({role: view.ids for role, view in ticket.sequence.views.items()})
 
+    def fit(self, ticket: Ticket) -> tuple[int, bool, int]:
+        """How well a prompt would find itself here, to be compared: what is evaluated of it already, whether no other
+        conversation loses its cache, and how few others there are."""
+        return self.n_reusable(ticket), self.scheduler.slots.has_empty, -self.n_open
+
     def __contains__(self, ticket: Ticket) -> bool:
         return ticket.sequence in self._tickets
 

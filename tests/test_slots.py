@@ -68,6 +68,28 @@ def test_another_conversation_gets_another_slot() -> None:
     assert first_rows(pair, LEADER) == (0, len(PROMPT))
 
 
+def test_conversations_with_one_system_message_do_not_take_each_others_slots() -> None:
+    """Guards a conversation that reads all again because another one begins with the same long system message; and one
+    that leaves its slot for an empty one although it only goes on."""
+    pair = FakePair(n_slots=3, truncation="remove")
+    scheduler, system = pair.scheduler(), [2 + i % 11 for i in range(90)]
+    first = answered(scheduler, 0, [*system, *[12] * 12], p=1.0, n=3, k=1)
+    forget_rows(pair)
+    answered(scheduler, 1, [*system, *[13] * 12], p=1.0, n=3, k=1)
+    assert first_rows(pair, LEADER) == (1, len(system)), "a copy of what both have"
+    forget_rows(pair)
+    prompt = [*first.views[LEADER].ids, 4, 5]
+    answered(scheduler, 2, prompt, p=1.0, n=3, k=1)
+    slot, n_before = first_rows(pair, LEADER)
+    assert slot == 0
+    assert n_before >= len(system) + 12
+    assert scheduler.slots.has_empty
+    answered(scheduler, 3, [*system, *[14] * 12], p=1.0, n=3, k=1)
+    forget_rows(pair)
+    answered(scheduler, 4, [*system, *[15] * 12], p=1.0, n=3, k=1)
+    assert first_rows(pair, LEADER)[1] == len(system), "there is no empty slot left"
+
+
 def test_without_an_empty_slot_the_one_left_first_is_taken() -> None:
     """Guards the newest conversation's cache given to a stranger."""
     pair = FakePair(n_slots=2, truncation="remove")

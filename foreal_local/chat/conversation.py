@@ -22,7 +22,6 @@ from ..lane import BITE, Ticket
 from ..method.ledger import Cost
 from ..method.roles import Role
 from ..method.tokens import FinishReason
-from ..method.view import n_common
 from ..results import Chunk, Event, Prompt, PromptProgress, Result
 from ..tally import Tally
 from . import saved
@@ -194,11 +193,8 @@ class Conversation:
 
     def _reads(self, messages: list[Message]) -> dict[Role, int]:
         """How many of the prompt's tokens each role reads first: those that the next turn's prompt begins with, too."""
-        probe = [*messages, Message("assistant", "."), Message("user", ".")]
-        now = self.engine.loaded.encode(as_dicts(messages), self.prompting).ids
-        after = self.engine.loaded.encode(as_dicts(probe), self.prompting).ids
-        roles = MODES[self.settings.mode].roles
-        return {role: min(n_common(now[role], after[role]), len(now[role]) - 1) for role in roles if role in now}
+        n_kept = self.engine.loaded.n_kept(as_dicts(messages), self.prompting)
+        return {role: n_kept[role] for role in MODES[self.settings.mode].roles if role in n_kept}
 
     def _note_answer(self, ticket: Ticket, messages: list[Message]) -> None:
         """Make messages of the question and its answer, whole or stopped. Not of an answer that failed: it would make

@@ -16,11 +16,12 @@ from ..method.plan import UNMEASURED_PLAN, Plan
 from ..method.roles import Role
 from ..method.sequence import Sequence
 from ..method.tokens import Spelled
+from ..method.view import n_common
 from . import llama
 from .gguf_file import asks_for_time, fingerprint, n_ctx_train, read_shape
 from .hardware import plan_slots, threads_each, usable_cores
 from .interrupt import watching_interrupts
-from .messages import PromptContent, TokenIds
+from .messages import Messages, PromptContent, TokenIds
 from .model import Identity
 from .pair_tokens import PairTokens
 from .speed import measure
@@ -200,6 +201,16 @@ class LoadedPair:
         if isinstance(content, TokenIds):
             return prompt_of_ids(content, self._vocabularies, self.tokens, self._tags)
         return encode_prompt(content, self.at_its_time(prompting), self._vocabularies, self._templates, self._tags)
+
+    def n_kept(self, messages: Messages, prompting: Prompting) -> dict[Role, int]:
+        """How many of a conversation's tokens, for each role, its next turn begins with, too, whatever the answer is.
+        At least one is left out, so that the answer has something to begin with."""
+        answered = (
+            messages if messages[-1]["role"] == "assistant" else [*messages, {"role": "assistant", "content": "."}]
+        )
+        now = self.encode(messages, prompting).ids
+        after = self.encode([*answered, {"role": "user", "content": "."}], prompting).ids
+        return {role: min(n_common(ids, after[role]), len(ids) - 1) for role, ids in now.items()}
 
     def at_its_time(self, prompting: Prompting) -> Prompting:
         """With the time that the templates are told, where one of them asks for it."""

@@ -103,6 +103,10 @@ class Scheduler:
     def idle(self) -> bool:
         return not self._waiting and not self._jobs and not self._touched
 
+    def needs_marks(self, role: Role) -> bool:
+        """Whether the role's memory can go back to marked places alone."""
+        return role in self._models and self._models[role].needs_marks
+
     @property
     def n_open(self) -> int:
         """Sequences waiting or in a slot."""

@@ -15,6 +15,7 @@ from .model import Model, Snapshot
 
 Ids = dict[Role, list[int]]
 _SAME_CONVERSATION = 0.75  # share of a slot's last prompt that another must begin with
+_OPENING = 8  # tokens at a prompt's end that open the answer, and may be others when the conversation goes on
 
 
 @dataclass
@@ -32,13 +33,21 @@ class Slot:
 
     def n_common(self, ids: Ids) -> int:
         """How many tokens of these ids its caches hold."""
-        return sum(n_common(held, ids[role]) for role, held in self.held.items() if role in ids)
+        return sum(n_common(self.held.get(role, []), own) for role, own in ids.items())
 
     def is_continued_by(self, ids: Ids) -> bool:
         """Whether these ids are of the same conversation: they begin with most of its last prompt. A chat template's
         first tokens alone are in all conversations."""
-        n_prompt = sum(n for role, n in self.n_prompt.items() if role in ids)
-        return 0 < _SAME_CONVERSATION * n_prompt <= self.n_common(ids)
+        return 0 < _SAME_CONVERSATION * self._n_asked(ids) <= self.n_common(ids)
+
+    def has_asked(self, ids: Ids) -> bool:
+        """Whether these ids have all of its last prompt, but for what may open the answer: they are that conversation's
+        next turn, or its last one again."""
+        return self.n_common(ids) >= self._n_asked(ids) - _OPENING * len(ids)
+
+    def _n_asked(self, ids: Ids) -> int:
+        """Tokens of its last prompt that its caches hold: a role that had no part in the answer has none."""
+        return sum(min(self.n_prompt.get(role, 0), len(self.held.get(role, []))) for role in ids)
 
 
 class Slots:
@@ -52,13 +61,19 @@ class Slots:
 
     def take(self, ids: Ids, reuse: bool) -> int:
         """A free slot for these ids: to reuse what it holds, the one that they continue; else an empty one, else the
-        one that was given back first. Each cache then holds nothing but a beginning of the ids."""
+        one that was given back first. Each cache then holds nothing but a beginning of the ids.
+
+        Where they only begin as another conversation does, an empty slot gets a copy, and that conversation loses
+        nothing."""
         continued = [slot for slot in self.free if reuse and slot.is_continued_by(ids)]
         empty = [slot for slot in self.free if not any(slot.held.values())]
-        if continued:
-            slot = max(continued, key=lambda slot: slot.n_common(ids))
+        best = max(continued, key=lambda slot: slot.n_common(ids), default=None)
+        if best is not None and (best.has_asked(ids) or not empty):
+            slot = best
         else:
             slot = empty[-1] if empty else self.free[0]
+            if best is not None:
+                self._copy(best, slot, ids)
         self.free.remove(slot)
         self._used[slot.id] = slot
         for role, model in self._models.items():
@@ -67,9 +82,23 @@ class Slots:
                 self._cut(model, slot.id, min(n_common(held, ids[role]), len(ids[role]) - 1) if reuse else 0)
         return slot.id
 
+    def _copy(self, source: Slot, target: Slot, ids: Ids) -> None:
+        """Give an empty slot what another holds, but for memories that could not be cut to these ids."""
+        for role in [role for role in ids if source.held.get(role) and not self._models[role].needs_marks]:
+            self._models[role].copy(source.id, target.id)
+            target.held[role], target.n_prompt[role] = list(source.held[role]), source.n_prompt[role]
+
+    @property
+    def has_empty(self) -> bool:
+        """Whether a free slot holds nothing."""
+        return any(not any(slot.held.values()) for slot in tuple(self.free))
+
     def n_reusable(self, ids: Ids) -> int:
-        """How many tokens of these ids the free slot that they continue holds."""
-        return max((slot.n_common(ids) for slot in self.free if slot.is_continued_by(ids)), default=0)
+        """How many tokens of these ids they would find here, nothing of another conversation being lost. Other threads
+        may ask, too: they hear what was so a moment ago."""
+        has_empty = self.has_empty
+        continued = [slot for slot in tuple(self.free) if slot.is_continued_by(ids)]
+        return max((slot.n_common(ids) for slot in continued if has_empty or slot.has_asked(ids)), default=0)
 
     @staticmethod
     def _cut(model: Model, slot: int, n_tokens: int) -> None:

@@ -24,6 +24,7 @@ from foreal_local.results import Chunk, Prompt, Result
 from foreal_local.runtime.llama import Context
 
 from .engines import GPU, LEADER, RAW, PairMaker, assert_same_up_to_near_ties, ids, open_engine, settings
+from .tiny_gguf import CHATML
 
 PROMPTS = [" wait", " the number is", " so half of ten", " now", " add two", " then", " three", " let me check"]
 ENDLESS = settings(max_tokens=None)
@@ -189,6 +190,50 @@ def test_callers_come_from_several_event_loops(lanes: int, make: PairMaker) -> N
             thread.join(60)
         assert found == {number: PROMPTS[number::3] * 5 for number in range(3)}
         assert_free(engine)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3", "lfm2", "mamba", "lfm2+llama"])
+@pytest.mark.parametrize(("lanes", "roles"), [(1, (1, 1)), (2, (2, 1)), (4, (3, 2))])
+def test_a_conversation_finds_the_cache_of_its_last_turn(
+    kind: str, lanes: int, roles: tuple[int, int], make: PairMaker
+) -> None:
+    """Guards turns that read all again: in another lane, after another client's turn, or where a memory cannot go back.
+
+    roles: how many conversations there are, and how many of them wait for an answer at a time
+    """
+    generation = settings(max_tokens=25, temp=0.8, n=2, k=1, gate="always")  # both read the first prompt, too
+    n_clients, at_once = roles
+
+    async def turn(engine: Engine, messages: list[dict[str, str]]) -> int:
+        """How many tokens were read that the last turn's prompt had, by the role that read most."""
+        result = await engine.agenerate(messages, generation)
+        assert result.error is None
+        sequence, before = (
+            result.sequence,
+            engine.loaded.n_kept(messages[:-2], engine.prompting) if messages[2:] else {},
+        )
+        messages += [{"role": "assistant", "content": result.text}, {"role": "user", "content": "so the sum of"}]
+        return max(
+            sequence.cost[role].n_prompt_read - (view.n_prompt - before.get(role, view.n_prompt))
+            for role, view in sequence.views.items()
+        )
+
+    async def main(engine: Engine) -> list[list[int]]:
+        clients = [[{"role": "user", "content": "wait now " * 30 + f"{i} so then " * 6}] for i in range(n_clients)]
+        surplus: list[list[int]] = []
+        for _ in range(4):
+            found: list[int] = []
+            for first in range(0, n_clients, at_once):
+                together = clients[first : first + at_once]
+                found += await asyncio.gather(*(turn(engine, messages) for messages in together))
+            surplus.append(found)
+        return surplus
+
+    with open_engine(make(kind, chat=CHATML), n_slots=4, lanes=lanes, threads=1, ctx_size=2048) as engine:
+        first, *others = run(main(engine))
+        assert_free(engine)
+    assert min(first) > 50
+    assert max(map(max, others)) <= 0
 
 
 # ---------------------------------------------------------------- leaving
