@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from commands import environment, records, run
+from commands import ROOT, environment, records, run
 from real.models import Files
 from serving import Server, start
 
@@ -231,3 +231,11 @@ def test_one_model_alone(chat_pair: Files, tmp_path: Path) -> None:
         refused = httpx.post(f"{server.url}{CHAT}", json=asked | {"foreal": {"mode": "foreal"}})
         assert refused.status_code == 400
         assert "draft" in refused.json()["error"]["message"]
+
+
+def test_the_page_of_the_documentation_runs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    """Guards an example that nobody has tried."""
+    page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
+    example = page.partition("```python\n")[2].partition("```")[0]
+    exec(example.replace("http://127.0.0.1:8080", server.url), {})
+    assert "tokens of the leader," in capsys.readouterr().out
