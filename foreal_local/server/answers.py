@@ -14,7 +14,7 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..results import Result
 from .asked import answered_with
-from .body import parsed, read_body
+from .body import parsed
 from .log import Entry, entry_of
 from .parts import Parts
 from .requests import Kind, read
@@ -47,7 +47,7 @@ async def asked_in(request: Request, kind: type[Kind]) -> Asked[Kind]:
     """The request that is made; ApiError where it cannot be answered."""
     serving: Serving = request.app.state.serving
     serving.require_ready()
-    data = await read_body(request, serving.limits.n_body)
+    data = await serving.bodies.read(request)
     fields = await serving.aside(lambda: read(kind, parsed(data))) if len(data) > _LARGE else read(kind, parsed(data))
     entry = entry_of(request.scope)
     entry.model = fields.model or serving.names.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -58,6 +59,7 @@ _ANSWER = {
 _OBJECT = {"type": "object"}
 
 
+@functools.cache
 def description() -> Json:
     _, schemas = models_json_schema(
         [(ChatRequest, "validation"), (CompletionRequest, "validation")],
