@@ -30,7 +30,7 @@ from .options import (
     typed_models,
     typed_settings,
 )
-from .sessions import data_dir, delete_session, print_sessions, session_named
+from .sessions import delete_session, history_file, print_sessions, session_named
 from .start import Start
 from .streams import require_output
 
@@ -163,7 +163,7 @@ def _chat(context: click.Context, values: dict[str, Any], first: str, kind: Inpu
         chat.tell_warnings()
         show_loaded(conversation, screen)
         if kind == "editor":
-            return chat.run(editor_for(chat, data_dir() / "history"), first)
+            return chat.run(editor_for(chat, history_file()), first)
         return chat.run(PipedLines() if kind == "lines" else NoLines(), first)
 
 
@@ -190,7 +190,7 @@ def _open_session(stack: contextlib.ExitStack, values: dict[str, Any]) -> ChatSe
     if not values["session"]:
         return None
     session = session_named(values["session"])
-    session.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    session.make_folder()
     stack.enter_context(locked(session.path, "the session"))
     return session
 
