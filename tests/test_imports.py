@@ -56,7 +56,7 @@ ALLOWED = {
     "wrapping": set(),
     "chat": _ENGINE | {"documents", "palette", "presets", "tally", "wrapping"},
     "batch": _ENGINE | {"documents", "palette", "tally", "wrapping"},
-    "evaluation": _ENGINE | {"batch", "hub", "hub_names", "palette", "presets"},
+    "evaluation": _ENGINE | {"batch", "documents", "hub", "hub_names", "palette", "presets"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {

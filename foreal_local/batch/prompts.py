@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from ..config import Generation, Prompting
-from ..documents import STDIN, Note, waited_for
+from ..documents import Note, bytes_of, name_of
 from ..errors import UsageError
 from ..results import Prompt
 from .json_lines import is_object, lines_of
@@ -21,7 +18,7 @@ def read_prompts(
     settings, prompting: what a prompt's own settings change
     note: what tells the user of keys that are probably misspelt
     """
-    name = STDIN if path == "-" else path
+    name = name_of(path)
     numbered = lines_of(_read(path, note), name)
     if not numbered:
         raise UsageError(f"no prompts in {name}: it has no line with text")
@@ -36,13 +33,8 @@ def read_prompts(
 
 def _read(path: str, note: Note) -> bytes:
     """A file's bytes, or standard input's for "-"."""
-    if path == "-" and sys.stdin is None:
-        raise UsageError("standard input is closed: --file - reads prompts there; name a file instead")
     try:
-        if path != "-":
-            return Path(path).read_bytes()
-        with waited_for(note, "prompts, a line each,"):
-            return sys.stdin.buffer.read()
+        return bytes_of(path, note, "prompts, a line each,")
     except OSError as error:
         raise UsageError(f"cannot read prompts from {path}: {error.strerror or error}") from None
 
