@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+INSTALL = "pip install 'matplotlib>=3.8'"
 LEADER_COLOUR, DRAFT_COLOUR = hexadecimal(PALETTES["light"].leader), "#4D4D4D"  # as in the chat
 COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 LINE_COLOURS = ("#000000", "#009E73", "#CC79A7", "#7F7F7F")
@@ -105,7 +106,7 @@ class Sweep:
 def check_matplotlib() -> None:
     """UsageError that says what to install where matplotlib is missing."""
     if find_spec("matplotlib") is None:
-        raise UsageError("matplotlib is needed for --report: install it with: pip install 'foreal-local[bench]'")
+        raise UsageError(f"matplotlib is needed for --report: install it with: {INSTALL}")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
