@@ -43,6 +43,13 @@ class PairEntry:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def limits_of(entry: PairEntry | None) -> str:
+    """What is told of a pair that was used without being chosen: what it is good for, and how others are found."""
+    if entry is None or entry.name != DEFAULT_PAIR or not entry.note:
+        return ""
+    return f"{entry.name}: {entry.note} foreal pairs lists others."
+
+
 def load_pairs() -> dict[str, PairEntry]:
     """The bundled pairs and, over them, the user's own: a table replaces the whole pair of its name."""
     own = _user_pairs_file()

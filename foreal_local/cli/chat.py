@@ -204,10 +204,13 @@ class _Opener:
     """
 
     def __init__(self, stack: contextlib.ExitStack, context: click.Context, start: Start) -> None:
+        from ..pairs import limits_of
+
         values = start.values
         self._values, self.runtime, self._about = values, start.runtime, start.about
         self.pair = start.pair()
         self._engine: Engine | None = None
+        self._limits = limits_of(start.entry)
         stack.callback(self._close)
         self.prompting, self._settings = _prompting(values), generation_of(settings_in(values))
         self._measured = measured_in(values, context)
@@ -280,6 +283,7 @@ class _Opener:
             f"context {engine.ctx_size} · {settings}{', ' if around else ''}{around}"
             " · /help for commands, Ctrl-D to leave",
             *why,
+            *([f"pair {self._limits}"] if self._limits else []),
         ]
 
 

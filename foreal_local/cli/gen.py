@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -93,6 +94,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     Answers go to stdout, everything else to stderr.
     """
     from ..batch.run import BatchRun
+    from ..pairs import limits_of
     from ..runtime.room import check_room
     from .loading import named_pair, pair_of
 
@@ -102,7 +104,7 @@ def main(context: click.Context, /, **values: Any) -> None:
         values = with_settings_of(entry, values, context)
     values = with_preset(values, context)
     require_output("name a file with --output", values["output"] not in (None, "", "-"))
-    request = _request_of(values, context)
+    request = replace(_request_of(values, context), limits=limits_of(entry))
 
     def pair_for(roles: set[Role]) -> Pair:
         pair = pair_of(values, entry, roles)
