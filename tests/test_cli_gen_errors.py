@@ -215,3 +215,11 @@ def test_the_installed_command_refuses_alike(env: dict[str, str]) -> None:
     done = run(*PROMPT, "--leader", "missing.gguf", env=env, command=INSTALLED)
     assert done.returncode == 2
     assert "missing.gguf" in error_line(done)
+
+
+@pytest.mark.parametrize("option", ["--json-schema", "--grammar"])
+def test_an_empty_file_of_a_form_is_named(option: str, env: dict[str, str], tmp_path: Path) -> None:
+    """Guards a message about a setting that is '', where a file was given."""
+    (tmp_path / "empty.form").touch()
+    line = error_line(run(*PROMPT, option, "empty.form", env=env, cwd=tmp_path))
+    assert line.startswith(f"Error: {option} is 'empty.form', and that file is empty")

@@ -47,6 +47,11 @@ def prompt_of(where: str, line: str, settings: Generation, prompting: Prompting)
         raise UsageError(f"{where}: {_key_of(error, given, record)}{error}") from None
 
 
+def has_prompt(where: str, line: str) -> bool:
+    """Whether a line that is an object has the keys of a prompt."""
+    return not {*_CONTENTS, "body"}.isdisjoint(object_of(where, line))
+
+
 def hints(prompts: Iterable[Prompt]) -> Iterator[str]:
     """A line for each key of these prompts that is probably meant to be another one, and so changes nothing."""
     places: dict[str, list[str]] = {}

@@ -7,13 +7,15 @@ from ..documents import Note, bytes_of, name_of
 from ..errors import UsageError
 from ..results import Prompt
 from .json_lines import is_object, lines_of
-from .prompt_lines import hints, prompt_of
+from .prompt_lines import has_prompt, hints, prompt_of
 
 
 def read_prompts(
     path: str, settings: Generation, prompting: Prompting | None = None, note: Note = lambda text: None
 ) -> list[Prompt]:
     """All prompts of a file, or of stdin for "-" (JSON lines if the first line is a JSON object).
+
+    UsageError for JSON lines under another name than theirs: each would be asked as it stands.
 
     settings, prompting: what a prompt's own settings change
     note: what tells the user of keys that are probably misspelt
@@ -22,7 +24,12 @@ def read_prompts(
     numbered = lines_of(_read(path, note), name)
     if not numbered:
         raise UsageError(f"no prompts in {name}: it has no line with text")
-    as_json = path.lower().endswith((".jsonl", ".ndjson")) or (path == "-" and is_object(numbered[0][1]))
+    first = numbered[0][1]
+    as_json = path.lower().endswith((".jsonl", ".ndjson", ".json")) or (path == "-" and is_object(first))
+    if not as_json and is_object(first) and has_prompt(name, first):
+        raise UsageError(
+            f"{name} has JSON lines, and its name does not end in .jsonl: rename it, or `--file - < {name}`"
+        )
     if not as_json:
         return [Prompt(line.strip(), where=f"{name}:{number}") for number, line in numbered]
     found = [prompt_of(f"{name}:{number}", line, settings, prompting or Prompting()) for number, line in numbered]
