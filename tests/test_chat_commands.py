@@ -242,3 +242,13 @@ def test_numbers_are_as_they_were_typed() -> None:
         found: Any = changed(USUAL, "temp", text)
         assert math.isclose(found.sampling.temp, float(text))
         assert f"temp {text}," in describe_chat(found, None)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [({"json_schema": '{"type": "object"}'}, "a JSON schema"), ({"grammar": 'root ::= "a"'}, "a GBNF grammar")],
+)
+def test_a_form_of_answers_is_told_in_words_once(form: dict[str, str], words: str) -> None:
+    """Guards a line of settings that a schema fills: it is told in words, and /set shows it."""
+    text = describe_chat(generation_of(form), None)
+    assert (text.count(words), "type" in text, "root" in text) == (1, False, False)

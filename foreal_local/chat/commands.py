@@ -245,7 +245,18 @@ def describe_chat(settings: Generation, think_budget: int | None, thinking: bool
     return ", ".join(parts)
 
 
-_IN_WORDS = {"mode", "temp", "top_p", "top_k", "min_p", "seed", "max_tokens", *names_of(Method)}
+_IN_WORDS = {
+    "mode",
+    "temp",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "max_tokens",
+    "grammar",
+    "json_schema",
+    *names_of(Method),
+}
 
 
 def describe_around(prompting: Prompting, runtime: Runtime) -> str:
