@@ -58,7 +58,11 @@ _FIRST = (
 @option("--prompt-file", multiple=True, metavar="FILE", help="A prompt: all of a file; repeatable.", envvar=None)
 @option("--lines", is_flag=True, help="Each line of stdin is a prompt, as with --file -.", envvar=None)
 @option("--output", "-o", metavar="FILE", help="Write the results here, each as soon as it is finished; - is stdout.")
-@option("--format", type=click.Choice(["text", "jsonl"]), help="[default: text on stdout, jsonl with -o]")
+@option(
+    "--format",
+    type=click.Choice(["text", "jsonl"]),
+    help="Answers, or records.  [default: text on stdout, jsonl with -o]",
+)
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time.")
 @option("--trace", metavar="FILE", help="Write every decision here, one JSON object per line.")
 @option("--resume", is_flag=True, help="Keep the records that --output has of these prompts and settings; do the rest.")
