@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .downloads import HubFile, check_room, fetch, look_up
 from .errors import DownloadError, ForealError, ModelFileError
 from .hub_names import HOW_TO_NAME, MAIN, HubName, all_parts, choose_file, parse_hub_name, pasted
 
@@ -49,8 +51,7 @@ def resolve_model(spec: str, *, offline: bool = False, progress: bool = True) ->
 
     if offline or constants.HF_HUB_OFFLINE:
         return _from_cache(name)
-    with _progress_bars(progress):
-        return _from_hub(name)
+    return _from_hub(name, progress)
 
 
 def found_here(spec: str) -> Path | None:
@@ -64,27 +65,55 @@ def found_here(spec: str) -> Path | None:
 # ---- the hub and its cache ----
 
 
-def _from_hub(name: HubName) -> Path:
-    """Download what is not in the cache yet. Where the hub does not answer, the cached file is used.
-
-    Within this call a download resumes after a broken connection. If the call ends first, the next call begins the
-    file again (library 1.18 and later), but keeps the finished files of a split model.
-    """
-    from huggingface_hub import constants, hf_hub_download, model_info
+def files_on_hub(name: HubName) -> list[HubFile]:
+    """All files of the model that a name means, as the hub has them now."""
+    from huggingface_hub import constants, model_info
 
     try:
         info = model_info(name.repo, revision=name.revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        file = choose_file([sibling.rfilename for sibling in info.siblings or []], name)
+        return [look_up(name, part, name.revision) for part in all_parts(file)]
+    except ForealError:
+        raise
     except Exception as error:
+        raise explain(error, name) from error
+
+
+def fetch_model(files: list[HubFile], *, progress: bool = True) -> Path:
+    """The first of a model's files, with all of them in the cache; an interrupted download goes on where it was.
+
+    DownloadError without the hub, or without room for them.
+    """
+    check_room(files)
+    try:
+        with _progress_bars(progress):
+            return [fetch(file, _tell if progress else _say_nothing) for file in files][0]
+    except ForealError:
+        raise
+    except Exception as error:
+        raise explain(error, files[0].name) from error
+
+
+def _from_hub(name: HubName, progress: bool) -> Path:
+    """Download what is not in the cache yet. Where the hub does not answer, the cached file is used."""
+    try:
+        files = files_on_hub(name)
+    except ForealError as reason:
+        if reason.__cause__ is None:
+            raise  # the hub has answered
         try:
             return _from_cache(name)
         except ForealError:
-            raise explain(error, name) from error
-    file = choose_file([sibling.rfilename for sibling in info.siblings or []], name)
-    try:
-        paths = [hf_hub_download(name.repo, part, revision=name.revision) for part in all_parts(file)]
-    except Exception as error:
-        raise explain(error, name) from error
-    return Path(paths[0])
+            raise reason from reason.__cause__
+    return fetch_model(files, progress=progress)
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _say_nothing(_text: str) -> None:
+    pass
 
 
 def _from_cache(name: HubName) -> Path:

@@ -88,7 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
         files, self.commit = self.hub.repos.get(repo), self.hub.commit
         other = owner != "datasets" and revision not in ("", "main", self.hub.commit)
         if files is not None and other:
-            files, self.commit = self.hub.revisions.get((repo, revision)), commit_of(revision)
+            self.commit = commit_of(revision)
+            others = self.hub.revisions.items()
+            files = next((each for (name, of), each in others if name == repo and commit_of(of) == self.commit), None)
             if files is None:
                 self._send(404, {"X-Error-Code": "RevisionNotFound"})
                 return

@@ -587,7 +587,9 @@ def test_progress_bars_can_be_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled
 
     seen: list[bool] = []
-    monkeypatch.setattr(hub, "_from_hub", lambda name: seen.append(are_progress_bars_disabled()))
+    monkeypatch.setattr(hub, "files_on_hub", lambda name: [None])
+    monkeypatch.setattr(hub, "check_room", lambda files: None)
+    monkeypatch.setattr(hub, "fetch", lambda file, say: seen.append(are_progress_bars_disabled()))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     resolve_model("org/Model-GGUF", progress=False)
     resolve_model("org/Model-GGUF")
