@@ -94,17 +94,23 @@ def fetch_model(files: list[HubFile], *, progress: bool = True) -> Path:
         raise explain(error, files[0].name) from error
 
 
+def cached_model(name: HubName) -> Path | None:
+    """The file in the cache that a name means, whatever the hub has now; None where there is none."""
+    try:
+        return _from_cache(name)
+    except ForealError:
+        return None
+
+
 def _from_hub(name: HubName, progress: bool) -> Path:
     """Download what is not in the cache yet. Where the hub does not answer, the cached file is used."""
     try:
         files = files_on_hub(name)
     except ForealError as reason:
-        if reason.__cause__ is None:
-            raise  # the hub has answered
-        try:
-            return _from_cache(name)
-        except ForealError:
-            raise reason from reason.__cause__
+        cached = cached_model(name) if reason.__cause__ else None  # without a cause, the hub has answered
+        if cached is None:
+            raise
+        return cached
     return fetch_model(files, progress=progress)
 
 

@@ -33,6 +33,8 @@ _FIRST = {
     "bench": "foreal bench",
     "analyze": "foreal analyze",
     "pairs": "foreal pairs",
+    "models": "foreal models",
+    "pull": "foreal pull",
     "serve": "foreal serve",
 }
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")

@@ -6,6 +6,7 @@ announced.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -43,6 +44,9 @@ class HubServer:
     commit: str = COMMIT
     cut_at: int | None = None  # the next file breaks off after so many bytes; once
     drop: int = 0  # so many bytes are missing at the end of what is sent, as if that were all
+    hold_at: int | None = None  # files stand still after so many bytes, until `go_on` is set
+    go_on: threading.Event = field(default_factory=threading.Event)
+    wrong_bytes: bool = False  # another content of the same length is sent
     status: tuple[str, int] | None = None  # answer so where this is in the path
     log: list[Request] = field(default_factory=list)
 
@@ -120,6 +124,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
         if self.command == "GET":
             body = body[: len(body) - self.hub.drop]
+            if self.hub.wrong_bytes:
+                body = bytes(len(body))
         self._send(206 if asked else 200, headers, body[start:])
 
     def _send(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
@@ -132,4 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.hub.cut_at is not None and "/resolve/" in self.path:
             body, self.hub.cut_at = body[: self.hub.cut_at], None
             self.close_connection = True
-        self.wfile.write(body)
+        if self.hub.hold_at is not None and len(body) > self.hub.hold_at and "/resolve/" in self.path:
+            self.wfile.write(body[: self.hub.hold_at])
+            self.hub.go_on.wait(60)
+            body = body[self.hub.hold_at :]
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the client may have been killed
+            self.wfile.write(body)

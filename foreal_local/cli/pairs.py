@@ -10,6 +10,7 @@ import click
 
 from .. import __version__
 from ..config import SETTINGS
+from ..downloads import gigabytes
 from ..hub import bundled_dir, found_here
 from ..hub_names import all_parts
 from ..method.roles import Role
@@ -49,7 +50,7 @@ def _show(entry: PairEntry) -> None:
     click.echo(f"{entry.name}: {_state_of(entry)}, {_size_of(entry)}")
     for role, spec in _models_of(entry).items():
         path = found_here(spec)
-        place = f"{path} ({_gigabytes(_n_bytes(path))})" if path else "not here yet"
+        place = f"{path} ({gigabytes(_n_bytes(path))})" if path else "not here yet"
         if str(path) != spec:
             click.echo(f"  {role:8}  {spec}")
         click.echo(f"  {role if str(path) == spec else '':8}  {place}")
@@ -82,7 +83,7 @@ def _size_of(entry: PairEntry) -> str:
     """Of both models: of the files that are here, or as the pairs file says."""
     paths = [found_here(spec) for spec in _models_of(entry).values()]
     if all(paths):
-        return _gigabytes(sum(_n_bytes(path) for path in paths if path))
+        return gigabytes(sum(_n_bytes(path) for path in paths if path))
     return f"about {entry.download_gb:g} GB" if entry.download_gb else "size unknown"
 
 
@@ -90,10 +91,6 @@ def _n_bytes(path: Path) -> int:
     """Of a model with all its parts; of those that are there."""
     parts = [path.with_name(name) for name in all_parts(path.name)]
     return sum(part.stat().st_size for part in parts if part.is_file())
-
-
-def _gigabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def _wrapped(text: str, indent: int) -> list[str]:
