@@ -1,4 +1,4 @@
-"""Files of the hub that come into its cache: resumed after any end of the process, checked, and only where there is room.
+"""Files of the hub that come into its cache: resumed after any end of the process, checked, and where there is room.
 
 Knows the hub's cache as its documentation describes it (blobs/HASH, snapshots/COMMIT/FILE), and which bytes of a file
 are there. Does not know which file a name means (hub_names.py), nor how errors are told (hub.py).
@@ -88,9 +88,7 @@ def look_up(name: HubName, file: str, revision: str | None) -> HubFile:
     """What the hub says of a file; the library's errors where it does not answer, or has none."""
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
-    about = get_hf_file_metadata(
-        hf_hub_url(name.repo, file, revision=revision), timeout=constants.HF_HUB_ETAG_TIMEOUT
-    )
+    about = get_hf_file_metadata(hf_hub_url(name.repo, file, revision=revision), timeout=constants.HF_HUB_ETAG_TIMEOUT)
     etag = about.etag or ""
     if not (_SHA256.fullmatch(etag) or _GIT_BLOB.fullmatch(etag)):
         etag = ""  # of another server: no name for a file, and nothing to check it by
@@ -180,7 +178,7 @@ def _download(file: HubFile, say: Say) -> bool:
 
 def _append_rest(file: HubFile, begun: int) -> None:
     """Fetch the content from byte `begun` on; the function has been in the library, with these arguments, in all its
-    versions from 0.34 to 2.4, which tests/test_pull.py holds it to."""
+    versions from 0.34 to 2.4, to which scripts/hub_versions holds it."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
@@ -217,7 +215,7 @@ def _put_in_place(file: HubFile) -> None:
 
     target = file.blob if are_symlinks_supported(file.home) else file.link
     target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(file.part, target)
+    file.part.replace(target)
 
 
 def gigabytes(n_bytes: float) -> str:

@@ -87,11 +87,12 @@ def fetch_model(files: list[HubFile], *, progress: bool = True) -> Path:
     check_room(files)
     try:
         with _progress_bars(progress):
-            return [fetch(file, _tell if progress else _say_nothing) for file in files][0]
+            paths = [fetch(file, _tell if progress else _say_nothing) for file in files]
     except ForealError:
         raise
     except Exception as error:
         raise explain(error, files[0].name) from error
+    return paths[0]
 
 
 def cached_model(name: HubName) -> Path | None:

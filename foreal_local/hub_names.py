@@ -152,12 +152,17 @@ def _not_main(revision: str | None) -> str | None:
 # ---- which file of a repository ----
 
 
+def is_model_file(file: str) -> bool:
+    """Whether a .gguf file can be a model by its name, and not what stands beside models (mmproj, imatrix)."""
+    return not _NOT_A_MODEL.search(file)
+
+
 def choose_file(files: Iterable[str], name: HubName) -> str:
     """The file of a repository that `name` means; a split model's first part. ModelFileError if none."""
     where = name.repo + (f", folder {name.folder}," if name.folder else "")
     inside = [file for file in files if not name.folder or file.startswith(f"{name.folder}/")]
     ggufs = {all_parts(file)[0] for file in inside if file.lower().endswith(".gguf")}
-    models = sorted(file for file in ggufs if not _NOT_A_MODEL.search(file))
+    models = sorted(filter(is_model_file, ggufs))
     if not models:
         hint = f"write {name.repo}:QUANT" if name.folder else "look for a repository with GGUF in its name"
         raise ModelFileError(f"{where} has no .gguf file ({hint})")

@@ -16,6 +16,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import click
@@ -37,7 +38,9 @@ ABOUT = {
     "engine": "a loaded pair that answers many prompts at a time",
     "asynchronous": "coroutines wait while threads answer",
     "by_name": "settings as keyword arguments",
-    "hub": "models by path or hub name, downloads",
+    "catalog": "models that are here, families, what fits",
+    "hub": "models by path or hub name",
+    "downloads": "files into the hub's cache, resumed",
     "pairs": "pairs by name",
     "storage": "sessions and checkpoints on disk, never half-written",
     "results": "prompts in; tokens as they come and results out",
@@ -52,7 +55,7 @@ ABOUT = {
 
 WIDTH, MARGIN, GAP = 860, 24, 28
 BOX, HEIGHT, ROW = 250, 62, 96
-BEND, DUMMY = 18, 30
+BEND, DUMMY, SMALL_GAP = 18, 16, 6
 LETTER = 6.4  # mean width of one in the small text
 
 
@@ -173,14 +176,15 @@ def laid_out(arrows: Graph, level: dict[str, int]) -> Layout:
         if i:
             row.sort(key=lambda item: (_wish(item, layout, arrows, i), str(item)))
         n_boxes = sum(isinstance(item, str) for item in row)
-        free = WIDTH - 2 * MARGIN - GAP * (len(row) - 1) - DUMMY * (len(row) - n_boxes)
+        gaps = [GAP if isinstance(a, str) or isinstance(b, str) else SMALL_GAP for a, b in pairwise(row)]
+        free = WIDTH - 2 * MARGIN - sum(gaps) - DUMMY * (len(row) - n_boxes)
         box = min(BOX, free / n_boxes)
         widths = [box if isinstance(item, str) else DUMMY for item in row]
-        left = (WIDTH - sum(widths) - GAP * (len(row) - 1)) / 2
+        left = (WIDTH - sum(widths) - sum(gaps)) / 2
         places: dict[str | tuple[str, str], float] = {}
-        for item, width in zip(row, widths, strict=True):
+        for item, width, gap in zip(row, widths, [*gaps, 0], strict=True):
             places[item] = left + width / 2
-            left += width + GAP
+            left += width + gap
         layout.widths.append(box)
         layout.x.append(places)
     return layout

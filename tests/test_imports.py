@@ -50,6 +50,7 @@ ALLOWED = {
     "hub_names": {"errors"},
     "downloads": {"errors", "hub_names"},
     "hub": {"downloads", "errors", "hub_names"},
+    "catalog": _CORE | {"hub", "hub_names"},
     "presets": _SETTINGS,
     "choice": _SETTINGS | {"method"},
     "tally": _CORE,

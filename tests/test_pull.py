@@ -172,7 +172,9 @@ def test_two_at_once_download_it_once(server: HubServer, env: dict[str, str]) ->
     """Guards two processes that write one file."""
     server.hold_at = 10 * MB + 1000
     first = begin(env, "org/Big-GGUF")
-    second = subprocess.Popen([*PULL, "org/Big-GGUF"], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    second = subprocess.Popen(
+        [*PULL, "org/Big-GGUF"], env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert second.stderr
     while b"waiting for another process" not in (line := second.stderr.readline()):
         assert line, "the second one did not wait"

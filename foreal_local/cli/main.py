@@ -14,6 +14,7 @@ _COMMANDS = {
     "bench": "Measure accuracy, work and time on problems with answers.",
     "chat": "Talk with a pair in the terminal.",
     "gen": "Answer a prompt, or a file of prompts.",
+    "models": "List the models that are here, and drafts that fit a leader.",
     "pairs": "List the pairs of models that have names.",
     "pull": "Download models and pairs.",
     "serve": "Answer OpenAI's API over HTTP, and show a page.",

@@ -78,7 +78,9 @@ def _refuse_offline(offline: bool) -> None:
     from huggingface_hub import constants
 
     if offline:
-        raise UsageError("--offline, and a download needs a connection: leave it out (foreal models lists what is here)")
+        raise UsageError(
+            "--offline, and a download needs a connection: leave it out (foreal models lists what is here)"
+        )
     if constants.HF_HUB_OFFLINE:
         name = "HF_HUB_OFFLINE" if os.environ.get("HF_HUB_OFFLINE") else "TRANSFORMERS_OFFLINE"
         raise UsageError(f"{name} is set, and a download needs a connection: unset it")
@@ -147,4 +149,3 @@ def _kept(model: Wanted) -> str:
 def _say(text: str, quiet: bool) -> None:
     if not quiet:
         click.echo(text, err=True)
-

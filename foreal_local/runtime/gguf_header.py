@@ -59,12 +59,14 @@ _BYTES = frozenset(b"<0x%02X>" % byte for byte in range(256))
 
 class ArrayOf(NamedTuple):
     """What a metadata array has. kind: GGUF's number for its items' type; n_distinct: different texts among the
-    tokens, None for other arrays; has_bytes: whether each byte is among them, as SentencePiece spells it."""
+    tokens, None for other arrays; has_bytes: whether each byte is among them, as SentencePiece spells it; begin: where
+    its first item is in the file."""
 
     kind: int
     size: int
     n_distinct: int | None = None
     has_bytes: bool = False
+    begin: int = 0
 
 
 @dataclass(frozen=True)
@@ -173,9 +175,9 @@ class _Cursor:
 
     def array(self, key: str) -> list[Any] | None:
         kind, size = self.scalar("I"), self.scalar("Q")
-        self.arrays[key] = ArrayOf(kind, size)
+        self.arrays[key] = ArrayOf(kind, size, begin=self.at)
         if key == TOKENS and kind == STRING:
-            self.arrays[key] = ArrayOf(kind, size, *self.count_distinct(size))
+            self.arrays[key] = ArrayOf(kind, size, *self.count_distinct(size), begin=self.arrays[key].begin)
             return None
         if size <= _LONGEST_KEPT_ARRAY:
             return [self.item(kind) for _ in range(size)]

@@ -6,7 +6,7 @@ Knows both vocabularies; nothing of prompts (text.py), sequences or caches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..errors import VocabularyError
 from ..method.reasoning import ReasoningTags
@@ -110,15 +110,28 @@ _KINDS = {1: "SentencePiece", 2: "BPE", 3: "WordPiece", 4: "Unigram", 5: "RWKV",
 """llama.cpp's numbers of the kinds of vocabularies, in words."""
 
 
-def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:
+ADVICE = "choose a draft of the leader's own family"
+"""What errors of vocabularies end with."""
+
+
+class Words(Protocol):
+    """What can be compared of a vocabulary: a loaded model's, or one that was read from a file (gguf_vocabulary.py)."""
+
+    n_tokens: int
+    kind: int
+
+    def text(self, token: int) -> bytes: ...
+    def is_ordinary(self, token: int) -> bool: ...
+
+
+def different_tokens(leader: Words, draft: Words) -> list[int]:
     """Ids whose texts differ between two vocabularies that share their words.
 
     VocabularyError where they do not: it names the first ordinary token that differs, the sizes or the kinds.
     """
-    advice = "choose a draft of the leader's own family"
     if leader.kind != draft.kind:
         kinds = " and ".join(_KINDS.get(each.kind, f"llama.cpp's number {each.kind}") for each in (leader, draft))
-        raise VocabularyError(f"leader and draft have different kinds of vocabulary ({kinds}): {advice}")
+        raise VocabularyError(f"leader and draft have different kinds of vocabulary ({kinds}): {ADVICE}")
     different = []
     for token in range(min(leader.n_tokens, draft.n_tokens)):
         ours, theirs = leader.text(token), draft.text(token)
@@ -127,13 +140,13 @@ def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]
         if token >= _FIRST_COMPARED and leader.is_ordinary(token) and draft.is_ordinary(token):
             raise VocabularyError(
                 f"leader and draft do not share their words: token {token} is "
-                f"{_shown(ours)} for the leader and {_shown(theirs)} for the draft; {advice}"
+                f"{_shown(ours)} for the leader and {_shown(theirs)} for the draft; {ADVICE}"
             )
         different.append(token)
     if abs(leader.n_tokens - draft.n_tokens) > _MAX_SIZE_DIFFERENCE:
         raise VocabularyError(
             f"leader and draft do not share their words: {leader.n_tokens} and {draft.n_tokens} tokens "
-            f"(token {min(leader.n_tokens, draft.n_tokens)} is in one only); {advice}"
+            f"(token {min(leader.n_tokens, draft.n_tokens)} is in one only); {ADVICE}"
         )
     return different
 

@@ -1,0 +1,1 @@
+"""Which models there are, here and in families in use, and which of them fit together."""

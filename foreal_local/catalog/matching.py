@@ -1,0 +1,134 @@
+"""Which models could draft for a leader, which of them is worth trying first, and why others are not.
+
+Knows sizes, kinds and vocabularies: of files (inventory.py) and of the table of families (families.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..runtime.gguf_vocabulary import why_different
+from .families import Family, FamilyModel, load_families, model_on_hub
+from .inventory import LocalModel
+
+BEST, FROM, TO = 1 / 12, 1 / 30, 1 / 6
+"""A draft's size as a part of its leader's that is worth trying first, and the range around it."""
+MOST = 1 / 2.5
+"""The largest part at which a draft can save anything."""
+NO_SMALLER = "it is no smaller than the leader"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may lead or draft.
+
+    name: for --leader and --draft
+    billions, active: parameters, and those that a token needs
+    n_bytes: of its file
+    local, table: where what is known of it comes from; one of the two
+    """
+
+    name: str
+    kind: str
+    billions: float
+    active: float
+    n_bytes: int
+    local: LocalModel | None = None
+    table: FamilyModel | None = None
+
+    @property
+    def vocabulary(self) -> str:
+        if self.local:
+            return f"{self.local.vocabulary.name} ({self.local.vocabulary.n_tokens:,} tokens)"
+        assert self.table
+        return f"{self.table.vocabulary.name} ({self.table.vocabulary.n_tokens:,} tokens)"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A draft for a leader. part: of the leader's size; why: in words; worth: whether it is worth trying."""
+
+    draft: Candidate
+    part: float
+    why: str
+    worth: bool
+
+    @property
+    def rank(self) -> tuple[int, float]:
+        """The best first."""
+        steps = 0 if FROM <= self.part <= TO else 1
+        alike = "both" in self.why.split(",")[0]
+        return steps + 2 * (not alike), abs(math.log(self.part / BEST))
+
+
+def of_file(model: LocalModel) -> Candidate:
+    return Candidate(model.name, model.kind, model.n_parameters / 1e9, model.n_active / 1e9, model.n_bytes, local=model)
+
+
+def of_table(model: FamilyModel) -> Candidate:
+    return Candidate(model.hub, model.kind, model.billions, model.active, round(model.gb * 1e9), table=model)
+
+
+def why_not_shared(leader: Candidate, draft: Candidate) -> str:
+    """What keeps the two vocabularies from being one; "" where they share it, as far as can be known without both."""
+    if leader.local and draft.local:
+        return why_different(leader.local.vocabulary, draft.local.vocabulary)
+    if leader.table and draft.table:
+        shared = leader.table.vocabulary.name == draft.table.vocabulary.name
+    else:
+        local, table = leader.local or draft.local, leader.table or draft.table
+        assert local is not None
+        assert table is not None
+        model, pre = local.vocabulary.splits
+        shared = table.vocabulary.is_of(pre if pre != "default" else model, local.vocabulary.n_tokens)
+    return "" if shared else f"another vocabulary: {draft.vocabulary}, the leader's is {leader.vocabulary}"
+
+
+def judged(leader: Candidate, draft: Candidate) -> Judged:
+    """Of a draft that shares its leader's vocabulary: whether it is worth trying, and why."""
+    part = draft.active / leader.active
+    if part >= 1:
+        return Judged(draft, part, NO_SMALLER, False)
+    size = f"{fraction(part)} of the leader's size"
+    if part > MOST:
+        return Judged(draft, part, f"{size}: it costs too much to save anything", False)
+    fits = "" if FROM <= part <= TO else ": saves less" if part > TO else ": it will seldom agree"
+    return Judged(draft, part, f"{_kinds(leader.kind, draft.kind)}, {size}{fits}", True)
+
+
+def fraction(part: float) -> str:
+    """A part in words, such as 1/12."""
+    return f"1/{1 / part:.1f}" if part > 0.15 else f"1/{1 / part:.0f}"
+
+
+def _kinds(leader: str, draft: str) -> str:
+    if leader == draft:
+        return {"thinking": "both think", "instruct": "both answer at once", "base": "both are base models"}[leader]
+    words = {"thinking": "thinks", "instruct": "answers at once", "base": "has no chat template"}
+    return f"the leader {words[leader]} and the draft {words[draft]}"
+
+
+def drafts_for(leader: Candidate, candidates: Iterable[Candidate]) -> tuple[list[Judged], list[tuple[Candidate, str]]]:
+    """Drafts that are worth trying, the best first, and all others with what keeps them."""
+    found, others = [], []
+    for draft in candidates:
+        reason = why_not_shared(leader, draft)
+        verdict = None if reason else judged(leader, draft)
+        if verdict is None or not verdict.worth:
+            others.append((draft, reason or (verdict.why if verdict else "")))
+        else:
+            found.append(verdict)
+    return sorted(found, key=lambda each: (*each.rank, each.draft.local is None)), others
+
+
+def from_table(local: Iterable[LocalModel]) -> list[Candidate]:
+    """The models of all families, but those of which a file is here."""
+    here = {model.hub for each in local if (model := model_on_hub(each.name))}
+    return [of_table(model) for family in load_families().values() for model in family.models if model.hub not in here]
+
+
+def families_sharing(leader: Candidate) -> list[Family]:
+    """The families whose vocabulary is the leader's."""
+    return [each for each in load_families().values() if not why_not_shared(leader, of_table(each.models[0]))]
