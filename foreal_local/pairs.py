@@ -18,8 +18,8 @@ from .hub_names import HOW_TO_NAME, parse_hub_name
 
 DEFAULT_PAIR = "tiny"
 
-_TEXTS = ("leader", "draft", "note")
-_SIZE = "download_gb"
+_TEXTS = ("leader", "draft", "note", "measured")
+_SIZES = ("download_gb", "memory_gb")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,9 @@ class PairEntry:
     name: of the table
     leader, draft: their files or hub names, for hub.resolve_model
     note: what the pair is good for
+    measured: what was measured with it, and where that is told; "" for nothing
     download_gb: gigabytes of both files, about; None: the file of pairs does not say
+    memory_gb: gigabytes of both files and both caches of 8192 tokens, about; None as above
     where: the table and its file, for messages
     settings: its settings by their names in config.py; types are checked here, ranges where the settings are used
     """
@@ -38,7 +40,9 @@ class PairEntry:
     leader: str
     draft: str
     note: str = ""
+    measured: str = ""
     download_gb: float | None = None
+    memory_gb: float | None = None
     where: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -91,10 +95,9 @@ def _read_pairs(file: Path) -> dict[str, PairEntry]:
     return {name: _pair(name, table, file) for name, table in tables.items()}
 
 
-def _size(table: dict[str, Any], where: str) -> float | None:
-    value = table.get(_SIZE)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6):
-        raise UsageError(f"{where}: {_SIZE} cannot be {value!r}: it is a number of gigabytes")
+def _size(value: Any, key: str, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+        raise UsageError(f"{where}: {key} cannot be {value!r}: it is a number of gigabytes")
     return value
 
 
@@ -104,13 +107,15 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
     if not isinstance(table, dict):
         raise UsageError(f"{where} is not a table: write [{name}] on a line of its own")
     texts, settings = {}, {}
-    n_gb = _size(table, where)
+    sizes = {key: _size(table[key], key, where) for key in _SIZES if key in table}
     for key, value in table.items():
         setting = None if key in _TEXTS else find_setting(key)
-        if key == _SIZE:
+        if key in sizes:
             continue
+        if isinstance(value, dict) and key not in _TEXTS:
+            raise UsageError(f'{where}: a name with a dot stands in quotes: ["{name}.{key}"]')
         if key not in _TEXTS and (setting is None or setting.name not in OF_A_RESPONSE):
-            known = ", ".join([*_TEXTS, _SIZE, *OF_A_RESPONSE])
+            known = ", ".join([*_TEXTS, *_SIZES, *OF_A_RESPONSE])
             raise UsageError(f"{where}: unknown key '{key}' (known: {known})")
         if setting is None:
             if not isinstance(value, str):
@@ -130,4 +135,4 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
             texts[role] = str(beside) if beside.exists() or parse_hub_name(spec) is None else spec
         except ModelFileError as error:
             raise UsageError(f"{where}: {role}: {error}") from None
-    return PairEntry(name, **texts, download_gb=n_gb, where=where, settings=settings)
+    return PairEntry(name, **texts, **sizes, where=where, settings=settings)

@@ -35,13 +35,14 @@ def test_the_list_says_what_is_there(env: dict[str, str]) -> None:
     """Guards names that stand in a file that nobody finds, and a download of 20 GB that comes as a surprise."""
     done = run(env=env, command=PAIRS)
     assert (done.returncode, done.stderr) == (0, "")
-    lines = {line.split()[0]: line for line in done.stdout.splitlines() if not line.startswith(" ")}
+    rows = [line.split() for line in done.stdout.splitlines() if not line.startswith(" ")]
+    lines = {row[0]: " ".join(row) for row in rows}
     assert set(lines) == {*load_pairs(), "mine", "half", "gone"}
-    assert lines["tiny"].endswith("9 MB           bundled, used without --pair")
-    assert lines["qwen3-8b"].endswith("about 5.7 GB   not here")
+    assert lines["tiny"].endswith("9 MB bundled, used without --pair")
+    assert lines["qwen3-8b"].endswith("about 5.7 GB 7.8 GB of memory not here")
     assert lines["mine"].split()[1:] in (["1", "MB", "here"], ["0", "MB", "here"])
-    assert lines["half"].endswith("size unknown   the leader is here")
-    assert lines["gone"].endswith("about 3.25 GB  not here")
+    assert lines["half"].endswith("size unknown the leader is here")
+    assert lines["gone"].endswith("about 3.25 GB not here")
     assert "    For [me] only." in done.stdout
     assert all(entry.note.split(".")[0][:40] in done.stdout for entry in load_pairs().values())
 
@@ -62,7 +63,18 @@ def test_every_pair_of_the_package_has_a_size_and_a_note() -> None:
     """Guards a pair that is added without what the list shows."""
     for entry in load_pairs().values():
         assert entry.note
-        assert entry.download_gb or entry.name == "tiny"
+        assert (entry.download_gb and entry.memory_gb) or entry.name == "tiny"
+        assert (entry.download_gb or 0) <= (entry.memory_gb or 0)
+
+
+def test_what_was_measured_is_told(env: dict[str, str]) -> None:
+    """Guards a pair that is taken for a good one because it has a name."""
+    text = " ".join(run(env=env, command=PAIRS).stdout.split())
+    assert text.count("Measured: ") == sum(bool(entry.measured) for entry in load_pairs().values())
+    assert "Both reason; for 8 GB. Not measured here." in text
+    done = run("qwen3-4b", env=env, command=PAIRS)
+    assert "qwen3-4b: not here, about 3.1 GB, needs 5.3 GB of memory" in done.stdout
+    assert "get it: foreal pull qwen3-4b" in done.stdout
 
 
 @pytest.mark.parametrize(

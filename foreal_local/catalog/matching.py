@@ -39,6 +39,12 @@ class Candidate:
     table: FamilyModel | None = None
 
     @property
+    def family(self) -> str:
+        """The title of its family in the table; "" where it is not in it."""
+        known = self.table or (model_on_hub(self.local.name) if self.local else None)
+        return known.family if known else ""
+
+    @property
     def vocabulary(self) -> str:
         if self.local:
             return f"{self.local.vocabulary.name} ({self.local.vocabulary.n_tokens:,} tokens)"
@@ -48,19 +54,19 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Judged:
-    """A draft for a leader. part: of the leader's size; why: in words; worth: whether it is worth trying."""
+    """A draft for a leader.
+
+    part: of the leader's size
+    why: in words
+    worth: whether it is worth trying
+    rank: what the drafts are sorted by, the best first
+    """
 
     draft: Candidate
     part: float
     why: str
-    worth: bool
-
-    @property
-    def rank(self) -> tuple[int, float]:
-        """The best first."""
-        steps = 0 if FROM <= self.part <= TO else 1
-        alike = "both" in self.why.split(",")[0]
-        return steps + 2 * (not alike), abs(math.log(self.part / BEST))
+    worth: bool = False
+    rank: tuple[bool | float, ...] = ()
 
 
 def of_file(model: LocalModel) -> Candidate:
@@ -90,12 +96,15 @@ def judged(leader: Candidate, draft: Candidate) -> Judged:
     """Of a draft that shares its leader's vocabulary: whether it is worth trying, and why."""
     part = draft.active / leader.active
     if part >= 1:
-        return Judged(draft, part, NO_SMALLER, False)
+        return Judged(draft, part, NO_SMALLER)
     size = f"{fraction(part)} of the leader's size"
     if part > MOST:
-        return Judged(draft, part, f"{size}: it costs too much to save anything", False)
+        return Judged(draft, part, f"{size}: it costs too much to save anything")
     fits = "" if FROM <= part <= TO else ": saves less" if part > TO else ": it will seldom agree"
-    return Judged(draft, part, f"{_kinds(leader.kind, draft.kind)}, {size}{fits}", True)
+    of_family = leader.family != "" and leader.family == draft.family
+    rank = (leader.kind != draft.kind, fits != "", not of_family, abs(math.log(part / BEST)), draft.local is None)
+    words = [_kinds(leader.kind, draft.kind), *(["of one family"] if of_family else []), f"{size}{fits}"]
+    return Judged(draft, part, ", ".join(words), True, rank)
 
 
 def fraction(part: float) -> str:
@@ -120,7 +129,7 @@ def drafts_for(leader: Candidate, candidates: Iterable[Candidate]) -> tuple[list
             others.append((draft, reason or (verdict.why if verdict else "")))
         else:
             found.append(verdict)
-    return sorted(found, key=lambda each: (*each.rank, each.draft.local is None)), others
+    return sorted(found, key=lambda each: each.rank), others
 
 
 def from_table(local: Iterable[LocalModel]) -> list[Candidate]:

@@ -22,6 +22,8 @@ EPILOG = """\b
 Examples:
   foreal pairs
   foreal pairs qwen3-8b
+  foreal pull qwen3-8b
+Memory: both files, and both caches of 8192 tokens; buffers for computing come on top.
 Pairs of your own: docs/pairs.md says which file they go into."""
 
 
@@ -38,16 +40,17 @@ def main(name: str | None) -> None:
         _show(find_pair(name))
         return
     entries = list(load_pairs().values())
-    rows = [(entry.name, _size_of(entry), _state_of(entry)) for entry in entries]
+    rows = [(entry.name, _size_of(entry), _memory_of(entry), _state_of(entry)) for entry in entries]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for entry, row in zip(entries, rows, strict=True):
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
-        for line in _wrapped(entry.note, 4):
+        for line in _wrapped(_about(entry), 4):
             click.echo(line)
 
 
 def _show(entry: PairEntry) -> None:
-    click.echo(f"{entry.name}: {_state_of(entry)}, {_size_of(entry)}")
+    memory = _memory_of(entry)
+    click.echo(f"{entry.name}: {_state_of(entry)}, {_size_of(entry)}{memory and ', needs '}{memory}")
     for role, spec in _models_of(entry).items():
         path = found_here(spec)
         place = f"{path} ({gigabytes(_n_bytes(path))})" if path else "not here yet"
@@ -56,9 +59,11 @@ def _show(entry: PairEntry) -> None:
         click.echo(f"  {role if str(path) == spec else '':8}  {place}")
     for key, value in entry.settings.items():
         click.echo(f"  {SETTINGS[key].shown_name:8}  {value}")
-    for line in _wrapped(entry.note, 2):
+    for line in _wrapped(_about(entry), 2):
         click.echo(line)
     click.echo(f"  {entry.where}")
+    if not all(map(found_here, _models_of(entry).values())):
+        click.echo(f"  get it: foreal pull {entry.name}")
     click.echo(f"  use it: foreal-chat --pair {entry.name}")
 
 
@@ -77,6 +82,15 @@ def _state_of(entry: PairEntry) -> str:
     else:
         state = "not here"
     return f"{state}, used without --pair" if entry.name == DEFAULT_PAIR else state
+
+
+def _about(entry: PairEntry) -> str:
+    """What the pair is good for, and whether anybody has measured that."""
+    return f"{entry.note} {'Measured: ' + entry.measured if entry.measured else 'Not measured here'}.".strip()
+
+
+def _memory_of(entry: PairEntry) -> str:
+    return f"{entry.memory_gb:g} GB of memory" if entry.memory_gb else ""
 
 
 def _size_of(entry: PairEntry) -> str:
