@@ -106,8 +106,9 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
     where = f"pair '{name}' in {file}"
     if not isinstance(table, dict):
         raise UsageError(f"{where} is not a table: write [{name}] on a line of its own")
-    texts, settings = {}, {}
-    sizes = {key: _size(table[key], key, where) for key in _SIZES if key in table}
+    texts: dict[str, Any] = {}
+    settings = {}
+    sizes: dict[str, Any] = {key: _size(table[key], key, where) for key in _SIZES if key in table}
     for key, value in table.items():
         setting = None if key in _TEXTS else find_setting(key)
         if key in sizes:

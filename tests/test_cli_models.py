@@ -63,7 +63,7 @@ def in_cache(env: dict[str, str], repo: str, file: str, content: Path) -> None:
     (home / "blobs").mkdir(parents=True, exist_ok=True)
     link.parent.mkdir(parents=True)
     shutil.copy(content, home / "blobs" / "abc")
-    os.symlink(os.path.relpath(home / "blobs" / "abc", link.parent), link)
+    link.symlink_to(os.path.relpath(home / "blobs" / "abc", link.parent))
 
 
 # ---------------------------------------------------------------- what is here
@@ -78,7 +78,7 @@ def test_what_is_here(env: dict[str, str], folder: Path, tiny: TinyModels) -> No
         "tiny-leader.gguf could lead tiny-draft.gguf (both think, 1/4.4 of the leader's size: saves less)"
         in done.stdout
     )
-    assert "Pairs by name: tiny, r1-32b (not here)" in done.stdout
+    assert f"Pairs that are here: tiny; {len(load_pairs()) - 1} others: foreal pairs lists them" in done.stdout
 
 
 def test_as_json(env: dict[str, str], folder: Path) -> None:
@@ -249,6 +249,13 @@ def test_kinds_alike_come_first(env: dict[str, str]) -> None:
     instruct = [i for i, name in enumerate(names) if "Instruct" in name]
     assert instruct
     assert min(instruct) > max(i for i in range(len(names)) if i not in instruct)
+
+
+def test_a_mixture_of_experts_is_no_cheap_draft(env: dict[str, str]) -> None:
+    """Guards a draft that is quick, but needs as much memory as its leader."""
+    found = listed(env, "fit", "r1-32b")
+    (why,) = (each["why"] for each in found["others"] if each["name"] == "Qwen/Qwen3-30B-A3B-GGUF:Q4_K_M")
+    assert why == "1/10 of the leader's size, but with all its experts it needs 18.6 GB of memory"
 
 
 def test_no_draft_is_told(env: dict[str, str]) -> None:

@@ -101,6 +101,8 @@ def judged(leader: Candidate, draft: Candidate) -> Judged:
     if part > MOST:
         return Judged(draft, part, f"{size}: it costs too much to save anything")
     fits = "" if FROM <= part <= TO else ": saves less" if part > TO else ": it will seldom agree"
+    if draft.billions > leader.billions * MOST:
+        return Judged(draft, part, f"{size}, but with all its experts it needs {draft.n_bytes / 1e9:.1f} GB of memory")
     of_family = leader.family != "" and leader.family == draft.family
     rank = (leader.kind != draft.kind, fits != "", not of_family, abs(math.log(part / BEST)), draft.local is None)
     words = [_kinds(leader.kind, draft.kind), *(["of one family"] if of_family else []), f"{size}{fits}"]

@@ -98,10 +98,10 @@ def _list(found: Inventory) -> None:
         click.echo(f"Not finished: {amount} of a file of {unfinished.repo}; foreal pull {unfinished.repo} goes on")
     for unusable in found.unusable:
         click.echo(f"Not usable: {' '.join(unusable.reason.split())}")
-    states = [
-        f"{entry.name}{'' if _is_here(entry.leader, entry.draft) else ' (not here)'}" for entry in load_pairs().values()
-    ]
-    click.echo(f"Pairs by name: {', '.join(states)}; foreal pairs says more, foreal pull NAME gets one.")
+    pairs = load_pairs().values()
+    here = [entry.name for entry in pairs if _is_here(entry.leader, entry.draft)]
+    others = f"; {len(pairs) - len(here)} others: foreal pairs lists them, foreal pull NAME gets one"
+    click.echo(f"Pairs that are here: {', '.join(here) or 'none'}{others if len(here) < len(pairs) else ''}.")
 
 
 def _print_matches(group: list[LocalModel]) -> None:

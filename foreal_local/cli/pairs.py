@@ -22,7 +22,7 @@ EPILOG = """\b
 Examples:
   foreal pairs
   foreal pairs qwen3-8b
-  foreal pull qwen3-8b
+To download one: foreal pull NAME.
 Memory: both files, and both caches of 8192 tokens; buffers for computing come on top.
 Pairs of your own: docs/pairs.md says which file they go into."""
 
