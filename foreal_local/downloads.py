@@ -26,6 +26,7 @@ from .hub_names import HubName
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_BLOB = re.compile(r"[0-9a-f]{40}")
 _READ_AT_A_TIME = 8 * 2**20
+_LONG_TO_READ = 10**9
 _KEPT_FREE = 100 * 10**6
 """Bytes that a download leaves free on its disk."""
 _MOST_BY_HTTP = 50 * 10**9
@@ -163,6 +164,8 @@ def _download(file: HubFile, say: Say) -> bool:
         say(f"going on with {file.file}: {gigabytes(begun)} are here")
     if begun == 0 or begun != file.size:
         _append_rest(file, begun)
+    if (file.size or 0) >= _LONG_TO_READ:
+        say(f"checking {file.file}")
     found = _hash_of(file.part, file.etag)
     if found == file.etag:
         _put_in_place(file)

@@ -118,7 +118,7 @@ def test_an_unfinished_download_is_told(env: dict[str, str]) -> None:
     blobs = Path(env["HF_HUB_CACHE"]) / "models--org--Big-GGUF" / "blobs"
     blobs.mkdir(parents=True)
     (blobs / "abc.part").write_bytes(bytes(2_000_000))
-    assert "Not finished: 2 MB of a file of org/Big-GGUF; foreal pull org/Big-GGUF goes on" in models(env).stdout
+    assert "Not finished: 2 MB of a file of org/Big-GGUF; foreal pull org/Big-GGUF:QUANT goes on" in models(env).stdout
 
 
 def test_ten_gigabytes_take_no_longer(env: dict[str, str], folder: Path) -> None:

@@ -95,7 +95,7 @@ def _list(found: Inventory) -> None:
         _print_matches(group)
     for unfinished in found.unfinished:
         amount = gigabytes(unfinished.n_bytes)
-        click.echo(f"Not finished: {amount} of a file of {unfinished.repo}; foreal pull {unfinished.repo} goes on")
+        click.echo(f"Not finished: {amount} of a file of {unfinished.repo}; foreal pull {unfinished.repo}:QUANT goes on")
     for unusable in found.unusable:
         click.echo(f"Not usable: {' '.join(unusable.reason.split())}")
     pairs = load_pairs().values()
