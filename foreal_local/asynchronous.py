@@ -18,7 +18,7 @@ from .config import Generation, Prompting
 from .errors import ForealError, UsageError
 from .lane import BITE, Lane, Ticket
 from .method.roles import Role
-from .results import Event, Prompt, Result
+from .results import Chunk, Event, Prompt, Result
 from .runtime.lanes import join
 from .runtime.loaded import LoadedPair
 
@@ -64,13 +64,20 @@ class Caller:
             self.gone = True
 
     async def next(self) -> Event:
-        """The next event, as soon as there is one."""
+        """The next event, as soon as there is one; chunks of one response that wait by then are one."""
         while not self._events:
             if self._error is not None:
                 raise self._error
             await self._ready.wait()
             self._ready.clear()
-        return self._events.popleft()
+        event = self._events.popleft()
+        if isinstance(event, Chunk):
+            more = []
+            while self._events and isinstance(after := self._events[0], Chunk) and after.index == event.index:
+                more += after.tokens
+                self._events.popleft()
+            event = replace(event, tokens=event.tokens + more) if more else event
+        return event
 
 
 class Driver:

@@ -33,6 +33,7 @@ _FIRST = {
     "bench": "foreal bench",
     "analyze": "foreal analyze",
     "pairs": "foreal pairs",
+    "serve": "foreal serve",
 }
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")
 _CHOICES = re.compile(r" \[([^\]]*\|[^\]]*)\]$")

@@ -60,6 +60,7 @@ ALLOWED = {
     "chat": _ENGINE | {"documents", "palette", "presets", "tally", "wrapping"},
     "batch": _ENGINE | {"documents", "palette", "tally", "wrapping"},
     "evaluation": _ENGINE | {"batch", "hub", "hub_names", "palette", "presets"},
+    "server": _ENGINE | {"presets"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {
@@ -134,7 +135,7 @@ def test_nobody_imports_the_command_line() -> None:
     assert {folder_of(user) for user in users} <= {"cli", "__main__"}
 
 
-@pytest.mark.parametrize("folder", ["evaluation", "method", "runtime", "storage"])
+@pytest.mark.parametrize("folder", ["evaluation", "method", "runtime", "server", "storage"])
 def test_what_programs_use_does_without_click(folder: str) -> None:
     """Guards a part of the command line that has moved here with its options and its way to print."""
     for path in sorted((PACKAGE / folder).rglob("*.py")):

@@ -27,8 +27,6 @@ from .options import (
     record_options,
     sampling_options,
     settings_in,
-    typed_models,
-    with_settings_of,
 )
 from .streams import require_output
 
@@ -90,7 +88,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     """
     from ..evaluation.benchmark import read_responses, run_benchmark
     from ..evaluation.problems.datasets import load_problems
-    from .loading import named_pair, pair_of
+    from .loading import pair_of, with_models
 
     _check_files(values)
     written = any(values[name] for name in ("output", "figures", "recommend", "report"))
@@ -108,10 +106,7 @@ def main(context: click.Context, /, **values: Any) -> None:
         entry, code = None, 0
         responses = read_responses(Path(values["responses"]), problems, values["limit"])
     else:
-        values = typed_models(values, context)
-        entry = named_pair(values)
-        if entry:
-            values = with_settings_of(entry, values, context)
+        values, entry = with_models(values, context)
         responses, code = run_benchmark(_request_of(values, problems), lambda roles: pair_of(values, entry, roles))
     _report(responses, values, entry, whole=code != 130)
     sys.exit(code)

@@ -23,9 +23,6 @@ from .options import (
     record_options,
     sampling_options,
     settings_in,
-    typed_models,
-    with_preset,
-    with_settings_of,
 )
 from .streams import require_output
 
@@ -96,13 +93,9 @@ def main(context: click.Context, /, **values: Any) -> None:
     """
     from ..batch.run import BatchRun
     from ..runtime.room import check_room
-    from .loading import named_pair, pair_of
+    from .loading import pair_of, with_models
 
-    values = typed_models(values, context)
-    entry = named_pair(values)
-    if entry:
-        values = with_settings_of(entry, values, context)
-    values = with_preset(values, context)
+    values, entry = with_models(values, context)
     require_output("name a file with --output", values["output"] not in (None, "", "-"))
     request = _request_of(values, context)
 

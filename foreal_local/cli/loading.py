@@ -7,10 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
 from ..method.roles import Role
+from .options import typed_models, with_preset, with_settings_of
 
 if TYPE_CHECKING:
+    import click
+
     from ..config import Pair
     from ..pairs import PairEntry
+
+
+def with_models(values: dict[str, Any], context: click.Context) -> tuple[dict[str, Any], PairEntry | None]:
+    """The values, where nobody has given them as the named pair and the preset have them; and the pair, where it is a
+    named one."""
+    values = typed_models(values, context)
+    entry = named_pair(values)
+    if entry:
+        values = with_settings_of(entry, values, context)
+    return with_preset(values, context), entry
 
 
 def named_pair(values: dict[str, Any]) -> PairEntry | None:

@@ -15,6 +15,7 @@ _COMMANDS = {
     "chat": "Talk with a pair in the terminal.",
     "gen": "Answer a prompt, or a file of prompts.",
     "pairs": "List the pairs of models that have names.",
+    "serve": "Answer OpenAI's API over HTTP, and show a page.",
 }
 
 

@@ -214,7 +214,7 @@ def typed_models(values: dict[str, Any], context: click.Context) -> dict[str, An
 
 def with_preset(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """The values, those that nobody has given replaced by the preset's, where one is named."""
-    if not values["preset"]:
+    if not values.get("preset"):
         return values
     own = {parameter_of(SETTINGS[name]): value for name, value in preset(values["preset"]).items()}
     return values | {name: value for name, value in own.items() if is_default(context, name)}

@@ -10,7 +10,7 @@ import click
 
 from ..config import runtime_of
 from ..errors import ForealError
-from .options import is_default, settings_in, typed_settings, with_preset, with_settings_of
+from .options import is_default, settings_in, typed_settings
 
 if TYPE_CHECKING:
     from ..chat.session import ChatSession
@@ -57,7 +57,7 @@ class Start:
 
     def __init__(self, context: click.Context, values: dict[str, Any], session: ChatSession | None) -> None:
         from ..pairs import load_pairs
-        from .loading import named_pair
+        from .loading import with_models
 
         self.kept = session.read() if session else {}
         before = self.kept.get("pair") or {}
@@ -67,11 +67,8 @@ class Start:
             values = values | ({"pair": before["name"]} if by_name else {each: before[each] for each in ROLES})
             layers = dict(zip(("leader_gpu_layers", "draft_gpu_layers"), before["gpu_layers"], strict=True))
             values |= {name: value for name, value in layers.items() if is_default(context, name)}
-        entry = named_pair(values)
-        if entry:
-            values = with_settings_of(entry, values, context)
-        self.values, self.entry = with_preset(values, context), entry
-        self.about = about_pair(self.values, entry)
+        self.values, self.entry = with_models(values, context)
+        self.about = about_pair(self.values, self.entry)
         self.same_pair = not before or all(before[role] == self.about[role] for role in ROLES)
         self.note = ""
         if session and not self.same_pair:

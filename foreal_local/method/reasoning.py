@@ -91,6 +91,11 @@ class ReasoningSplitter:
         """Whether what comes next is reasoning."""
         return self._thinking
 
+    @property
+    def held(self) -> str:
+        """What is held back: it may be the beginning of a tag."""
+        return self._held
+
     def feed(self, text: str) -> list[tuple[bool, str]]:
         text = self._held + text
         self._held = ""

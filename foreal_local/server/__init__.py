@@ -1,0 +1,1 @@
+"""An OpenAI-compatible HTTP server: `foreal serve`. Needs the extra `server`; knows the engine, and no llama.cpp."""

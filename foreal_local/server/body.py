@@ -1,0 +1,85 @@
+"""The body of a request: read in pieces, at most so much, for at most so long; JSON as the standard has it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+import anyio
+from starlette.requests import Request
+
+from .errors import CLOSE, ApiError, ClientGone, invalid
+
+SECONDS = 60.0
+"""For which a body may take to come."""
+_DRAINED = 4
+"""Of a body that is too large, so many times the limit are read, so that its sender comes to read the answer."""
+
+
+async def read_json(request: Request, limit: int) -> dict[str, Any]:
+    """The body's object, whatever the content type says.
+
+    limit: bytes
+
+    ApiError for a body that is larger, that does not come, or that is no JSON object.
+    """
+    try:
+        with anyio.fail_after(SECONDS):
+            data = await _read(request, limit)
+    except TimeoutError:
+        raise ApiError(
+            408, f"the body did not come within {SECONDS:g} seconds", "request_timeout", headers=CLOSE
+        ) from None
+    return parsed(data)
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    pieces, n_bytes = [], 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        n_bytes += len(piece)
+        if n_bytes <= limit:
+            pieces.append(piece)
+        else:
+            pieces.clear()
+        if not more or n_bytes > _DRAINED * limit:
+            break
+    if n_bytes > limit:
+        what = f"the body has more than {limit} bytes: --max-body is the limit"
+        raise ApiError(413, what, "request_too_large", headers=CLOSE)
+    return b"".join(pieces)
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """The object in UTF-8 JSON, all of whose texts can be written as UTF-8 and whose numbers are finite."""
+    try:
+        value = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
+        if b"\\u" in data:  # a surrogate without its other half can only be written so
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise invalid(
+            "a text in the body has half of a surrogate pair: it is no character", code="invalid_json"
+        ) from None
+    except UnicodeDecodeError:
+        raise invalid("the body is not UTF-8", code="invalid_json") from None
+    except RecursionError:
+        raise invalid("the body is nested too deeply", code="invalid_json") from None
+    except ValueError as error:
+        raise invalid(f"the body is not JSON: {str(error)[:200]}", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise invalid("the body must be a JSON object", code="invalid_json")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return value

@@ -1,0 +1,224 @@
+"""The engine behind the server: a bounded number of open requests, the checks before an answer, and a graceful end.
+
+Owner of the open requests. Knows the engine and its settings; no request's fields, and nothing of HTTP but its errors.
+All methods but `opened` are for the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+
+from .. import __version__
+from ..config import Generation, Prompting
+from ..engine import Engine
+from ..errors import ForealError, UsageError
+from ..method.modes import gate_of, roles_of
+from ..method.reasoning import DEFAULT_TAGS, ReasoningTags
+from ..results import Chunk, Prompt, Result
+from ..runtime.messages import Messages
+from .errors import ApiError, context_full, failed, invalid, unavailable
+from .names import ModelNames
+
+_LONGEST_TOKEN = 32
+"""Bytes of a token, about: a text with more for each place of the context has no room there, and is not even read."""
+_READERS = 2
+"""Threads that read prompts before they are answered; the event loop goes on meanwhile."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is taken on.
+
+    n_slots: answers at a time
+    n_queued: requests that may wait beside them
+    n_body: bytes of a request's body
+    """
+
+    n_slots: int
+    n_queued: int
+    n_body: int
+
+    @property
+    def n_open(self) -> int:
+        return self.n_slots + self.n_queued
+
+
+class Serving:
+    """What answers requests, once the models are loaded.
+
+    names: of the models
+    limits: how much is taken on
+    created: when the server was started, in seconds since 1970
+    stopping: no new requests are taken
+    cut: set when answers have to end now
+    """
+
+    def __init__(self, names: ModelNames, limits: Limits) -> None:
+        self.names, self.limits = names, limits
+        self.created = int(time.time())
+        self.stopping = False
+        self.cut = asyncio.Event()
+        self.n_open = 0
+        self.fingerprint = ""
+        self.tags: ReasoningTags = DEFAULT_TAGS
+        self._engine: Engine | None = None
+        self._settings = Generation()
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="prompts")
+
+    def opened(self, engine: Engine, settings: Generation) -> None:
+        """The models are loaded. `settings` are those of requests that say nothing else."""
+        self._settings = settings
+        models = "".join(engine.loaded.fingerprints[role] for role in sorted(engine.loaded.roles))
+        self.fingerprint = "fp_" + hashlib.sha256(f"{models}{__version__}".encode()).hexdigest()[:12]
+        try:
+            self.tags = replace(engine.encode([{"role": "user", "content": "Hello"}]).tags, opened=False)
+        except ForealError:  # no chat template: there will be no messages
+            self.tags = DEFAULT_TAGS
+        self._engine = engine
+
+    # ---------------------------------------------------------------- what it is like
+    @property
+    def is_ready(self) -> bool:
+        return self._engine is not None and not self.stopping
+
+    def require_ready(self) -> None:
+        """ApiError while nothing is answered."""
+        _ = self.engine
+
+    @property
+    def engine(self) -> Engine:
+        """ApiError while there is none, or it takes nothing new."""
+        if self.stopping:
+            raise unavailable("the server is stopping", "stopping", 5)
+        if self._engine is None:
+            raise unavailable("the models are being loaded", "loading", 2)
+        return self._engine
+
+    @property
+    def ctx_size(self) -> int | None:
+        """Tokens of a prompt with its answer; None while that is not known."""
+        return self._engine.ctx_size if self._engine else None
+
+    @property
+    def settings(self) -> Generation:
+        return self._settings
+
+    @property
+    def prompting(self) -> Prompting:
+        """Templates are told today's date: one that changed with each request would void what the caches hold."""
+        prompting = self.engine.prompting
+        return prompting if prompting.now or prompting.raw else replace(prompting, now=f"{date.today()}T00:00")
+
+    @property
+    def n_running(self) -> int:
+        """Answers that have a slot."""
+        engine = self._engine
+        return min(self.limits.n_slots, sum(lane.n_open for lane in engine.lanes)) if engine else 0
+
+    # ---------------------------------------------------------------- answering
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Around a request; ApiError where there are too many."""
+        if self.n_open >= self.limits.n_open:
+            message = f"{self.n_open} requests are open, as many as are taken (--parallel and --queue): try again"
+            raise unavailable(message, "overloaded", 2)
+        self.n_open += 1
+        try:
+            yield
+        finally:
+            self.n_open -= 1
+
+    async def check(self, prompts: Sequence[Prompt], settings: Generation, prompting: Prompting, param: str) -> None:
+        """ApiError where a prompt cannot be answered so: said before anything else is.
+
+        param: the field that the prompts are from
+        """
+        for prompt in prompts:
+            await asyncio.get_running_loop().run_in_executor(
+                self._readers, self._check, self.engine, prompt, settings, prompting, param
+            )
+
+    def _check(self, engine: Engine, prompt: Prompt, settings: Generation, prompting: Prompting, param: str) -> None:
+        n_bytes, ctx_size = _n_bytes(prompt.content), engine.ctx_size
+        if n_bytes > _LONGEST_TOKEN * ctx_size:
+            raise context_full(f"more than {n_bytes // _LONGEST_TOKEN}", ctx_size, param)
+        missing = [str(role) for role in roles_of(settings.mode) if role not in engine.loaded.roles]
+        if missing:
+            raise invalid(f"mode {settings.mode} needs the {' and the '.join(missing)}, which is not loaded", "model")
+        asked = gate_of(settings).role
+        if asked is not None and asked not in roles_of(settings.mode):
+            raise invalid(f"gate {settings.method.gate} asks the {asked}, which has no part in mode {settings.mode}")
+        try:
+            engine.loaded.require_grammar(settings)
+        except UsageError as error:
+            raise invalid(str(error), "response_format") from None
+        try:
+            ids = engine.encode(prompt.content, prompting).ids
+        except ForealError as error:
+            raise invalid(str(error), param) from None
+        needed = [len(ids[role]) for role in roles_of(settings.mode)]
+        if not min(needed):
+            raise invalid("the prompt is empty: there is no token to continue from", param)
+        if max(needed) > ctx_size:
+            raise context_full(max(needed), ctx_size, param)
+
+    async def stream(
+        self, prompt: Prompt, settings: Generation, prompting: Prompting
+    ) -> AsyncGenerator[Chunk | Result, None]:
+        """A prompt's tokens as they are written, then its result; ApiError where it fails."""
+        events = self.engine.astream(prompt, settings, prompting)
+        try:
+            async for event in events:
+                if isinstance(event, Result):
+                    require_answered(event)
+                yield event
+        except ForealError as error:
+            raise failed(str(error)) from error
+        finally:
+            await events.aclose()
+
+    async def whole(self, prompts: list[Prompt], settings: Generation, prompting: Prompting) -> list[Result]:
+        """The results of prompts, in their order; ApiError where one fails."""
+        try:
+            results = await self.engine.agenerate(prompts, settings, prompting)
+        except ForealError as error:
+            raise failed(str(error)) from error
+        for result in results:
+            require_answered(result)
+        return results
+
+    # ---------------------------------------------------------------- the end
+    async def stop(self, seconds: float) -> None:
+        """Take nothing new, let running answers finish for so many seconds, then end them."""
+        self.stopping = True
+        until = time.monotonic() + seconds
+        while self.n_open and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        self.cut.set()
+        until = time.monotonic() + 2.0
+        while self.n_open and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+def require_answered(result: Result) -> None:
+    """ApiError where the models could not answer."""
+    if result.error is not None:
+        raise failed(f"the answer failed: {result.error}")
+
+
+def _n_bytes(content: str | Messages) -> int:
+    texts = [content] if isinstance(content, str) else [message["content"] for message in content]
+    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+
+def stopped() -> ApiError:
+    """What an answer ends with that the server's end has cut off."""
+    return unavailable("the server was stopped before the answer was finished", "stopping", 5)
