@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..by_name import checked
-from ..config import OF_A_RESPONSE, Generation, Prompting, generation_of, prompting_of
+from ..config import OF_A_RESPONSE, OF_RECORDS, Generation, Prompting, generation_of, prompting_of
 from ..errors import UsageError
 from ..method.reasoning import ReasoningTags
 from ..presets import PRESETS, preset
@@ -15,7 +15,7 @@ from .errors import ApiError, invalid, not_done, of_usage
 from .requests import MOST_STOP_CHARACTERS, MOST_STOPS, ChatMessage, CommonRequest, Json
 
 _ROLES = ("system", "developer", "user", "assistant")
-MOST_PROMPTS = 1024
+_KNOBS = [name for name in OF_A_RESPONSE if name not in OF_RECORDS]
 
 
 def answered_with(
@@ -51,7 +51,7 @@ def _knobs(given: Json) -> tuple[dict[str, tuple[str, object]], Json]:
             chosen = preset(str(value))
             continue
         try:
-            for name, read in checked({key: value}, OF_A_RESPONSE, "`foreal`", ["preset"]).items():
+            for name, read in checked({key: value}, _KNOBS, "`foreal`", ["preset"]).items():
                 own[name] = (param, read)
         except UsageError as error:
             raise of_usage(error, {error.setting or "": param}) from None

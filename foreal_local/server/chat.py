@@ -12,6 +12,7 @@ from ..results import Chunk, Prompt, Result
 from .answering import Answer
 from .answers import Asked, Head, asked_in, count, figures, finish_reason_of
 from .asked import messages_of
+from .likelihoods import for_chat
 from .parts import Parts, Piece
 from .requests import ChatRequest
 from .usage import usage_of
@@ -47,13 +48,25 @@ class Chat:
         [result] = await self._serving.whole([self._prompt], self._settings, self._prompting)
         count(self._entry, result)
         parts = self._parts(result.sequence.tags)
-        pieces = parts.feed(result.tokens) + parts.end()
+        pieces = parts.feed(result.tokens) + parts.end(result)
         message: Json = {"role": "assistant", "content": _text(pieces, False)}
         if reasoning := _text(pieces, True):
             message["reasoning_content"] = reasoning
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason_of(result)}
+        choice = {
+            "index": 0,
+            "message": message,
+            "logprobs": self._logprobs(parts),
+            "finish_reason": finish_reason_of(result),
+        }
         about = {"choices": [choice], "usage": usage_of([result], [parts]), **figures(result, parts)}
         return self._head.of("chat.completion") | about
+
+    def _logprobs(self, parts: Parts) -> Json | None:
+        """Of the content's tokens since the last time; None where they are not asked for, or there are none."""
+        tokens = parts.take_content_tokens()
+        if not self._fields.logprobs:
+            return None
+        return {"content": for_chat(tokens, self._serving.piece), "refusal": None}
 
     # ---------------------------------------------------------------- streamed
     async def events(self) -> AsyncGenerator[list[Json], None]:
@@ -69,20 +82,28 @@ class Chat:
                 else:
                     first = []
                 if isinstance(event, Chunk):
-                    yield first + [self._written(piece) for piece in parts.feed(event.tokens)]
+                    yield first + self._written(parts.feed(event.tokens), parts)
                 else:
                     yield first + self._end(event, parts)
         finally:
             await events.aclose()
 
-    def _written(self, piece: Piece) -> Json:
-        delta = {"reasoning_content" if piece.is_reasoning else "content": piece.text}
-        return self._chunk(delta) | {"foreal": {"author": str(piece.author)}}
+    def _written(self, pieces: list[Piece], parts: Parts) -> list[Json]:
+        """Chunks of these pieces; the first of the content has the likelihoods of all tokens that have come."""
+        found = []
+        for piece in pieces:
+            chunk = self._chunk({"reasoning_content" if piece.is_reasoning else "content": piece.text})
+            if not piece.is_reasoning:
+                chunk["choices"][0]["logprobs"] = self._logprobs(parts)
+            found.append(chunk | {"foreal": {"author": str(piece.author)}})
+        return found
 
     def _end(self, result: Result, parts: Parts) -> list[Json]:
         count(self._entry, result)
-        rest = [self._written(piece) for piece in parts.end()]
-        found = [*rest, self._chunk({}, finish_reason_of(result)) | figures(result, parts)]
+        found = self._written(parts.end(result), parts)
+        last = self._chunk({}, finish_reason_of(result))
+        last["choices"][0]["logprobs"] = self._logprobs(parts)
+        found.append(last | figures(result, parts))
         if self._fields.wants_usage:
             found.append(self._head.of("chat.completion.chunk") | {"choices": [], "usage": usage_of([result], [parts])})
         return found

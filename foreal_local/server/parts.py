@@ -1,7 +1,7 @@
 """A response's text as its readers get it: reasoning and content apart, each piece with its author.
 
 The same for a whole response and for one that is streamed, piece by piece: what a stream's pieces join to is what the
-whole response says. Knows tokens and tags; no engine, and nothing of HTTP.
+whole response says. Knows tokens, tags and results; no engine, and nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..method.reasoning import ReasoningSplitter, ReasoningTags
 from ..method.roles import Role
 from ..method.tokens import Token
+from ..results import Result
 
 
 class Piece(NamedTuple):
@@ -73,23 +74,46 @@ class Parts:
         self._channels = {True: _Channel(), False: _Channel()}
         self._held: list[tuple[Role, str]] = []  # what the splitter holds back, which may be the beginning of a tag
         self.n_reasoning_tokens = 0
+        self._content_tokens: list[Token] = []
+        self._undecided: list[Token] = []  # their texts are held back, or may be cut off
 
     def feed(self, tokens: Iterable[Token]) -> list[Piece]:
         """What may be shown now, neighbours of one kind and one author joined."""
         found: list[Piece] = []
         for token in tokens:
-            self.n_reasoning_tokens += self._splitter is not None and self._splitter.thinking
+            thought = self._thinks
+            self.n_reasoning_tokens += thought
             for piece in self._split(token.author, token.text):
                 self._give(piece, found)
+            self._undecided.append(token)
+            if token.text and not self._held:
+                self._decide(not thought and not self._thinks)
         return found
 
-    def end(self) -> list[Piece]:
+    @property
+    def _thinks(self) -> bool:
+        return self._splitter is not None and self._splitter.thinking
+
+    def _decide(self, is_content: bool) -> None:
+        if is_content:
+            self._content_tokens += self._undecided
+        self._undecided.clear()
+
+    def end(self, result: Result) -> list[Piece]:
         """What was held back, when nothing more comes."""
         found: list[Piece] = []
+        while result.stopped_by is not None and self._undecided and not self._undecided[-1].text:
+            self._undecided.pop()  # its text is of the stop text
+        self._decide(not self._thinks)
         for is_reasoning, text in self._splitter.rest() if self._splitter else ():
             for piece in self._authored(is_reasoning, text, self._held[-1][0]):
                 self._give(piece, found)
         return found
+
+    def take_content_tokens(self) -> list[Token]:
+        """Those of the content that have come since the last time."""
+        tokens, self._content_tokens = self._content_tokens, []
+        return tokens
 
     def spans(self, of_reasoning: bool = False) -> list[dict[str, Any]]:
         """Who wrote which characters of the content, or of the reasoning."""

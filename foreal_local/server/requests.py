@@ -186,7 +186,10 @@ class ChatRequest(CommonRequest):
             raise invalid("`top_logprobs` needs `logprobs`: true", "top_logprobs")
 
     def values(self) -> dict[str, tuple[str, Any]]:
-        own: dict[str, tuple[str, Any]] = {"template_args": ("chat_template_kwargs", self.chat_template_kwargs or None)}
+        own: dict[str, tuple[str, Any]] = {
+            "template_args": ("chat_template_kwargs", self.chat_template_kwargs or None),
+            "logprobs": ("top_logprobs", (self.top_logprobs or 0) if self.logprobs else None),
+        }
         newest = self.max_completion_tokens
         if newest is not None:
             own["max_tokens"] = ("max_completion_tokens", None if newest == -1 else newest)
@@ -224,6 +227,12 @@ class CompletionRequest(CommonRequest):
             raise not_done("suffix", "texts are not filled in here: leave it out")
         if self.max_tokens == 0 and not self.echo:
             raise invalid("`max_tokens` is 0, but must be 1 or more without `echo`", "max_tokens")
+
+    def values(self) -> dict[str, tuple[str, Any]]:
+        found = super().values()
+        if self.max_tokens == 0:  # one is written, and left out
+            found["max_tokens"] = ("max_tokens", 1)
+        return found | ({} if self.logprobs is None else {"logprobs": ("logprobs", self.logprobs)})
 
 
 Kind = TypeVar("Kind", bound=CommonRequest)

@@ -21,13 +21,15 @@ from ..engine import Engine
 from ..errors import ForealError, UsageError
 from ..method.modes import gate_of, roles_of
 from ..method.reasoning import DEFAULT_TAGS, ReasoningTags
+from ..method.roles import Role
 from ..results import Chunk, Prompt, Result
-from ..runtime.messages import Messages
+from ..runtime.messages import PromptContent, TokenIds
 from .errors import ApiError, context_full, failed, invalid, unavailable
 from .names import ModelNames
 
 _LONGEST_TOKEN = 32
-"""Bytes of a token, about: a text with more for each place of the context has no room there, and is not even read."""
+"""Bytes of a token, at most: a text with more for each place of the context has no room there, and is not even read.
+Longer ones are of blanks and rules; no text is made of these alone."""
 _READERS = 2
 """Threads that read prompts before they are answered; the event loop goes on meanwhile."""
 
@@ -122,6 +124,11 @@ class Serving:
         engine = self._engine
         return min(self.limits.n_slots, sum(lane.n_open for lane in engine.lanes)) if engine else 0
 
+    def piece(self, role: Role, token: int) -> bytes:
+        """The bytes of a role's token; none of one that ends a response."""
+        assert self._engine is not None
+        return self._engine.piece(role, token)
+
     # ---------------------------------------------------------------- answering
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -146,9 +153,9 @@ class Serving:
             )
 
     def _check(self, engine: Engine, prompt: Prompt, settings: Generation, prompting: Prompting, param: str) -> None:
-        n_bytes, ctx_size = _n_bytes(prompt.content), engine.ctx_size
-        if n_bytes > _LONGEST_TOKEN * ctx_size:
-            raise context_full(f"more than {n_bytes // _LONGEST_TOKEN}", ctx_size, param)
+        least, ctx_size = _least_tokens(prompt.content), engine.ctx_size
+        if least > ctx_size:
+            raise context_full(f"more than {least}", ctx_size, param)
         missing = [str(role) for role in roles_of(settings.mode) if role not in engine.loaded.roles]
         if missing:
             raise invalid(f"mode {settings.mode} needs the {' and the '.join(missing)}, which is not loaded", "model")
@@ -214,9 +221,12 @@ def require_answered(result: Result) -> None:
         raise failed(f"the answer failed: {result.error}")
 
 
-def _n_bytes(content: str | Messages) -> int:
+def _least_tokens(content: PromptContent) -> int:
+    """How many tokens a prompt has at least, without a look at its words."""
+    if isinstance(content, TokenIds):
+        return len(content)
     texts = [content] if isinstance(content, str) else [message["content"] for message in content]
-    return sum(len(text.encode("utf-8", "replace")) for text in texts)
+    return sum(len(text.encode("utf-8", "replace")) for text in texts) // _LONGEST_TOKEN
 
 
 def stopped() -> ApiError:
