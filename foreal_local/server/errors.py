@@ -68,7 +68,11 @@ def of_usage(error: UsageError, params: dict[str, str]) -> ApiError:
 
 
 def context_full(n_prompt: int | str, ctx_size: int, param: str) -> ApiError:
-    message = f"the prompt has {n_prompt} tokens, and the context is {ctx_size}: shorten it, or start with --ctx-size"
+    """In the words that clients look for which do not look at the code."""
+    message = (
+        f"the prompt is too long: it has {n_prompt} tokens, and the maximum context length is {ctx_size} tokens: "
+        "shorten it, or start with a larger --ctx-size"
+    )
     return invalid(message, param, "context_length_exceeded")
 
 
