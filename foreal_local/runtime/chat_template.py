@@ -8,6 +8,7 @@ Knows templates and messages; nothing of tokens.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from .jinja import TemplateLimitError, render
 from .messages import SYSTEM_ROLES, Messages, unused_character
 
 _BREAKING = (TemplateLimitError, jinja2.TemplateSyntaxError, RecursionError)
+_N_KINDS = 256  # orders of roles whose arrangements are kept
 _ADVICE = "another file of this model may have a mended one, and foreal-gen --raw uses none"
 
 
@@ -89,7 +91,7 @@ class ChatTemplate:
     def __init__(self, source: str, bos: str, eos: str, model: str) -> None:
         self.source, self.bos, self.eos, self.model = source, bos, eos, model
         self.notes: list[str] = []
-        self._arrangements: dict[str, Arrangement | UsageError] = {}
+        self._arrangements: dict[bytes, Arrangement | UsageError] = {}
         self._broken: UnusableTemplateError | None = None
 
     def render(self, messages: Messages, prompting: Prompting) -> str:
@@ -150,11 +152,15 @@ class ChatTemplate:
     def arrangement(self, messages: Messages, prompting: Prompting) -> Arrangement:
         """How to give such messages; found out once for each order of roles. UsageError where it cannot be done."""
         keys = [(message["role"], sorted(message)) for message in messages]
-        kind = json.dumps([keys, prompting.template_args], sort_keys=True, default=repr)
-        if kind not in self._arrangements:
+        text = json.dumps([keys, prompting.template_args], sort_keys=True, default=repr)
+        kind = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        found = self._arrangements.get(kind)
+        if found is None:
             marked = [{**m, "content": _marker(i)} for i, m in enumerate(messages)]
-            self._arrangements[kind] = self._find(marked, partial(self._written, messages=marked, prompting=prompting))
-        found = self._arrangements[kind]
+            found = self._find(marked, partial(self._written, messages=marked, prompting=prompting))
+            if len(self._arrangements) >= _N_KINDS:
+                self._arrangements = {}  # another one, since other threads may be looking into this
+            self._arrangements[kind] = found
         if isinstance(found, UsageError):
             raise type(found)(str(found))
         return found
@@ -167,8 +173,10 @@ class ChatTemplate:
             try:
                 text = written(arrangement).lower()
             except _BREAKING as error:
-                self._broken = UnusableTemplateError(str(self._failure(error)))
-                return self._broken
+                failed = UnusableTemplateError(str(self._failure(error)))
+                if isinstance(error, jinja2.TemplateSyntaxError):  # else it may be for these messages alone
+                    self._broken = failed
+                return failed
             except UsageError as error:
                 found: UsageError | None = error
             except Exception as error:

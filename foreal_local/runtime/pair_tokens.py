@@ -88,12 +88,15 @@ class PairTokens:
     def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> GrammarState:
         """The grammar before the role's first token; UsageError where it cannot be read."""
         key = role, gbnf, json_schema
-        if key not in self._grammars:
+        found = self._grammars.get(key)
+        if found is None:
+            found = self._vocabularies[role].grammar(gbnf, json_schema)
             if len(self._grammars) >= _N_GRAMMARS * len(Role):
-                self._grammars.pop(next(iter(self._grammars)), None)
-            self._grammars[key] = grammar = self._vocabularies[role].grammar(gbnf, json_schema)
-            self.notes |= dict.fromkeys(getattr(grammar, "notes", ()))
-        return self._grammars[key]
+                self._grammars = {}  # another one, since other threads may be looking into this
+            self._grammars[key] = found
+            if len(self.notes) < _N_GRAMMARS:
+                self.notes |= dict.fromkeys(getattr(found, "notes", ()))
+        return found
 
     @property
     def n_different(self) -> int:

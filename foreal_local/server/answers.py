@@ -14,7 +14,7 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..results import Result
 from .asked import answered_with
-from .body import read_json
+from .body import parsed, read_body
 from .log import Entry, entry_of
 from .parts import Parts
 from .requests import Kind, read
@@ -22,6 +22,8 @@ from .serving import Serving
 from .usage import figures_of, n_cached, n_prompt, timings_of
 
 Json = dict[str, Any]
+_LARGE = 100_000
+"""Bytes of a body that is not read in the event loop's thread, where all others would wait."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ async def asked_in(request: Request, kind: type[Kind]) -> Asked[Kind]:
     """The request that is made; ApiError where it cannot be answered."""
     serving: Serving = request.app.state.serving
     serving.require_ready()
-    fields = read(kind, await read_json(request, serving.limits.n_body))
+    data = await read_body(request, serving.limits.n_body)
+    fields = await serving.aside(lambda: read(kind, parsed(data))) if len(data) > _LARGE else read(kind, parsed(data))
     entry = entry_of(request.scope)
     entry.model = fields.model or serving.names.name
     mode = serving.names.mode_of(fields.model)

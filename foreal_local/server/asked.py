@@ -15,7 +15,11 @@ from .errors import ApiError, invalid, not_done, of_usage
 from .requests import MOST_STOP_CHARACTERS, MOST_STOPS, ChatMessage, CommonRequest, Json
 
 _ROLES = ("system", "developer", "user", "assistant")
-_KNOBS = [name for name in OF_A_RESPONSE if name not in OF_RECORDS]
+_NOT_TAKEN = {
+    "grammar": "llama.cpp, which reads GBNF, ends the process at some: give `response_format`",
+    **dict.fromkeys(OF_RECORDS, "give the request's own `logprobs`"),
+}
+"""Settings that requests cannot change, and what else they can do."""
 
 
 def answered_with(
@@ -51,7 +55,9 @@ def _knobs(given: Json) -> tuple[dict[str, tuple[str, object]], Json]:
             chosen = preset(str(value))
             continue
         try:
-            for name, read in checked({key: value}, _KNOBS, "`foreal`", ["preset"]).items():
+            for name, read in checked({key: value}, OF_A_RESPONSE, "`foreal`", ["preset"]).items():
+                if name in _NOT_TAKEN:
+                    raise not_done(param, _NOT_TAKEN[name])
                 own[name] = (param, read)
         except UsageError as error:
             raise of_usage(error, {error.setting or "": param}) from None

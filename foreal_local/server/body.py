@@ -16,21 +16,14 @@ _DRAINED = 4
 """Of a body that is too large, so many times the limit are read, so that its sender comes to read the answer."""
 
 
-async def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """The body's object, whatever the content type says.
-
-    limit: bytes
-
-    ApiError for a body that is larger, that does not come, or that is no JSON object.
-    """
+async def read_body(request: Request, limit: int) -> bytes:
+    """All of the body, at most so many bytes; ApiError for one that is larger, or that does not come."""
     try:
         with anyio.fail_after(SECONDS):
-            data = await _read(request, limit)
+            return await _read(request, limit)
     except TimeoutError:
-        raise ApiError(
-            408, f"the body did not come within {SECONDS:g} seconds", "request_timeout", headers=CLOSE
-        ) from None
-    return parsed(data)
+        message = f"the body did not come within {SECONDS:g} seconds"
+        raise ApiError(408, message, "request_timeout", headers=CLOSE) from None
 
 
 async def _read(request: Request, limit: int) -> bytes:
@@ -54,7 +47,8 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 def parsed(data: bytes) -> dict[str, Any]:
-    """The object in UTF-8 JSON, all of whose texts can be written as UTF-8 and whose numbers are finite."""
+    """The JSON object, whatever the content type says; ApiError where it is none in UTF-8, where a number is not
+    finite, or a text is not of characters."""
     try:
         value = json.loads(data.decode("utf-8-sig"), parse_constant=_no_constant, parse_float=_finite)
         if b"\\u" in data:  # a surrogate without its other half can only be written so

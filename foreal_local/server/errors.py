@@ -71,7 +71,7 @@ def context_full(n_prompt: int | str, ctx_size: int, param: str) -> ApiError:
     """In the words that clients look for which do not look at the code."""
     message = (
         f"the prompt is too long: it has {n_prompt} tokens, and the maximum context length is {ctx_size} tokens: "
-        "shorten it, or start with a larger --ctx-size"
+        "shorten it, or start the server with a larger --ctx-size"
     )
     return invalid(message, param, "context_length_exceeded")
 

@@ -17,6 +17,7 @@ _INT64 = 2**63
 _MOST_TOKENS = 2**31 - 1
 MOST_STOPS, MOST_STOP_CHARACTERS = 64, 4096
 MOST_LOGPROBS = 20
+MOST_MESSAGES = 16384
 Json = dict[str, Any]
 
 
@@ -154,7 +155,7 @@ class ChatMessage(Fields):
 class ChatRequest(CommonRequest):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: Whole | None = Field(None, ge=-1, le=_MOST_TOKENS)
     logprobs: bool | None = None
     top_logprobs: Whole | None = Field(None, ge=0, le=MOST_LOGPROBS)

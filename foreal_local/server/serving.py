@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
+from typing import TypeVar
 
 from .. import __version__
 from ..config import Generation, Prompting
@@ -27,6 +28,7 @@ from ..runtime.messages import PromptContent, TokenIds
 from .errors import ApiError, context_full, failed, invalid, unavailable
 from .names import ModelNames
 
+T = TypeVar("T")
 _LONGEST_TOKEN = 32
 """Bytes of a token, at most: a text with more for each place of the context has no room there, and is not even read.
 Longer ones are of blanks and rules; no text is made of these alone."""
@@ -73,6 +75,7 @@ class Serving:
         self._engine: Engine | None = None
         self._settings = Generation()
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="prompts")
+        self._schemas = ThreadPoolExecutor(1, thread_name_prefix="schemas")
 
     def opened(self, engine: Engine, settings: Generation) -> None:
         """The models are loaded. `settings` are those of requests that say nothing else."""
@@ -142,39 +145,21 @@ class Serving:
         finally:
             self.n_open -= 1
 
+    async def aside(self, work: Callable[[], T]) -> T:
+        """What the work gives, done in a thread while the event loop goes on."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
     async def check(self, prompts: Sequence[Prompt], settings: Generation, prompting: Prompting, param: str) -> None:
         """ApiError where a prompt cannot be answered so: said before anything else is.
 
         param: the field that the prompts are from
         """
+        engine, run = self.engine, asyncio.get_running_loop().run_in_executor
+        _require_roles(engine, settings)
+        if settings.has_grammar:  # some schemas take minutes to be refused: nobody else waits for that
+            await run(self._schemas, _require_grammar, engine, settings)
         for prompt in prompts:
-            await asyncio.get_running_loop().run_in_executor(
-                self._readers, self._check, self.engine, prompt, settings, prompting, param
-            )
-
-    def _check(self, engine: Engine, prompt: Prompt, settings: Generation, prompting: Prompting, param: str) -> None:
-        least, ctx_size = _least_tokens(prompt.content), engine.ctx_size
-        if least > ctx_size:
-            raise context_full(f"more than {least}", ctx_size, param)
-        missing = [str(role) for role in roles_of(settings.mode) if role not in engine.loaded.roles]
-        if missing:
-            raise invalid(f"mode {settings.mode} needs the {' and the '.join(missing)}, which is not loaded", "model")
-        asked = gate_of(settings).role
-        if asked is not None and asked not in roles_of(settings.mode):
-            raise invalid(f"gate {settings.method.gate} asks the {asked}, which has no part in mode {settings.mode}")
-        try:
-            engine.loaded.require_grammar(settings)
-        except UsageError as error:
-            raise invalid(str(error), "response_format") from None
-        try:
-            ids = engine.encode(prompt.content, prompting).ids
-        except ForealError as error:
-            raise invalid(str(error), param) from None
-        needed = [len(ids[role]) for role in roles_of(settings.mode)]
-        if not min(needed):
-            raise invalid("the prompt is empty: there is no token to continue from", param)
-        if max(needed) > ctx_size:
-            raise context_full(max(needed), ctx_size, param)
+            await run(self._readers, _require_room, engine, prompt, prompting, roles_of(settings.mode), param)
 
     async def stream(
         self, prompt: Prompt, settings: Generation, prompting: Prompting
@@ -212,7 +197,44 @@ class Serving:
         until = time.monotonic() + 2.0
         while self.n_open and time.monotonic() < until:
             await asyncio.sleep(0.02)
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._readers, self._schemas):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _require_roles(engine: Engine, settings: Generation) -> None:
+    """ApiError where the mode needs a model that is not there."""
+    needed = roles_of(settings.mode)
+    missing = [str(role) for role in needed if role not in engine.loaded.roles]
+    if missing:
+        raise invalid(f"mode {settings.mode} needs the {' and the '.join(missing)}, which is not loaded", "foreal.mode")
+    asked = gate_of(settings).role
+    if asked is not None and asked not in needed:
+        what = f"gate {settings.method.gate} asks the {asked}, which has no part in mode {settings.mode}"
+        raise invalid(what, "foreal.gate")
+
+
+def _require_grammar(engine: Engine, settings: Generation) -> None:
+    """ApiError where the schema cannot be read."""
+    try:
+        engine.loaded.require_grammar(settings)
+    except UsageError as error:
+        raise invalid(str(error), "response_format") from None
+
+
+def _require_room(engine: Engine, prompt: Prompt, prompting: Prompting, roles: list[Role], param: str) -> None:
+    """ApiError where the prompt cannot be read, or is longer than the context."""
+    least, ctx_size = _least_tokens(prompt.content), engine.ctx_size
+    if least > ctx_size:
+        raise context_full(f"{least} or more", ctx_size, param)
+    try:
+        ids = engine.encode(prompt.content, prompting).ids
+    except ForealError as error:
+        raise invalid(str(error), param) from None
+    needed = [len(ids[role]) for role in roles]
+    if not min(needed):
+        raise invalid("the prompt is empty: there is no token to continue from", param)
+    if max(needed) > ctx_size:
+        raise context_full(max(needed), ctx_size, param)
 
 
 def require_answered(result: Result) -> None:
@@ -226,7 +248,8 @@ def _least_tokens(content: PromptContent) -> int:
     if isinstance(content, TokenIds):
         return len(content)
     texts = [content] if isinstance(content, str) else [message["content"] for message in content]
-    return sum(len(text.encode("utf-8", "replace")) for text in texts) // _LONGEST_TOKEN
+    n_messages = 0 if isinstance(content, str) else len(content)
+    return n_messages + sum(len(text.encode("utf-8", "replace")) for text in texts) // _LONGEST_TOKEN
 
 
 def stopped() -> ApiError:

@@ -1,0 +1,196 @@
+"""A server from its start to its end: the port, clients that leave, too many of them, signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from commands import ROOT, environment, error_line, run
+from real.models import Files
+from serving import SERVE, Server, start
+
+CHAT = "/v1/chat/completions"
+ENDLESS: dict[str, Any] = {"messages": [{"role": "user", "content": "Say hello"}], "temperature": 0}
+"""A request whose answer fills the context."""
+SLOW = {"FOREAL_CTX_SIZE": "32768"}
+
+
+@pytest.fixture
+def slow(chat_pair: Files, tmp_path: Path) -> Iterator[Server]:
+    """One slot, a queue of one, and answers that take long."""
+    env = environment(chat_pair, tmp_path, **SLOW)
+    with start("--parallel", "1", "--queue", "1", "--mode", "leader", "--grace", "0.5", env=env) as server:
+        yield server
+
+
+def metric(server: Server, name: str) -> float:
+    text = httpx.get(f"{server.url}/metrics").text
+    return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
+
+
+def wait_until(server: Server, name: str, value: float, seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while (found := metric(server, name)) != value:
+        assert time.monotonic() < until, f"{name} is {found}"
+        time.sleep(0.02)
+
+
+def begun(server: Server, **more: Any) -> socket.socket:
+    """A connection that has asked, and reads nothing."""
+    host, port = server.url.removeprefix("http://").split(":")
+    body = json.dumps(ENDLESS | more).encode()
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_frees_its_slot(slow: Server, stream: bool) -> None:
+    """Guards an answer that is written to its end for nobody, in the slot and in the queue."""
+    running = begun(slow, stream=stream)
+    wait_until(slow, "foreal_requests_running", 1)
+    waiting = begun(slow, stream=stream)
+    wait_until(slow, "foreal_requests_open", 2)
+    waiting.close()
+    wait_until(slow, "foreal_requests_open", 1)
+    running.close()
+    wait_until(slow, "foreal_requests_running", 0, 2.0)
+    answer = httpx.post(f"{slow.url}{CHAT}", json=ENDLESS | {"max_tokens": 3}).json()
+    assert answer["usage"]["completion_tokens"] == 3
+
+
+def test_too_many_requests_are_told_to_come_back(slow: Server) -> None:
+    """Guards a queue without an end."""
+    connections = [begun(slow), begun(slow)]
+    wait_until(slow, "foreal_requests_open", 2)
+    refused = httpx.post(f"{slow.url}{CHAT}", json=ENDLESS)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert int(refused.headers["retry-after"]) > 0
+    for connection in connections:
+        connection.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_running_answers_are_cut_off_at_the_end(slow: Server, number: int) -> None:
+    """Guards a stream that just breaks off, and an exit code that a service manager takes for a failure."""
+    lines: list[str] = []
+    with httpx.stream("POST", f"{slow.url}{CHAT}", json=ENDLESS | {"stream": True}, timeout=60) as answer:
+        for line in answer.iter_lines():
+            if line and not lines:
+                slow.process.send_signal(number)
+            lines += [line] if line else []
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "stopping"
+    assert lines[-1] == "data: [DONE]"
+    assert slow.stop() == 0
+
+
+def test_running_answers_may_finish(chat_pair: Files, tmp_path: Path) -> None:
+    """Guards an end that cuts off what would have been finished."""
+    env = environment(chat_pair, tmp_path, **SLOW)
+    with start("--parallel", "1", env=env) as server:
+        answers: list[httpx.Response] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(
+                httpx.post(f"{server.url}{CHAT}", json=ENDLESS | {"max_tokens": 600}, timeout=60)
+            )
+        )
+        asking.start()
+        wait_until(server, "foreal_requests_running", 1)
+        assert server.stop() == 0
+        asking.join()
+    assert answers[0].json()["usage"]["completion_tokens"] == 600
+
+
+# ---------------------------------------------------------------- the beginning
+def test_a_port_in_use_is_told_in_one_line(slow: Server, env: dict[str, str]) -> None:
+    """Guards models that are loaded for nothing, and a traceback."""
+    port = slow.url.rpartition(":")[2]
+    done = run("--port", port, env=env, command=SERVE)
+    assert done.returncode == 1
+    assert f"port {port} of 127.0.0.1 is in use" in error_line(done)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--host", "no.such.host.invalid"), "--host is 'no.such.host.invalid'"),
+        (("--host", "192.0.2.1"), "--host is '192.0.2.1'"),
+        (("--port", "70000"), "70000"),
+        (("--api-key", "two words"), "--api-key"),
+        (("--api-key-file", "missing.txt"), "missing.txt"),
+        (("--loss", "1"), "--loss"),
+        (("--leader", "missing.gguf", "--draft", "missing.gguf"), "missing.gguf"),
+        (("--temp", "-1"), "temp is -1"),
+    ],
+)
+def test_what_cannot_be_started_is_told_in_one_line(
+    arguments: tuple[str, ...], told: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Guards a traceback, and a server that is there without what was asked for."""
+    done = run("--port", "0", *arguments, env=env, command=SERVE)
+    assert done.returncode == 2
+    assert told in error_line(done)
+
+
+def test_without_the_extra_one_line_says_what_to_install(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards a traceback in an installation that has only what the other commands need."""
+    for name in ("starlette", "uvicorn"):
+        (tmp_path / f"{name}.py").write_text("raise ModuleNotFoundError(name=__name__)")
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = run(env=env | {"PYTHONPATH": path}, command=SERVE)
+    assert done.returncode == 2
+    assert "pip install 'foreal-local[server]'" in error_line(done)
+
+
+def test_the_port_is_open_while_the_models_load(chat_pair: Files, tmp_path: Path) -> None:
+    """Guards a health check that finds nobody, and requests that are answered before there is a model."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = (
+        "import time; from foreal_local import engine; opened = engine.Engine.__init__\n"
+        "def slowly(self, *a, **k): time.sleep(3); opened(self, *a, **k)\n"
+        "engine.Engine.__init__ = slowly\n"
+        f"from foreal_local.cli.main import main; main(['serve', '--port', '{port}'])"
+    )
+    process = subprocess.Popen(
+        [SERVE[0], "-c", code], env=environment(chat_pair, tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        found = _health(port)
+        assert (found.status_code, found.json()["error"]["code"]) == (503, "loading")
+        assert len(httpx.get(f"http://127.0.0.1:{port}/v1/models").json()["data"]) == 4
+        assert httpx.post(f"http://127.0.0.1:{port}{CHAT}", json=ENDLESS).status_code == 503
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+
+
+def _health(port: int) -> httpx.Response:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/health")
+        except httpx.ConnectError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+def test_a_request_is_one_line_in_the_log(slow: Server) -> None:
+    """Guards a log that keeps what people wrote."""
+    httpx.post(f"{slow.url}{CHAT}", json=ENDLESS | {"max_tokens": 3, "model": ""})
+    line = slow.wait_for(re.compile(r"POST.*200.*")).string
+    assert re.search(r"\d+ prompt \(0 cached\), 3 written  \d+\.\d+ s", line)
+    assert "hello" not in "".join(slow.lines)
