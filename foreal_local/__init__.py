@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .loading import load
     from .results import Chunk, Prompt, PromptProgress, Result
+    from .runtime.messages import TokenIds
 
 __version__ = "0.2.0.dev0"
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Result",
     "Runtime",
     "Sampling",
+    "TokenIds",
     "load",
 ]
 
@@ -36,6 +38,7 @@ _MODULES = {
     "engine": ("Engine",),
     "loading": ("load",),
     "results": ("Chunk", "Prompt", "PromptProgress", "Result"),
+    "runtime.messages": ("TokenIds",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -91,9 +91,15 @@ def finish_reason_of(result: Result) -> str:
     return "stop" if result.finish_reason is FinishReason.STOP else "length"
 
 
-def figures(result: Result, parts: Parts) -> Json:
-    """The two objects that stand beside a finished answer."""
-    return {"timings": timings_of(result), "foreal": figures_of(result, parts)}
+def by(author: Role | None) -> Json:
+    """What stands beside a piece of a stream."""
+    return {"foreal": {"author": author and str(author)}}
+
+
+def figures(result: Result, parts: Parts, in_stream: bool = False) -> Json:
+    """The two objects that stand beside a finished answer; in a stream, with the author of its last token."""
+    author = by(result.tokens[-1].author if result.tokens else None)["foreal"] if in_stream else {}
+    return {"timings": timings_of(result), "foreal": author | figures_of(result, parts)}
 
 
 def count(entry: Entry, result: Result) -> None:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from ..method.reasoning import ReasoningTags
 from ..results import Chunk, Prompt, Result
 from .answering import Answer
-from .answers import Asked, Head, asked_in, count, figures, finish_reason_of
+from .answers import Asked, Head, asked_in, by, count, figures, finish_reason_of
 from .asked import messages_of
 from .likelihoods import for_chat
 from .parts import Parts, Piece
@@ -78,7 +78,8 @@ class Chat:
                 if parts is None:
                     tags = event.tags if isinstance(event, Chunk) else event.sequence.tags
                     parts = self._parts(tags)
-                    first = [self._chunk({"role": "assistant", "content": ""})]
+                    author = event.tokens[0].author if event.tokens else None
+                    first = [self._chunk({"role": "assistant", "content": ""}) | by(author)]
                 else:
                     first = []
                 if isinstance(event, Chunk):
@@ -95,7 +96,7 @@ class Chat:
             chunk = self._chunk({"reasoning_content" if piece.is_reasoning else "content": piece.text})
             if not piece.is_reasoning:
                 chunk["choices"][0]["logprobs"] = self._logprobs(parts)
-            found.append(chunk | {"foreal": {"author": str(piece.author)}})
+            found.append(chunk | by(piece.author))
         return found
 
     def _end(self, result: Result, parts: Parts) -> list[Json]:
@@ -103,7 +104,7 @@ class Chat:
         found = self._written(parts.end(result), parts)
         last = self._chunk({}, finish_reason_of(result))
         last["choices"][0]["logprobs"] = self._logprobs(parts)
-        found.append(last | figures(result, parts))
+        found.append(last | figures(result, parts, in_stream=True))
         if self._fields.wants_usage:
             found.append(self._head.of("chat.completion.chunk") | {"choices": [], "usage": usage_of([result], [parts])})
         return found

@@ -13,7 +13,7 @@ from ..results import Chunk, Prompt, Result
 from ..runtime.messages import TokenIds
 from ..settings import shown
 from .answering import Answer
-from .answers import Asked, Head, asked_in, count, figures, finish_reason_of
+from .answers import Asked, Head, asked_in, by, count, figures, finish_reason_of
 from .errors import invalid
 from .likelihoods import Completion, prompt_of
 from .parts import Parts, Piece
@@ -33,12 +33,12 @@ async def completions(request: Request) -> Answer:
 
 
 def prompts_of(given: Any) -> list[Prompt]:
-    """The prompts of a request, each with its index."""
+    """The prompts of a request. All have the same index: what is drawn for one does not depend on its place."""
     several = isinstance(given, list) and bool(given) and not _is_id(given[0])
     contents = given if several else [given]
     if len(contents) > MOST_PROMPTS:
         raise invalid(f"`prompt` has {len(contents)} prompts, but must have at most {MOST_PROMPTS}", "prompt")
-    return [Prompt(_content(each), index=i) for i, each in enumerate(contents)]
+    return [Prompt(_content(each), index=0) for each in contents]
 
 
 def _content(given: Any) -> str | TokenIds:
@@ -156,7 +156,7 @@ class Completions:
                     count(self._entry, event)
                     rest = self._written(index, parts.end(event), parts, scores)
                     last = self._choice(index, "", finish_reason_of(event), _taken(parts, scores))
-                    yield [*rest, self._chunk(last) | figures(event, parts)]
+                    yield [*rest, self._chunk(last) | figures(event, parts, in_stream=True)]
         finally:
             await events.aclose()
 
@@ -165,7 +165,7 @@ class Completions:
         found = []
         for piece in pieces:
             choice = self._choice(index, piece.text, None, _taken(parts, scores))
-            found.append(self._chunk(choice) | {"foreal": {"author": str(piece.author)}})
+            found.append(self._chunk(choice) | by(piece.author))
         return found
 
     def _chunk(self, choice: Json) -> Json:

@@ -218,7 +218,7 @@ def _require_grammar(engine: Engine, settings: Generation) -> None:
     try:
         engine.loaded.require_grammar(settings)
     except UsageError as error:
-        raise invalid(str(error), "response_format") from None
+        raise invalid(f"`response_format`: {error}", "response_format") from None
 
 
 def _require_room(engine: Engine, prompt: Prompt, prompting: Prompting, roles: list[Role], param: str) -> None:
