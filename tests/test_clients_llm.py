@@ -106,7 +106,7 @@ def test_a_completion(llm: Llm) -> None:
         (("-m", "pair", "--key", "other"), "key"),
         (("-m", "unknown"), "tiny:speculative"),
         (("-m", "pair", "-o", "presence_penalty", "1"), "presence_penalty"),
-        (("-m", "pair", QUESTION * 100), "maximum context length is 1024"),
+        (("-m", "pair", QUESTION * 100), "maximum context length is 1024 tokens"),
     ],
 )
 def test_errors_are_told(llm: Llm, words: tuple[str, ...], told: str) -> None:

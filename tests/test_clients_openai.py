@@ -225,6 +225,8 @@ def test_a_full_context(client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError) as raised:
             ask()
         assert raised.value.code == "context_length_exceeded"
+        assert "prompt is too long" in raised.value.message  # LangChain looks for this,
+        assert "this model's maximum context length is 512 tokens" in raised.value.message  # and LiteLLM for that
 
 
 def test_keys_and_names(server: Server, client: openai.OpenAI) -> None:
@@ -236,6 +238,9 @@ def test_keys_and_names(server: Server, client: openai.OpenAI) -> None:
         client.chat.completions.create(model="gpt-4o", messages=MESSAGES)
     assert missing.value.code == "model_not_found"
     assert "tiny:speculative" in missing.value.message
+    for url in (server.url, f"{server.url}/v1/v1"):
+        with pytest.raises(openai.NotFoundError, match="ends in /v1"):
+            client.with_options(base_url=url).chat.completions.create(model="tiny", messages=MESSAGES)
     with pytest.raises(openai.NotFoundError):
         client.embeddings.create(model="tiny", input="x")
     with pytest.raises(openai.NotFoundError):
