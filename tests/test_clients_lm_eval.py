@@ -114,6 +114,7 @@ def test_answers_have_the_score_of_foreal_bench(
     [measured] = json.loads((tmp_path / "bench.json").read_text("utf-8"))["settings"]
     assert measured["verdicts"] == graded["verdicts"]
     assert 0.2 < score < 1
+    print(f"{kind}, {more}: {20 * score:.0f} of 20 right by lm-eval, {graded['verdicts']} by foreal bench")
 
 
 # ---------------------------------------------------------------- scores
@@ -150,12 +151,15 @@ def test_scores_are_those_of_llama_cpp(evaluate: Evaluate, name: str, file: str,
     accuracy, samples = evaluate("local-completions", "/v1/completions", name, SCORED, docs, more)
     model = llama_cpp.Llama(str(ROOT / "models" / file), n_ctx=1024, logits_all=True, n_threads=1, verbose=False)
     n_right = n_likeliest = 0
+    furthest = 0.0
     for doc, sample in zip(docs, samples, strict=True):
         expected = [scores(model, doc["context"], text) for text in doc["choices"]]
         found = [(float(value), likeliest == "True") for ((value, likeliest),) in sample["resps"]]
         assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], abs=0.02)
         assert [likeliest for _, likeliest in found] == [likeliest for _, likeliest in expected]
+        furthest = max(furthest, *(abs(a - b) for (a, _), (b, _) in zip(found, expected, strict=True)))
         n_right += max(range(4), key=lambda i: expected[i][0]) == doc["answer"]
         n_likeliest += any(likeliest for _, likeliest in found)
     assert accuracy == pytest.approx(n_right / 20)
     assert n_likeliest >= 5
+    print(f"{name}, {more}: {20 * accuracy:.0f} of 20 choices right, scores at most {furthest:.4f} from llama_cpp's")
