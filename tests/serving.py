@@ -28,8 +28,7 @@ class Server:
     models: the names that it tells
     """
 
-    def __init__(self, arguments: tuple[str | Path, ...], env: dict[str, str], cwd: Path) -> None:
-        words = [*SERVE, "--port", "0", *map(str, arguments)]
+    def __init__(self, words: list[str], env: dict[str, str], cwd: Path) -> None:
         flags = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)} if os.name == "nt" else {}
         self.process = subprocess.Popen(
             words, env=env, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **flags
@@ -81,9 +80,14 @@ class Server:
 
 
 @contextmanager
-def start(*arguments: str | Path, env: dict[str, str], cwd: Path = ROOT) -> Iterator[Server]:
-    """A server that is ready; killed at the end, if it is still there."""
-    server = Server(arguments, env, cwd)
+def start(
+    *arguments: str | Path, env: dict[str, str], cwd: Path = ROOT, words: list[str] | None = None
+) -> Iterator[Server]:
+    """A server that is ready; killed at the end, if it is still there.
+
+    words: the command, where it is not `foreal serve` with these arguments on a free port
+    """
+    server = Server(words or [*SERVE, "--port", "0", *map(str, arguments)], env, cwd)
     try:
         yield server
         server.stop()

@@ -55,6 +55,14 @@ def begun(server: Server, **more: Any) -> socket.socket:
     return connection
 
 
+def received(connection: socket.socket) -> bytes:
+    """What has come; nothing where the connection is closed, however that was done."""
+    try:
+        return connection.recv(2**20)
+    except ConnectionError:
+        return b""
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_goes_away_frees_its_slot(slow: Server, stream: bool) -> None:
     """Guards an answer that is written to its end for nobody, in the slot and in the queue."""
@@ -112,6 +120,59 @@ def test_running_answers_may_finish(chat_pair: Files, tmp_path: Path) -> None:
     assert answers[0].json()["usage"]["completion_tokens"] == 600
 
 
+def test_a_second_signal_ends_all_at_once(chat_pair: Files, tmp_path: Path) -> None:
+    """Guards a server that is waited for although nobody wants to wait."""
+    env = environment(chat_pair, tmp_path, **SLOW)
+    with start("--parallel", "1", "--mode", "leader", "--grace", "600", env=env) as server:
+        connection = begun(server)
+        wait_until(server, "foreal_requests_running", 1)
+        server.process.send_signal(signal.SIGINT)
+        with httpx.Client(base_url=server.url) as client:
+            while client.get("/health").status_code == 200:
+                time.sleep(0.05)
+            assert client.post(CHAT, json=ENDLESS).json()["error"]["code"] == "stopping"
+        assert server.stop(signal.SIGINT) == 0
+        connection.close()
+
+
+def test_who_waits_hears_that_the_server_is_there(slow: Server) -> None:
+    """Guards proxies that close a stream which is silent while others are answered, or a long prompt is read."""
+    running = begun(slow)
+    wait_until(slow, "foreal_requests_running", 1)
+    waiting = begun(slow, stream=True)
+    waiting.settimeout(20)
+    said = b""
+    while b": waiting\n\n" not in said:
+        said += waiting.recv(4096)
+    assert said.startswith(b"HTTP/1.1 200")
+    for connection in (running, waiting):
+        connection.close()
+
+
+def test_silent_clients_are_not_waited_for(chat_pair: Files, tmp_path: Path) -> None:
+    """Guards connections that nobody uses: no head, half a head, a body that does not come, an answer nobody reads."""
+    code = (
+        "from foreal_local.server import body, listening\n"
+        "body.SECONDS = listening.HEAD_SECONDS = listening.READ_SECONDS = 0.5\n"
+        "from foreal_local.cli.main import main; main(['serve', '--port', '0'])"
+    )
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+    with start(env=environment(chat_pair, tmp_path), words=[SERVE[0], "-c", code]) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        for sent, told in ((b"", b""), (head, b""), (head + b"Content-Length: 9\r\n\r\n{", b"HTTP/1.1 408")):
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                connection.sendall(sent)
+                assert connection.recv(65536)[:12] == told
+        pipeline = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.setblocking(False)
+            connection.send(pipeline)
+            time.sleep(5)
+            connection.setblocking(True)
+            n_bytes = len(b"".join(iter(lambda: received(connection), b"")))
+            assert n_bytes < len(httpx.get(f"{server.url}/openapi.json").content) * 2000
+
+
 # ---------------------------------------------------------------- the beginning
 def test_a_port_in_use_is_told_in_one_line(slow: Server, env: dict[str, str]) -> None:
     """Guards models that are loaded for nothing, and a traceback."""
@@ -128,6 +189,7 @@ def test_a_port_in_use_is_told_in_one_line(slow: Server, env: dict[str, str]) ->
         (("--host", "192.0.2.1"), "--host is '192.0.2.1'"),
         (("--port", "70000"), "70000"),
         (("--api-key", "two words"), "--api-key"),
+        (("--api-key", ""), "--api-key"),
         (("--api-key-file", "missing.txt"), "missing.txt"),
         (("--loss", "1"), "--loss"),
         (("--leader", "missing.gguf", "--draft", "missing.gguf"), "missing.gguf"),
@@ -141,6 +203,13 @@ def test_what_cannot_be_started_is_told_in_one_line(
     done = run("--port", "0", *arguments, env=env, command=SERVE)
     assert done.returncode == 2
     assert told in error_line(done)
+
+
+def test_an_empty_key_is_no_open_door(env: dict[str, str]) -> None:
+    """Guards a variable of a service whose secret was not found."""
+    done = run("--port", "0", env=env | {"FOREAL_API_KEY": ""}, command=SERVE)
+    assert done.returncode == 2
+    assert "FOREAL_API_KEY is empty" in error_line(done)
 
 
 def test_without_the_extra_one_line_says_what_to_install(env: dict[str, str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +90,10 @@ def main(context: click.Context, /, **values: Any) -> None:
     access = Access(_keys(values), Origins(values["host"], values["cors_origin"]))
     options = Options(values["host"], access, values["grace"], values["quiet"], values["open"])
     server = _Loader(values, entry, context)
-    serve(listen(values["host"], values["port"]), server.serving, options, server.load, _note)
+    sockets = listen(values["host"], values["port"])
+    if not access.keys and not access.origins.is_loopback:
+        _note(f"warning: everybody who reaches {values['host']} may ask: --api-key asks for a key")
+    serve(sockets, server.serving, options, server.load, _note)
 
 
 class _Loader:
@@ -109,7 +113,7 @@ class _Loader:
         given = [role for role in Role if values[str(role)]]
         self._roles = list(Role) if entry or not given else given
         limits = Limits(values["parallel"], values["queue"], values["max_body"] * 2**20)
-        self.serving: Serving = Serving(ModelNames.of(self._name(), self._roles), limits)
+        self.serving: Serving = Serving(ModelNames.of(self._name(), self._roles), limits, _note)
 
     def _name(self) -> str:
         if self._entry:
@@ -138,8 +142,6 @@ class _Loader:
         with engine:
             if self._measured and values["loss"] is not None:
                 settings = engine.choose_mode(settings, self._measured, values["loss"])
-            for warning in engine.warnings:
-                _note(f"warning: {warning}")
             for role in self._roles:
                 _note(f"{role} {engine.describe(role)}")
             yield engine, settings
@@ -148,6 +150,8 @@ class _Loader:
 def _keys(values: dict[str, Any]) -> list[str]:
     """The keys of the options; UsageError where a file of keys has none, or one cannot stand in a header."""
     keys = list(values["api_key"])
+    if not keys and "FOREAL_API_KEY" in os.environ:  # as where a variable that it is made of is not set
+        raise UsageError("FOREAL_API_KEY is empty, so that everybody could ask: give it a key, or unset it")
     if values["api_key_file"]:
         path = values["api_key_file"]
         try:

@@ -14,7 +14,7 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..results import Result
 from .asked import answered_with
-from .body import parsed, read_body
+from .body import parsed
 from .log import Entry, entry_of
 from .parts import Parts
 from .requests import AnyFields, Kind, read
@@ -46,7 +46,7 @@ class Asked(Generic[Kind]):
 async def fields_in(request: Request, kind: type[AnyFields]) -> AnyFields:
     """What the body says; ApiError where that is wrong."""
     serving: Serving = request.app.state.serving
-    data = await read_body(request, serving.limits.n_body)
+    data = await serving.bodies.read(request)
     return await serving.aside(lambda: read(kind, parsed(data))) if len(data) > _LARGE else read(kind, parsed(data))
 
 

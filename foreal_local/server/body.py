@@ -8,42 +8,59 @@ from typing import Any, NoReturn
 import anyio
 from starlette.requests import Request
 
-from .errors import CLOSE, ApiError, ClientGone, invalid
+from .errors import CLOSE, ApiError, ClientGone, invalid, unavailable
 
 SECONDS = 60.0
 """For which a body may take to come."""
+_AT_ONCE = 16
+"""So many times the limit is kept of all bodies that are coming."""
 _DRAINED = 4
 """Of a body that is too large, so many times the limit are read, so that its sender comes to read the answer."""
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """All of the body, at most so many bytes; ApiError for one that is larger, or that does not come."""
-    try:
-        with anyio.fail_after(SECONDS):
-            return await _read(request, limit)
-    except TimeoutError:
-        message = f"the body did not come within {SECONDS:g} seconds"
-        raise ApiError(408, message, "request_timeout", headers=CLOSE) from None
+class Bodies:
+    """Reads bodies; owner of what has come of those that are not whole yet.
 
+    limit: bytes of one
+    """
 
-async def _read(request: Request, limit: int) -> bytes:
-    pieces, n_bytes = [], 0
-    while True:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        piece, more = message.get("body", b""), message.get("more_body", False)
-        n_bytes += len(piece)
-        if n_bytes <= limit:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._coming: dict[Request, int] = {}
+
+    async def read(self, request: Request) -> bytes:
+        """All of a body; ApiError for one that is too large, that does not come, or for which there is no room now."""
+        try:
+            with anyio.fail_after(SECONDS):
+                return await self._read(request)
+        except TimeoutError:
+            message = f"the body did not come within {SECONDS:g} seconds"
+            raise ApiError(408, message, "request_timeout", headers=CLOSE) from None
+        finally:
+            self._coming.pop(request, None)
+
+    async def _read(self, request: Request) -> bytes:
+        pieces: list[bytes] = []
+        n_bytes, more = 0, True
+        while more and n_bytes <= _DRAINED * self._limit:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            piece, more = message.get("body", b""), message.get("more_body", False)
+            n_bytes += len(piece)
+            if n_bytes > self._limit:
+                piece = b""
+                pieces.clear()
             pieces.append(piece)
-        else:
-            pieces.clear()
-        if not more or n_bytes > _DRAINED * limit:
-            break
-    if n_bytes > limit:
-        what = f"the body has more than {limit} bytes: --max-body is the limit"
-        raise ApiError(413, what, "request_too_large", headers=CLOSE)
-    return b"".join(pieces)
+            self._coming[request] = min(n_bytes, self._limit)
+            if len(self._coming) > _AT_ONCE and sum(self._coming.values()) > _AT_ONCE * self._limit:
+                busy = unavailable("too many large requests are coming: try again", "overloaded", 2)
+                busy.headers |= CLOSE
+                raise busy
+        if n_bytes > self._limit:
+            what = f"the body has more than {self._limit} bytes: --max-body is the limit"
+            raise ApiError(413, what, "request_too_large", headers=CLOSE)
+        return b"".join(pieces)
 
 
 def parsed(data: bytes) -> dict[str, Any]:

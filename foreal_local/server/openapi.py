@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -66,6 +67,7 @@ _TEXT = {"type": "object", "required": ["prompt", "content"], "properties": {"pr
 _STREAMED = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
+@functools.cache
 def description() -> Json:
     _, schemas = models_json_schema(
         [(each, "validation") for each in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)],

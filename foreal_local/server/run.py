@@ -70,8 +70,8 @@ def serve(
         with load() as (engine, settings):
             serving.opened(engine, settings)
             tell(f"{url} is ready: {', '.join(serving.names.all)}")
-            if options.opens:
-                webbrowser.open(url)
+            if options.opens:  # in a thread: it may be a browser that runs in this terminal
+                threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
             with _until_signal(http):
                 http.stop(options.grace)
     if http.failure is not None:

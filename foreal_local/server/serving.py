@@ -25,6 +25,7 @@ from ..method.reasoning import DEFAULT_TAGS, ReasoningTags
 from ..method.roles import Role
 from ..results import Chunk, Prompt, Result
 from ..runtime.messages import PromptContent, TokenIds
+from .body import Bodies
 from .errors import ApiError, context_full, failed, invalid, unavailable
 from .names import ModelNames
 
@@ -62,10 +63,14 @@ class Serving:
     created: when the server was started, in seconds since 1970
     stopping: no new requests are taken
     cut: set when answers have to end now
+    bodies: reads those of requests
+    tell: takes lines for the user
     """
 
-    def __init__(self, names: ModelNames, limits: Limits) -> None:
+    def __init__(self, names: ModelNames, limits: Limits, tell: Callable[[str], None]) -> None:
         self.names, self.limits = names, limits
+        self.bodies = Bodies(limits.n_body)
+        self._tell, self._told = tell, set[str]()
         self.created = int(time.time())
         self.stopping = False
         self.cut = asyncio.Event()
@@ -86,6 +91,7 @@ class Serving:
             self.tags = replace(engine.encode([{"role": "user", "content": "Hello"}]).tags, opened=False)
         except ForealError:  # no chat template: there will be no messages
             self.tags = DEFAULT_TAGS
+        self.tell_warnings(engine)
         self._engine = engine
 
     # ---------------------------------------------------------------- what it is like
@@ -160,6 +166,14 @@ class Serving:
             await run(self._schemas, _require_grammar, engine, settings)
         for prompt in prompts:
             await run(self._readers, _require_room, engine, prompt, prompting, roles_of(settings.mode), param)
+        self.tell_warnings(engine)
+
+    def tell_warnings(self, engine: Engine) -> None:
+        """Those that were not told yet: some come with the first prompt that they are about."""
+        for warning in engine.warnings:
+            if warning not in self._told:
+                self._told.add(warning)
+                self._tell(f"warning: {warning}")
 
     async def stream(
         self, prompt: Prompt, settings: Generation, prompting: Prompting
