@@ -52,6 +52,25 @@ def text_of(data: bytes, name: str) -> str:
     return text
 
 
+def name_of(path: str) -> str:
+    """What messages and titles call a file: "-" is standard input."""
+    return STDIN if path == "-" else path
+
+
+def bytes_of(path: str, note: Note = lambda text: None, what: str = "JSON lines") -> bytes:
+    """A file's bytes, or standard input's for "-"; OSError where they cannot be read, UsageError where it is closed.
+
+    note: what tells the user that a terminal is read, or that nothing comes
+    what: what is read, for these notes
+    """
+    if path != "-":
+        return Path(path).read_bytes()
+    if sys.stdin is None:
+        raise UsageError(f"standard input is closed: {what} were to be read there; name a file instead")
+    with waited_for(note, what):
+        return sys.stdin.buffer.read()
+
+
 def whole(data: bytes, name: str) -> str:
     """A file's bytes as one text, without byte order mark and last line end; "" where it has no words."""
     text = text_of(data, name).removeprefix("\ufeff").replace("\r\n", "\n")

@@ -43,6 +43,13 @@ class PairEntry:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def limits_of(entry: PairEntry | None) -> str:
+    """What is told of a pair that was used without being chosen: what it is good for, and how others are found."""
+    if entry is None or entry.name != DEFAULT_PAIR or not entry.note:
+        return ""
+    return f"{entry.name}: {entry.note} foreal pairs lists others."
+
+
 def load_pairs() -> dict[str, PairEntry]:
     """The bundled pairs and, over them, the user's own: a table replaces the whole pair of its name."""
     own = _user_pairs_file()
@@ -64,9 +71,9 @@ def find_pair(name: str) -> PairEntry:
 def _user_pairs_file() -> Path | None:
     """The file FOREAL_PAIRS names, else foreal/pairs.toml in the user's folder for settings if it exists."""
     if named := os.environ.get("FOREAL_PAIRS"):
-        return Path(named).expanduser()
+        return Path(os.path.expanduser(named))  # noqa: PTH111  (pathlib's raises where there is no home)
     folder = os.environ.get("XDG_CONFIG_HOME") or (os.name == "nt" and os.environ.get("APPDATA")) or "~/.config"
-    file = Path(folder).expanduser() / "foreal" / "pairs.toml"
+    file = Path(os.path.expanduser(folder)) / "foreal" / "pairs.toml"  # noqa: PTH111
     return file if file.is_file() else None
 
 

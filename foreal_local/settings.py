@@ -181,12 +181,15 @@ class Setting:
         if not text.strip() or "::=" in text or text.lstrip().startswith("{"):
             return text
         try:
-            return Path(text).expanduser().read_text("utf-8-sig")
+            document = Path(text).expanduser().read_text("utf-8-sig")
         except (OSError, ValueError, RuntimeError) as error:
             why = getattr(error, "strerror", None) or error
             raise UsageError(
                 f"{self.option} is {shown(text)}: neither {self.document} nor a file that can be read ({why})"
             ) from None
+        if not document.strip():
+            raise UsageError(f"{self.option} is {shown(text)}, and that file is empty")
+        return document
 
     def from_json(self, value: Any) -> Any:
         """The value that a JSON or TOML file gives."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import environment
+from page_server import ScriptedServer
 from real.models import Files, TinyModels
 from real.tiny_gguf import CHATML
 
@@ -36,3 +39,30 @@ def chat_pair(tiny: TinyModels) -> Files:
 def env(chat_pair: Files, tmp_path: Path) -> dict[str, str]:
     """The environment of a command line that uses chat_pair."""
     return environment(chat_pair, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """One browser for the tests of a file; while it is there, asyncio takes its loop for one that runs already."""
+    from browser import chromium
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedServer]:
+    """A server whose answers the test writes."""
+    server = ScriptedServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def window(chromium: Any, scripted: ScriptedServer) -> Iterator[Any]:
+    """A window of the browser; nothing may have gone wrong in its pages when the test ends."""
+    from browser import Window
+
+    window = Window(chromium, scripted)
+    yield window
+    window.close()

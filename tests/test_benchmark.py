@@ -32,7 +32,7 @@ def test_a_program_runs_a_benchmark_and_resumes_it(tmp_path: Path) -> None:
     written = output.read_bytes()
     assert run_benchmark(request, lambda roles: PAIR) == (responses, 0)
     assert output.read_bytes() == written
-    assert {r.text for r in read_responses(output, PROBLEMS, None)} == {r.text for r in responses}
+    assert {r.text for r in read_responses(str(output), PROBLEMS, None)} == {r.text for r in responses}
 
 
 def test_a_benchmark_of_no_responses_is_refused() -> None:
@@ -43,7 +43,7 @@ def test_a_benchmark_of_no_responses_is_refused() -> None:
 def test_responses_to_other_problems_are_left_out_under_a_limit_only(tmp_path: Path) -> None:
     path = tmp_path / "responses.jsonl"
     path.write_text(jsonl({"id": "q0", "text": "\\boxed{2}"}, {"id": "q7", "text": "\\boxed{9}"}), "utf-8")
-    (response,) = read_responses(path, PROBLEMS, 2)
+    (response,) = read_responses(str(path), PROBLEMS, 2)
     assert (response.problem, response.setting, response.grade) == ("q0", "responses", Grade.CORRECT)
     with pytest.raises(UsageError, match="no problem has the id 'q7'"):
-        read_responses(path, PROBLEMS, None)
+        read_responses(str(path), PROBLEMS, None)

@@ -182,6 +182,10 @@ def test_a_seed_and_a_limit_can_be_removed(text: str) -> None:
         ("mode", "both", either(MODES)),
         ("tmp", "1", "did you mean temp"),
         ("topp", "1", "did you mean top-p"),
+        ("temprature", "1", "did you mean temp?"),
+        ("temperature", "1", "did you mean temp?"),
+        ("num_ctx", "1", "did you mean ctx-size?"),
+        ("nonsense", "1", "no setting 'nonsense': /set lists all"),
         ("max_token", "1", "did you mean max-tokens"),
         ("xyz", "1", "no setting 'xyz'"),
         ("", "1", "no setting"),
@@ -238,3 +242,13 @@ def test_numbers_are_as_they_were_typed() -> None:
         found: Any = changed(USUAL, "temp", text)
         assert math.isclose(found.sampling.temp, float(text))
         assert f"temp {text}," in describe_chat(found, None)
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [({"json_schema": '{"type": "object"}'}, "a JSON schema"), ({"grammar": 'root ::= "a"'}, "a GBNF grammar")],
+)
+def test_a_form_of_answers_is_told_in_words_once(form: dict[str, str], words: str) -> None:
+    """Guards a line of settings that a schema fills: it is told in words, and /set shows it."""
+    text = describe_chat(generation_of(form), None)
+    assert (text.count(words), "type" in text, "root" in text) == (1, False, False)

@@ -261,3 +261,30 @@ def test_a_session_is_deleted_when_one_is_sure(start: Callable[..., Terminal], t
         shell.send(answer + ENTER)
         assert shell.end() == 0
         assert (sessions(tmp_path) / "two.session").exists() is is_left
+
+
+# ---------------------------------------------------------------- where there is no place for them
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    """Guards a traceback where the folder of sessions cannot be made: a home that is read-only, or full."""
+    (tmp_path / ".config").touch()
+    for variables in ({}, {"XDG_CONFIG_HOME": "/proc/nowhere"}):
+        env = environment(None, tmp_path, **variables)
+        done = run("--session", "x", *SHORT, env=env, command=CHAT, stdin=PENS)
+        assert done.returncode == 1
+        assert re.match(r"Error: cannot make the folder of sessions, .+: .+; leave out --session", error_line(done))
+        assert run(*SHORT, env=env, command=CHAT, stdin=PENS).returncode == 0
+
+
+def test_a_user_without_a_home_can_chat(tmp_path: Path) -> None:
+    """Guards a traceback, and a folder that is named ~, where neither HOME nor the system's users tell a home."""
+    nobody = "import pwd\n\n\ndef unknown(uid):\n    raise KeyError(uid)\n\n\npwd.getpwuid = unknown\n"
+    (tmp_path / "sitecustomize.py").write_text(nobody)
+    env = environment(None, tmp_path, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
+    del env["HOME"]
+    done = run(*SHORT, env=env, command=CHAT, stdin=PENS, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "answer 1: ended by max-tokens after 40 tokens\n")
+    assert "set HOME" in error_line(run("--session", "x", env=env, command=CHAT, stdin=PENS, cwd=tmp_path))
+    assert "set HOME" in error_line(run("--list", env=env, command=CHAT, cwd=tmp_path))
+    with Terminal(*SHORT, env=terminal_environment(None, tmp_path) | env | {"TERM": "xterm"}) as chat:
+        chat.leave()
+    assert not (tmp_path / "~").exists()

@@ -373,6 +373,8 @@ def test_stats_grow_with_each_answer(chat: Terminal) -> None:
         assert shown.splitlines()[2].startswith("draft: ")
     assert all(before <= after for before, after in zip(*counts, strict=True))
     assert sum(counts[1]) > sum(counts[0])
+    chat.say("/clear")
+    assert "decoded" not in chat.say("/stats")  # what an earlier conversation took is not this one's
 
 
 def test_a_conversation_is_saved_loaded_and_written_down(chat: Terminal, tmp_path: Path) -> None:

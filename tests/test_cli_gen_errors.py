@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import INSTALLED, environment, error_line, jsonl, records, run
+from commands import INSTALLED, MODULE, environment, error_line, jsonl, records, run
 from real.models import Files, TinyModels
 
 PROMPT = ("--prompt", "wait")
@@ -215,3 +215,32 @@ def test_the_installed_command_refuses_alike(env: dict[str, str]) -> None:
     done = run(*PROMPT, "--leader", "missing.gguf", env=env, command=INSTALLED)
     assert done.returncode == 2
     assert "missing.gguf" in error_line(done)
+
+
+@pytest.mark.parametrize("option", ["--json-schema", "--grammar"])
+def test_an_empty_file_of_a_form_is_named(option: str, env: dict[str, str], tmp_path: Path) -> None:
+    """Guards a message about a setting that is '', where a file was given."""
+    (tmp_path / "empty.form").touch()
+    line = error_line(run(*PROMPT, option, "empty.form", env=env, cwd=tmp_path))
+    assert line.startswith(f"Error: {option} is 'empty.form', and that file is empty")
+
+
+@pytest.mark.parametrize("command", ["gen", "chat"])
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_prompt_is_refused(text: str, command: str, env: dict[str, str]) -> None:
+    """Guards `"$QUESTION"` of a variable that is not set: a whole answer to nothing. A document alone is a prompt."""
+    words = [*MODULE[:3], command]
+    assert "a prompt is empty" in error_line(run(text, env=env, command=words))
+    if command == "gen":
+        assert "a prompt is empty" in error_line(run("--prompt", "a", "--prompt", text, env=env))
+        assert run(text, "--max-tokens", "2", "-q", env=env, stdin="one two").returncode == 0
+
+
+def test_one_model_alone_is_told_how_it_can_answer(env: dict[str, str], chat_pair: Files) -> None:
+    """Guards a user of one model who is asked for a second, and not told that one can do."""
+    for name in ("FOREAL_LEADER", "FOREAL_DRAFT"):
+        env.pop(name, None)
+    line = error_line(run(*PROMPT, "--leader", chat_pair.leader, env=env))
+    assert line.endswith("--draft is missing (foreal-gen --mode leader needs none)")
+    words = ("--leader", chat_pair.leader, "--mode", "leader", "--max-tokens", "2", "-q")
+    assert run(*PROMPT, *words, env=env).returncode == 0

@@ -436,7 +436,7 @@ def test_ctrl_c_does_not_end_the_grader() -> None:
 def test_a_broken_installation_says_so() -> None:
     """Guards a grader that cannot start and calls every answer unparsable."""
     verifier = Verifier(command=[sys.executable, "-c", "import nothing_like_this"])
-    with pytest.raises(UsageError, match=r"cannot be used \(.*nothing_like_this.*foreal-local\[bench\]"):
+    with pytest.raises(UsageError, match=r"cannot be used \(.*nothing_like_this.*math-verify\["):
         verifier.ask("a", "b")
 
 
@@ -451,7 +451,7 @@ def test_without_math_verify(monkeypatch: pytest.MonkeyPatch) -> None:
     assert said("12 apples").grade is Grade.CORRECT
     assert said("13").grade is Grade.WRONG
     assert said("x+1").grade is Grade.UNPARSABLE
-    with pytest.raises(UsageError, match=r"answers like 'p-q': install it with: pip install 'foreal-local\[bench\]'"):
+    with pytest.raises(UsageError, match=r"answers like 'p-q': install it with: pip install 'math-verify\["):
         check_installed([*numbers, Problem("2", "", "p-q")])
     with pytest.raises(UsageError, match="math-verify is needed"):
         said("q-p", "p-q")

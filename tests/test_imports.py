@@ -59,7 +59,7 @@ ALLOWED = {
     "wrapping": set(),
     "chat": _ENGINE | {"documents", "palette", "presets", "tally", "wrapping"},
     "batch": _ENGINE | {"documents", "palette", "tally", "wrapping"},
-    "evaluation": _ENGINE | {"batch", "hub", "hub_names", "palette", "presets"},
+    "evaluation": _ENGINE | {"batch", "documents", "hub", "hub_names", "palette", "presets"},
     "server": _ENGINE | {"presets"},
 }
 ANYTHING = {"", "cli", "__main__"}

@@ -14,6 +14,8 @@ import pytest
 from commands import MODULE, ROOT, error_line, run
 
 from foreal_local.errors import InstallationError
+from foreal_local.evaluation.problems import verifier
+from foreal_local.evaluation.reports import plots
 from foreal_local.runtime.llama import version
 
 COMMANDS = [[*MODULE[:3], name] for name in ("gen", "chat", "bench", "analyze")]
@@ -107,3 +109,11 @@ def test_without_a_compiler_it_is_said_in_a_few_lines(script: str, tmp_path: Pat
         assert words in done.stderr
     assert f".venv/bin/python -m pip install --only-binary llama-cpp-python '{version.WANTED}'" in done.stderr
     assert "https://abetlen.github.io/llama-cpp-python/whl/cpu" in done.stderr
+
+
+def test_what_is_told_to_install_is_what_the_project_asks_for() -> None:
+    """Guards advice that names this project, which no package index has, and other versions than pyproject.toml's."""
+    tomllib = pytest.importorskip("tomllib")
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["bench"]
+    told = [re.findall(r"pip install '(.+)'", text)[0] for text in (verifier.INSTALL, plots.INSTALL)]
+    assert told == wanted

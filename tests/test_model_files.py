@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy as np
@@ -84,10 +85,16 @@ def test_every_command_says_what_is_wrong_with_a_file(
         assert words in error_line(done)
 
 
-def changed(source: Path, path: Path, architecture: str = "llama", type_: str = "model", drop: str = "-") -> Path:
-    """A model file of another purpose: with other words for what it is, or without some of its metadata or tensors."""
+def changed(
+    source: Path, path: Path, architecture: str = "llama", type_: str = "model", drop: str = "-", **own: int
+) -> Path:
+    """A model file of another purpose: with other words for what it is, more values of its architecture's own, or
+    without some of its metadata or tensors."""
     reader, writer = gguf.GGUFReader(source), gguf.GGUFWriter(path, architecture)
     writer.add_string("general.type", type_)
+    for name, number in own.items():
+        add = writer.add_bool if isinstance(number, bool) else writer.add_uint32
+        add(f"{architecture}.{name.replace('__', '.')}", number)
     for key, value in reader.fields.items():
         if not key.startswith(("GGUF.", "general.architecture", drop)):
             inner = value.types[-1] if value.types[0] is gguf.GGUFValueType.ARRAY else None
@@ -109,15 +116,21 @@ def changed(source: Path, path: Path, architecture: str = "llama", type_: str = 
         ({"type_": "mmproj"}, "reads images (mmproj)"),
         ({"architecture": "clip", "drop": "tokenizer."}, "reads images (mmproj)"),
         ({"architecture": "bert"}, "is a model for embeddings"),
+        ({"pooling_type": 3}, "is a model for embeddings"),
+        ({"pooling_type": 4}, "is a model that ranks texts"),
+        ({"attention__causal": False}, "is a model for embeddings"),
+        ({"architecture": "t5"}, "does not write its text from left to right"),
+        ({"architecture": "dream"}, "does not write its text from left to right"),
         ({"drop": "tokenizer."}, "has no tokenizer"),
         ({"drop": "tensors"}, "is a vocabulary without a model"),
     ],
-    ids=lambda value: " ".join(value.values()) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
 )
 def test_files_of_other_purposes_are_told(
-    change: dict[str, str], words: str, env: dict[str, str], chat_pair: Files, tmp_path: Path
+    change: dict[str, Any], words: str, env: dict[str, str], chat_pair: Files, tmp_path: Path
 ) -> None:
-    """Guards advice for another program's options, and the name of a tensor that a user knows nothing of."""
+    """Guards advice for another program's options, the name of a tensor that a user knows nothing of, and answers of a
+    model that was made for embeddings: they are no text, and nothing says why."""
     file = changed(chat_pair.draft, tmp_path / "other.gguf", **change)
     done = run(*COMMANDS["gen"], "--leader", file, "--draft", chat_pair.draft, env=env, command=FOREAL)
     assert (done.returncode, words in error_line(done)) == (2, True), done.stderr

@@ -88,3 +88,27 @@ def test_a_key_that_is_no_option(command: list[str], env: dict[str, str], tmp_pa
     line = refused("--config", str(file), env=env, command=command)
     assert f"{file}:2: thread: no option of" in line
     assert "(did you mean threads?)" in line
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [
+        ("--temprature", "temp"),
+        ("--temperature", "temp"),
+        ("--n-predict", "max-tokens"),
+        ("--topk", "top-k"),
+        ("--model", "leader"),
+        ("-m", "leader"),
+        ("--num-ctx", "ctx-size"),
+        ("--system-prompt", "system"),
+    ],
+)
+def test_an_option_of_another_program_is_told_as_it_is_called_here(option: str, meant: str, tmp_path: Path) -> None:
+    """Guards a list of options that look alike and mean something else, or no hint at all."""
+    env = environment(None, tmp_path)
+    line = error_line(run(option, "1", "Hi", env=env))
+    assert line == f"Error: No such option '{option}'. Did you mean '--{meant}'?"
+    (tmp_path / "set.toml").write_text(f"{option.lstrip('-')} = 1\n")
+    assert f"(did you mean {meant.replace('-', '_')}?)" in error_line(
+        run("--config", tmp_path / "set.toml", "Hi", env=env)
+    )

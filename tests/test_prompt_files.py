@@ -157,3 +157,16 @@ def test_json_lines_in_another_order_leave_all_records(env: dict[str, str], tmp_
     after = records(out.read_text("utf-8"))
     assert {record["prompt"]: record["text"] for record in after} == texts
     assert {record["id"]: record["prompt"] for record in after} == {"0": "ten", "1": "now", "x": "so", "3": "wait"}
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "one"}\n', '{"messages": [{"role": "user", "content": "one"}]}\n'])
+def test_json_lines_under_another_name_are_not_asked_as_texts(content: str, tmp_path: Path) -> None:
+    """Guards a run over JSON texts, braces and all, because a file ends in .json or .txt: each line was a prompt."""
+    assert len(read(tmp_path, content, "prompts.json")) == 1
+    assert read(tmp_path, content, "prompts.json")[0].content != content.strip()
+    with pytest.raises(UsageError, match=r"prompts\.txt has JSON lines, and its name does not end in \.jsonl"):
+        read(tmp_path, content, "prompts.txt")
+    with pytest.raises(UsageError, match=r"prompts\.json:1: not a JSON object"):
+        read(tmp_path, f"[{content.strip()}]", "prompts.json")
+    assert read(tmp_path, '{"a": 1} is what?', "prompts.txt")[0].content == '{"a": 1} is what?'
+    assert read(tmp_path, '{"a": 1}', "prompts.txt")[0].content == '{"a": 1}'

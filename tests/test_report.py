@@ -193,7 +193,7 @@ def test_unknown_figures_can_be_drawn() -> None:
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Guards a traceback, and a run of hours whose report cannot be drawn."""
     monkeypatch.setattr(plots, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'foreal-local\[bench\]'"):
+    with pytest.raises(UsageError, match=r"pip install 'matplotlib>=3.8'"):
         check_folder(tmp_path)
     with pytest.raises(UsageError, match="matplotlib"):
         plots.lengths([])

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from test_palette import contrast
 from test_report import Reader, bench
 
 from foreal_local.evaluation.reports.report import write_report
@@ -18,7 +19,9 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 LONG = " with a name that is as long as the file names of models are, Q4_K_M.gguf"
 ASKED = """<script>addEventListener("load", () => { document.title = [...document.querySelectorAll("iframe")].map(f => {
   const page = f.contentDocument, images = [...page.querySelectorAll("figure img")];
-  return [page.documentElement.scrollWidth, ...images.map(i => Math.round(i.getBoundingClientRect().right))].join(",");
+  const cut = [...page.querySelectorAll(".wide")].filter(box => box.scrollWidth > box.clientWidth).length;
+  const rights = images.map(i => Math.round(i.getBoundingClientRect().right));
+  return [page.documentElement.scrollWidth, cut, ...rights].join(",");
 }).join(" ") })</script>"""
 
 
@@ -40,8 +43,9 @@ def test_a_page_fits_its_window(path: Path, tmp_path: Path) -> None:
     title = re.search(r"<title>([\d, ]+)</title>", found)
     assert title, found[:300]
     for width, told in zip(widths, title[1].split(), strict=True):
-        page, *images = map(int, told.split(","))
+        page, n_cut, *images = map(int, told.split(","))
         assert page <= width
+        assert width < 1280 or not n_cut, "the last columns, seconds among them, are out of sight"
         assert len(images) == 5
         assert all(200 < right <= width for right in images)
 
@@ -57,6 +61,15 @@ def test_figures_follow_dark_mode(path: Path) -> None:
         assert not re.search(rb"#(ffffff|000000|1d1f21|555555)", dark)
         assert re.search(rb"fill: #1d1f21", light), "texts have a colour of their own"
         assert re.sub(rb"#[0-9a-f]{6}", b"", dark) == re.sub(rb"#[0-9a-f]{6}", b"", light)
+
+
+def test_what_a_dark_figure_shows_can_be_seen(path: Path) -> None:
+    """Guards the draft in dark grey on dark grey: only the colours of paper and texts were other ones."""
+    grid, paper = "3a3e42", "1f2225"
+    for source in Reader(path.read_text("utf-8")).all("source"):
+        dark = base64.b64decode(source["srcset"].partition(",")[2]).decode()
+        for colour in set(re.findall(r"#([0-9a-f]{6})\b", dark)) - {grid, paper}:
+            assert contrast(f"#{colour}", f"#{paper}") >= 3, colour
 
 
 def test_words_are_explained(path: Path) -> None:

@@ -173,8 +173,11 @@ def test_sizes_may_differ_by_padding_only(n_extra: int) -> None:
 
 
 def test_other_kinds_of_vocabulary_are_refused() -> None:
-    with pytest.raises(VocabularyError, match=r"\(2 and 1\)"):
+    """Guards numbers that mean something to llama.cpp alone."""
+    with pytest.raises(VocabularyError, match=r"\(BPE and SentencePiece\)"):
         different_tokens(FakeRoleVocabulary(), FakeRoleVocabulary(kind=1))
+    with pytest.raises(VocabularyError, match=r"\(BPE and llama\.cpp's number 99\)"):
+        different_tokens(FakeRoleVocabulary(), FakeRoleVocabulary(kind=99))
 
 
 # ---------------------------------------------------------------- prompts

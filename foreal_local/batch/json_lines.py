@@ -6,10 +6,9 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from ..documents import text_of
+from ..documents import Note, bytes_of, name_of, text_of
 from ..errors import UsageError
 
 _MOST_DIGITS = 4000
@@ -36,14 +35,19 @@ def print_line(line: str) -> None:
         out.flush()
 
 
-def objects(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The object of each line, after its place (path:number) for messages; empty lines are left out."""
+def objects(path: str, note: Note = lambda text: None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The object of each line, after its place (path:number) for messages; empty lines are left out.
+
+    path: of the file; "-" is standard input
+    note: what tells the user that this is waited for
+    """
+    name = name_of(path)
     try:
-        data = Path(path).read_bytes()
+        data = bytes_of(path, note)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    for number, line in lines_of(data, path):
-        where = f"{path}:{number}"
+        raise UsageError(f"cannot read {name}: {error.strerror or error}") from None
+    for number, line in lines_of(data, name):
+        where = f"{name}:{number}"
         yield where, object_of(where, line)
 
 

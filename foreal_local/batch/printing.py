@@ -177,15 +177,20 @@ def print_rows(rows: list[tuple[str, str]], styles: Styles) -> None:
             click.echo(f"{styles.soft(f'{shown:<{width}}', sys.stderr)}  {line}", err=True, color=True)
 
 
-def ending_of(result: Result) -> str | None:
-    """How a response was ended before its models ended it; None where its answer ended, at a stop text too."""
+def ending_of(result: Result, most_context: int) -> str | None:
+    """How a response was ended before its models ended it; None where its answer ended, at a stop text too.
+
+    most_context: tokens that the models were trained for
+    """
     reason, name, where = result.finish_reason, f"prompt {result.id}", result.submission.prompt.where
     inside = " inside the reasoning" if result.ends_inside_reasoning else ""
     after = f"after {len(result.tokens)} tokens{inside}"
     if reason is FinishReason.ERROR:
         return f"{name}{f' ({where})' if where else ''} failed: {result.error}"
     if reason is FinishReason.CONTEXT:
-        return f"{name}: the context is full {after}: raise --ctx-size"
+        is_all = result.submission.ctx_size >= most_context
+        way = f"the models were trained for {most_context} tokens" if is_all else "raise --ctx-size"
+        return f"{name}: the context is full {after}: {way}"
     if reason is FinishReason.LENGTH:
         return f"{name}: ended by --max-tokens {after}"
     if result.stopped_by is not None and inside:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any
 
-from ..config import OF_A_RESPONSE, SETTINGS, Generation, Prompting, find_setting, generation_of, names_of, prompting_of
+from ..by_name import nearest
+from ..config import OF_A_RESPONSE, Generation, Prompting, find_setting, generation_of, names_of, prompting_of
 from ..errors import UsageError
 from ..results import Prompt
 from ..settings import Setting, shown
@@ -45,6 +45,11 @@ def prompt_of(where: str, line: str, settings: Generation, prompting: Prompting)
         )
     except UsageError as error:
         raise UsageError(f"{where}: {_key_of(error, given, record)}{error}") from None
+
+
+def has_prompt(where: str, line: str) -> bool:
+    """Whether a line that is an object has the keys of a prompt."""
+    return not {*_CONTENTS, "body"}.isdisjoint(object_of(where, line))
 
 
 def hints(prompts: Iterable[Prompt]) -> Iterator[str]:
@@ -117,8 +122,4 @@ def _as_json(value: Any) -> Any:
 
 def _meant(key: str) -> str | None:
     """The key that a misspelt one, or one of other programs, probably means; None where it is none of ours."""
-    names = {name: name for name in (*_CONTENTS, "id", "custom_id", "body", *OF_A_RESPONSE)}
-    for name in OF_A_RESPONSE:
-        names |= dict.fromkeys(SETTINGS[name].names, name)
-    near = get_close_matches(key.lower().replace("-", "_"), names | NAMES, 1, _NEAREST)
-    return (names | NAMES)[near[0]] if near else None
+    return nearest(key, (*_CONTENTS, "id", "custom_id", "body", *OF_A_RESPONSE), _NEAREST)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from ..config import Generation, Prompting
-from ..documents import STDIN, Note, waited_for
+from ..documents import Note, bytes_of, name_of
 from ..errors import UsageError
 from ..results import Prompt
 from .json_lines import is_object, lines_of
-from .prompt_lines import hints, prompt_of
+from .prompt_lines import has_prompt, hints, prompt_of
 
 
 def read_prompts(
@@ -18,14 +15,21 @@ def read_prompts(
 ) -> list[Prompt]:
     """All prompts of a file, or of stdin for "-" (JSON lines if the first line is a JSON object).
 
+    UsageError for JSON lines under another name than theirs: each would be asked as it stands.
+
     settings, prompting: what a prompt's own settings change
     note: what tells the user of keys that are probably misspelt
     """
-    name = STDIN if path == "-" else path
+    name = name_of(path)
     numbered = lines_of(_read(path, note), name)
     if not numbered:
         raise UsageError(f"no prompts in {name}: it has no line with text")
-    as_json = path.lower().endswith((".jsonl", ".ndjson")) or (path == "-" and is_object(numbered[0][1]))
+    first = numbered[0][1]
+    as_json = path.lower().endswith((".jsonl", ".ndjson", ".json")) or (path == "-" and is_object(first))
+    if not as_json and is_object(first) and has_prompt(name, first):
+        raise UsageError(
+            f"{name} has JSON lines, and its name does not end in .jsonl: rename it, or `--file - < {name}`"
+        )
     if not as_json:
         return [Prompt(line.strip(), where=f"{name}:{number}") for number, line in numbered]
     found = [prompt_of(f"{name}:{number}", line, settings, prompting or Prompting()) for number, line in numbered]
@@ -36,13 +40,8 @@ def read_prompts(
 
 def _read(path: str, note: Note) -> bytes:
     """A file's bytes, or standard input's for "-"."""
-    if path == "-" and sys.stdin is None:
-        raise UsageError("standard input is closed: --file - reads prompts there; name a file instead")
     try:
-        if path != "-":
-            return Path(path).read_bytes()
-        with waited_for(note, "prompts, a line each,"):
-            return sys.stdin.buffer.read()
+        return bytes_of(path, note, "prompts, a line each,")
     except OSError as error:
         raise UsageError(f"cannot read prompts from {path}: {error.strerror or error}") from None
 

@@ -38,6 +38,7 @@ class BatchRequest:
     show_reasoning: print the reasoning on standard error
     quiet: no progress and no summary
     summary: report responses that did not end by themselves, and the figures of the run at its end
+    limits: what the models are good for, where nobody chose them; a line of the figures
     name: of the command, in its notes
     measured: a setting of both models that prompts in mode auto may be answered with; None: there is none
     loss: percentage points of accuracy that it may lose
@@ -60,6 +61,7 @@ class BatchRequest:
     show_reasoning: bool = False
     quiet: bool = False
     summary: bool = True
+    limits: str = ""
     name: str = "foreal-gen"
     measured: Measured | None = None
     loss: float | None = None

@@ -24,6 +24,7 @@ from ..results import Chunk, Prompt, Result, with_seed
 from ..runtime.gguf_file import fingerprint
 from ..runtime.interrupt import sigterm_as_ctrl_c
 from ..runtime.loaded import ctx_size_of
+from ..runtime.room import trained_for
 from ..storage.checkpoints import Checkpoints
 from ..storage.files import LineFile, OutputError, locked, same_file
 from ..storage.ownership import check_writable, was_there
@@ -53,6 +54,7 @@ class BatchRun:
             if path:
                 check_writable(path, option)
         self._pair = pair_for(request.roles)
+        self._most_context = trained_for(self._pair)
         self._refuse_one_file_twice()
         if request.resume and not (request.output and request.format == "jsonl"):
             raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
@@ -322,8 +324,9 @@ class BatchRun:
         if self._checkpoints:
             self._checkpoints.remove(result.id, result.submission.settings_hash)
         reason, request = result.finish_reason, self._request
-        is_told = request.summary and (reason is FinishReason.CONTEXT or not request.quiet)
-        if (is_told or reason is FinishReason.ERROR) and (ending := ending_of(result)):
+        has_no_answer = reason is FinishReason.CONTEXT or result.ends_inside_reasoning
+        is_told = request.summary and (has_no_answer or not request.quiet)
+        if (is_told or reason is FinishReason.ERROR) and (ending := ending_of(result, self._most_context)):
             self._note(ending)
 
     # ---------------------------------------------------------------- stderr
@@ -338,5 +341,6 @@ class BatchRun:
             return
         rows = [*self._totals.lines(self._settings, cost, seconds, engine.plan, engine.n_slots == 1)]
         rows += [("as the models read it", note) for note in engine.loaded.prompt_notes]
+        rows += [("pair", self._request.limits)] if self._request.limits else []
         click.echo("", err=True)
         print_rows(rows, self._styles)

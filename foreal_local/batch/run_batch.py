@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..by_name import OTHER_NAMES
 from ..errors import UsageError
 from ..settings import shown
 
 NAMES = {
-    "max_completion_tokens": "max_tokens",
-    "temperature": "temp",
-    "repetition_penalty": "repeat_penalty",
-    "chat_template_kwargs": "template_args",
+    name: OTHER_NAMES[name]
+    for name in ("max_completion_tokens", "temperature", "repetition_penalty", "chat_template_kwargs")
 }
 """Options that have other names there."""
 _WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..by_name import nearest
 from ..config import (
     GENERATION_NAMES,
     MODES,
@@ -124,8 +125,8 @@ def setting_named(name: str) -> Setting:
     setting = find_setting(name)
     if setting is not None and setting in _ALL:
         return setting
-    near = difflib.get_close_matches(name, NAMES_TO_SET, 1)
-    hint = f": did you mean {near[0]}?" if near else f": {', '.join(NAMES_TO_SET)}"
+    near = nearest(name, NAMES_TO_SET)
+    hint = f": did you mean {near}?" if near else ": /set lists all"
     raise UsageError(f"no setting {name!r}" + hint)
 
 
@@ -245,7 +246,18 @@ def describe_chat(settings: Generation, think_budget: int | None, thinking: bool
     return ", ".join(parts)
 
 
-_IN_WORDS = {"mode", "temp", "top_p", "top_k", "min_p", "seed", "max_tokens", *names_of(Method)}
+_IN_WORDS = {
+    "mode",
+    "temp",
+    "top_p",
+    "top_k",
+    "min_p",
+    "seed",
+    "max_tokens",
+    "grammar",
+    "json_schema",
+    *names_of(Method),
+}
 
 
 def describe_around(prompting: Prompting, runtime: Runtime) -> str:

@@ -116,8 +116,10 @@ class Conversation:
         return self.prompting.template_args.get("enable_thinking")
 
     def clear(self) -> None:
-        """Remove all messages."""
+        """Remove all messages; what another conversation costs is counted from nothing."""
         self.messages.clear()
+        self.cost = {role: Cost() for role in Role}
+        self.tally = Tally()
 
     def drop_oldest(self) -> bool:
         """Remove the first question and its answer; False where there are none."""

@@ -63,12 +63,14 @@ class NoLines:
 class LineEditor:
     """A prompt_toolkit editor: history across sessions, completion of commands, Alt-Enter for a line more.
 
-    history: the file of earlier lines
+    history: the file of earlier lines; None: there is no place for one
     commands: names and help of what is completed
     toolbar: the text under the line
     """
 
-    def __init__(self, history: Path, commands: Callable[[], dict[str, str]], toolbar: Callable[[], str]) -> None:
+    def __init__(
+        self, history: Path | None, commands: Callable[[], dict[str, str]], toolbar: Callable[[], str]
+    ) -> None:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import Completer
         from prompt_toolkit.history import FileHistory, InMemoryHistory
@@ -84,12 +86,12 @@ class LineEditor:
         def _(event: Any) -> None:
             event.current_buffer.insert_text("\n")
 
-        try:
-            history.parent.mkdir(parents=True, exist_ok=True)
-            history.touch(mode=0o600)
-            remembered: Any = FileHistory(str(history))
-        except OSError:
-            remembered = InMemoryHistory()
+        remembered: Any = InMemoryHistory()
+        if history:
+            with contextlib.suppress(OSError):
+                history.parent.mkdir(parents=True, exist_ok=True)
+                history.touch(mode=0o600)
+                remembered = FileHistory(str(history))
         self._session: PromptSession[str] = PromptSession(
             history=remembered,
             completer=Commands(),

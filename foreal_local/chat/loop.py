@@ -308,6 +308,6 @@ class Chat:
             return False
 
 
-def editor_for(chat: Chat, history: Path) -> LineEditor:
+def editor_for(chat: Chat, history: Path | None) -> LineEditor:
     """The line editor of a chat on a terminal."""
     return LineEditor(history, lambda: {name: command.help for name, command in NAMES.items()}, chat.toolbar)

@@ -60,6 +60,17 @@ class ChatSession:
         self._kept = _as_text(self._content(conversation))
 
     # ---------------------------------------------------------------- writing
+    def make_folder(self) -> None:
+        """Make the folder of sessions, which only its user can read; SessionError where there can be none."""
+        folder = self.path.parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            reason = error.strerror or error
+            raise SessionError(
+                f"cannot make the folder of sessions, {folder}: {reason}; leave out --session, or set XDG_CONFIG_HOME"
+            ) from None
+
     def keep(self, conversation: Conversation) -> None:
         """Write messages and settings, where they have changed."""
         content = self._content(conversation)

@@ -50,11 +50,18 @@ def prompts_of(values: dict[str, Any], settings: Generation, prompting: Promptin
         each = "each" if len(asked) + len(files) > 1 else "the"
         note(f"standard input ({len(document)} characters) is put before {each} prompt")
     texts = [(read_stdin(note) if text == "-" else text, "") for text in asked]
+    _refuse_nothing(texts, document)
     texts += [(read_stdin(note), STDIN) if path == "-" else (read_whole(path), path) for path in files]
     prompts = [Prompt(with_question(document, text), where=where) for text, where in texts]
     if file:
         prompts += read_prompts(file, settings, prompting, note)
     return with_unique_ids(prompts, file or "--prompt")
+
+
+def _refuse_nothing(texts: list[tuple[str, str]], document: str) -> None:
+    """UsageError for an empty text, as a variable of a shell that is not set makes it; beside a document it is one."""
+    if not document and not all(text.strip() for text, _ in texts):
+        raise UsageError("a prompt is empty: there is nothing to answer")
 
 
 def _refuse_another(values: dict[str, Any], file: str | None) -> None:
@@ -79,7 +86,9 @@ def message_of(values: dict[str, Any], note: Note, with_input: bool) -> str:
         return text if values["quiet"] else _told(text, "message", note)
     if text == "-":
         return read_stdin(note)
-    return with_question(piped_in(note), text) if with_input else text
+    document = piped_in(note) if with_input else ""
+    _refuse_nothing([(text, "")], document)
+    return with_question(document, text)
 
 
 def _word_of(words: tuple[str, ...]) -> list[str]:

@@ -13,6 +13,7 @@ import click
 
 from .. import __version__
 from ..config import MODES, generation_of, prompting_of, runtime_of
+from ..documents import name_of
 from ..errors import UsageError
 from ..presets import PRESETS
 from ..settings import either
@@ -57,13 +58,18 @@ _FIRST = (
 
 
 @click.command(cls=ForealCommand, first=_FIRST, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
-@option("--problems", default="heldout", metavar="SET", help="heldout, a JSONL file, MATH-500, AIME24, AMC23, ...")
+@option(
+    "--problems", default="heldout", metavar="SET", help="heldout, a JSONL file, - for stdin, MATH-500, AIME24, ..."
+)
 @option("--limit", type=int, metavar="N", help="The first N problems.  [default: all]")
 @option("--samples", type=int, default=1, metavar="N", help="Responses to each problem, with seeds of their own.")
 @option("--modes", default="leader,draft,foreal", metavar="LIST", help="Modes and presets.")
 @option("--grid", metavar="TEXT", help="Each point of a grid: 'n=5,15;p=0.6,1.0;k=5;proposals=3,8'.", envvar=None)
 @option(
-    "--responses", metavar="FILE", help="Grade and measure these JSON lines (id, text); no model runs.", envvar=None
+    "--responses",
+    metavar="FILE",
+    help="Grade and measure these JSON lines (id, text; - is stdin); no model runs.",
+    envvar=None,
 )
 @option("--output", "-o", metavar="FILE", help="Every response, as JSON lines; a stopped run goes on from it.")
 @option("--trace", metavar="FILE", help="Write every token and decision there, as foreal-gen does.", envvar=None)
@@ -100,11 +106,12 @@ def main(context: click.Context, /, **values: Any) -> None:
 
         check_folder(Path(values["report"]))
     problems = load_problems(
-        values["problems"], limit=values["limit"], seed=values["seed"] or 0, offline=values["offline"]
+        values["problems"], limit=values["limit"], seed=values["seed"] or 0, offline=values["offline"], note=_note
     )
+    values["problems"] = name_of(values["problems"])
     if values["responses"]:
         entry, code = None, 0
-        responses = read_responses(Path(values["responses"]), problems, values["limit"])
+        responses = read_responses(values["responses"], problems, values["limit"], _note)
     else:
         values, entry = with_models(values, context)
         responses, code = run_benchmark(_request_of(values, problems), lambda roles: pair_of(values, entry, roles))
@@ -146,6 +153,8 @@ def _check_files(values: dict[str, Any]) -> None:
         raise UsageError("--output is -, but must be a file: a run that was stopped goes on from it")
     written = {f"--{name}": values[key] for name, key in _WRITTEN.items() if values[key]}
     read = {f"--{name}": values[name] for name in ("problems", "responses") if values[name]}
+    if list(read.values()).count("-") > 1:
+        raise UsageError("--problems and --responses are both -, and standard input can be read once")
     for name, path in written.items():
         check_writable(path, name)
     for name, path in written.items():

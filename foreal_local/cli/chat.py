@@ -30,7 +30,7 @@ from .options import (
     typed_models,
     typed_settings,
 )
-from .sessions import data_dir, delete_session, print_sessions, session_named
+from .sessions import delete_session, history_file, print_sessions, session_named
 from .start import Start
 from .streams import require_output
 
@@ -163,7 +163,7 @@ def _chat(context: click.Context, values: dict[str, Any], first: str, kind: Inpu
         chat.tell_warnings()
         show_loaded(conversation, screen)
         if kind == "editor":
-            return chat.run(editor_for(chat, data_dir() / "history"), first)
+            return chat.run(editor_for(chat, history_file()), first)
         return chat.run(PipedLines() if kind == "lines" else NoLines(), first)
 
 
@@ -190,7 +190,7 @@ def _open_session(stack: contextlib.ExitStack, values: dict[str, Any]) -> ChatSe
     if not values["session"]:
         return None
     session = session_named(values["session"])
-    session.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    session.make_folder()
     stack.enter_context(locked(session.path, "the session"))
     return session
 
@@ -204,10 +204,13 @@ class _Opener:
     """
 
     def __init__(self, stack: contextlib.ExitStack, context: click.Context, start: Start) -> None:
+        from ..pairs import limits_of
+
         values = start.values
         self._values, self.runtime, self._about = values, start.runtime, start.about
         self.pair = start.pair()
         self._engine: Engine | None = None
+        self._limits = limits_of(start.entry)
         stack.callback(self._close)
         self.prompting, self._settings = _prompting(values), generation_of(settings_in(values))
         self._measured = measured_in(values, context)
@@ -280,6 +283,7 @@ class _Opener:
             f"context {engine.ctx_size} · {settings}{', ' if around else ''}{around}"
             " · /help for commands, Ctrl-D to leave",
             *why,
+            *([f"pair {self._limits}"] if self._limits else []),
         ]
 
 

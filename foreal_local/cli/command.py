@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ..by_name import nearest
 from ..config import SETTINGS
 from ..errors import ForealError, UsageError
 from ..settings import Setting
@@ -63,6 +64,13 @@ class ForealCommand(StreamsCommand):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            shown = [each for each in self.get_params(ctx) if isinstance(each, click.Option) and not each.hidden]
+            near = nearest(error.option_name, [max(option.opts, key=len) for option in shown])
+            hint = f". Did you mean '{near}'?" if near else "; --help lists all."
+            raise click.NoSuchOption(
+                error.option_name, f"No such option '{error.option_name}'{hint}", (), ctx
+            ) from None
         except click.BadParameter as error:
             if error.param is not None and (origin := origin_of(ctx, error.param)):
                 option = max(error.param.opts, key=len)

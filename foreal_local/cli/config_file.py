@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import sys
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ..by_name import nearest
 from ..config import SETTINGS
 from ..errors import UsageError
 from .command import ORIGINS, CliError, parameter_of
@@ -29,8 +29,8 @@ def read_config(context: click.Context, _: click.Parameter, path: str | None) ->
     for name, value in settings.items():
         parameter, origin = known.get(name.replace("-", "_")), f"{_place(path, text, name)}: {name}"
         if parameter is None or parameter.name in (None, "config"):
-            near = get_close_matches(name.replace("-", "_"), known, 1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
+            near = nearest(name, known)
+            hint = f" (did you mean {near}?)" if near else ""
             raise CliError(UsageError(f"{origin}: no option of {context.command_path}{hint}"))
         if parameter.type is click.INT and (isinstance(value, bool) or not isinstance(value, (int, str))):
             raise CliError(UsageError(f"{origin} is {value!r}, but must be a whole number"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,7 +56,11 @@ _FIRST = (
 @option("--prompt-file", multiple=True, metavar="FILE", help="A prompt: all of a file; repeatable.", envvar=None)
 @option("--lines", is_flag=True, help="Each line of stdin is a prompt, as with --file -.", envvar=None)
 @option("--output", "-o", metavar="FILE", help="Write the results here, each as soon as it is finished; - is stdout.")
-@option("--format", type=click.Choice(["text", "jsonl"]), help="[default: text on stdout, jsonl with -o]")
+@option(
+    "--format",
+    type=click.Choice(["text", "jsonl"]),
+    help="Answers, or records.  [default: text on stdout, jsonl with -o]",
+)
 @option("--parallel", "-P", type=int, default=1, metavar="N", help="Prompts answered at a time.")
 @option("--trace", metavar="FILE", help="Write every decision here, one JSON object per line.")
 @option("--resume", is_flag=True, help="Keep the records that --output has of these prompts and settings; do the rest.")
@@ -92,12 +97,13 @@ def main(context: click.Context, /, **values: Any) -> None:
     Answers go to stdout, everything else to stderr.
     """
     from ..batch.run import BatchRun
+    from ..pairs import limits_of
     from ..runtime.room import check_room
     from .loading import pair_of, with_models
 
     values, entry = with_models(values, context)
     require_output("name a file with --output", values["output"] not in (None, "", "-"))
-    request = _request_of(values, context)
+    request = replace(_request_of(values, context), limits=limits_of(entry))
 
     def pair_for(roles: set[Role]) -> Pair:
         pair = pair_of(values, entry, roles)

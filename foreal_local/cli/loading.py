@@ -45,8 +45,10 @@ def pair_of(values: dict[str, Any], entry: PairEntry | None, roles: set[Role]) -
     if entry:
         leader, draft = entry.leader, entry.draft
     elif len(roles) == 2 and not (leader and draft):
-        missing = "--draft" if leader else "--leader"
-        raise UsageError(f"leader and draft both write here: {missing} is missing")
+        given, missing = ("leader", "draft") if leader else ("draft", "leader")
+        raise UsageError(
+            f"leader and draft both write here: --{missing} is missing (foreal-gen --mode {given} needs none)"
+        )
     return resolve_pair(
         leader or draft,
         draft or leader,

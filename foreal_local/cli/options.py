@@ -98,7 +98,7 @@ _which_models = together(
         "--pair",
         metavar="NAME",
         section=MODELS,
-        help="A pair by name (models/pairs.toml, or your own).  [default: tiny]",
+        help="A pair by name; foreal pairs lists them.  [default: tiny]",
     ),
     option(
         "--leader", "-l", metavar="MODEL", section=MODELS, help="Leader: a GGUF file, or owner/repo[:quant] on the hub."

@@ -21,8 +21,19 @@ if TYPE_CHECKING:
 
 
 def data_dir() -> Path:
-    """Where sessions and the history are kept."""
-    return Path(click.get_app_dir("foreal"))
+    """Where sessions and the history are kept; UsageError where nobody knows the user's home."""
+    folder = click.get_app_dir("foreal")
+    if folder.startswith("~"):
+        raise UsageError("this user has no home folder, where sessions are kept: set HOME, or XDG_CONFIG_HOME")
+    return Path(folder)
+
+
+def history_file() -> Path | None:
+    """The lines that were typed earlier; None where there is no place for them."""
+    try:
+        return data_dir() / "history"
+    except UsageError:
+        return None
 
 
 def cache_dir() -> Path:
@@ -30,9 +41,10 @@ def cache_dir() -> Path:
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
     if named.is_absolute():
         return named / "foreal"
-    if os.name == "nt":
+    home = os.path.expanduser("~")  # noqa: PTH111  (pathlib's raises where nobody knows it)
+    if os.name == "nt" or home == "~":
         return Path(os.environ.get("LOCALAPPDATA") or data_dir()) / "foreal" / "Cache"
-    return Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "foreal"
+    return Path(home) / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "foreal"
 
 
 def session_named(name: str, option: str = "--session") -> ChatSession:

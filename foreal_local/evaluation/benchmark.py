@@ -14,6 +14,7 @@ from typing import Any
 from ..batch.json_lines import objects
 from ..batch.request import BatchRequest
 from ..config import Generation, Pair, Prompting, Runtime
+from ..documents import Note, name_of
 from ..errors import UsageError
 from ..method.roles import Role
 from ..results import Prompt
@@ -110,14 +111,17 @@ def _records_of(prompts: list[Prompt], output: Path) -> list[Record]:
     return [record for _, record in objects(str(output)) if record.get("id") in ids]
 
 
-def read_responses(path: Path, problems: list[Problem], limit: int | None) -> list[Response]:
+def read_responses(
+    path: str, problems: list[Problem], limit: int | None, note: Note = lambda text: None
+) -> list[Response]:
     """The responses of a file of JSON lines, graded, whoever wrote them; those of a benchmark keep their settings.
 
+    path: of the file; "-" is standard input, and `note` tells the user that it is waited for
     limit: how many problems of the set were loaded; where not all were, responses to others are left out
     """
     by_id = {problem.id: problem for problem in problems}
     responses = []
-    for where, record in objects(str(path)):
+    for where, record in objects(path, note):
         id, text = str(record.get("id")), record.get("text")
         if not isinstance(text, str):
             raise UsageError(f"{where}: a response needs `id` (its problem's) and `text`")
@@ -129,7 +133,9 @@ def read_responses(path: Path, problems: list[Problem], limit: int | None) -> li
         elif limit is None:
             raise UsageError(f"{where}: no problem has the id {name!r}: --problems names the set it is of")
     if not responses:
-        raise UsageError(f"{path} has no responses to these problems: one JSON object on each line is expected")
+        raise UsageError(
+            f"{name_of(path)} has no responses to these problems: one JSON object on each line is expected"
+        )
     return responses
 
 

@@ -42,18 +42,27 @@ _OTHER_TYPES = {
     "imatrix": "an importance matrix for quantising: name the model beside it",
 }
 _ENCODERS = (
-    "bert modern-bert neo-bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 eurobert gemma-embedding t5encoder"
+    "bert modern-bert neo-bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 eurobert gemma-embedding "
+    "llama-embed t5encoder"
 )
-_OTHER_ARCHITECTURES = dict.fromkeys(
-    _ENCODERS.split(), "a model for embeddings, which writes no text: name one that does"
-)
-_OTHER_ARCHITECTURES["clip"] = _OTHER_TYPES["mmproj"]
+_EMBEDS = "a model for embeddings, which writes no text: name one that does"
+_RANKS = "a model that ranks texts, and writes none: name one that does"
+_FILLS_IN = "a model that does not write its text from left to right, token by token: name one that does"
+_OTHER_ARCHITECTURES = dict.fromkeys(_ENCODERS.split(), _EMBEDS)
+_OTHER_ARCHITECTURES |= {"clip": _OTHER_TYPES["mmproj"], "t5": _FILLS_IN}
+_OTHER_ARCHITECTURES |= dict.fromkeys(("dream", "llada", "llada-moe", "rnd1"), _FILLS_IN)
+_POOLED = {1: _EMBEDS, 2: _EMBEDS, 3: _EMBEDS, 4: _RANKS}
+"""By llama.cpp's number of the way in which a model makes one vector of a text; models that write have none, or 0."""
 
 
 def check_purpose(header: Header) -> None:
     """ModelFileError for files of models that write no text by themselves."""
     type_, architecture = header.metadata.get("general.type"), header.architecture
     other = _OTHER_TYPES.get(type_ if isinstance(type_, str) else "") or _OTHER_ARCHITECTURES.get(architecture)
+    if not other:
+        other = _POOLED.get(header.whole("pooling_type"))
+    if not other and header.get("attention.causal") is False:
+        other = _EMBEDS
     if other:
         raise ModelFileError(f"{header.path} is {other}")
     if has_tokenizer(header) and not header.tensors and header.metadata.get("split.count", 1) == 1:

@@ -106,6 +106,10 @@ class PairTokens:
         return sum(self._pieces[Role.LEADER].get(token) not in tags for token in foreign)
 
 
+_KINDS = {1: "SentencePiece", 2: "BPE", 3: "WordPiece", 4: "Unigram", 5: "RWKV", 6: "PLaMo-2"}
+"""llama.cpp's numbers of the kinds of vocabularies, in words."""
+
+
 def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:
     """Ids whose texts differ between two vocabularies that share their words.
 
@@ -113,9 +117,8 @@ def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]
     """
     advice = "choose a draft of the leader's own family"
     if leader.kind != draft.kind:
-        raise VocabularyError(
-            f"leader and draft have different kinds of vocabulary ({leader.kind} and {draft.kind}): {advice}"
-        )
+        kinds = " and ".join(_KINDS.get(each.kind, f"llama.cpp's number {each.kind}") for each in (leader, draft))
+        raise VocabularyError(f"leader and draft have different kinds of vocabulary ({kinds}): {advice}")
     different = []
     for token in range(min(leader.n_tokens, draft.n_tokens)):
         ours, theirs = leader.text(token), draft.text(token)

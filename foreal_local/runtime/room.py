@@ -14,6 +14,13 @@ from .messages import PromptContent
 
 _FEW_BYTES = 2
 """Of a token: a text whose tokens are as short as this, and still fit, is not counted."""
+_ANSWER = 1024
+"""Tokens that an answer may have, where a context is proposed."""
+
+
+def trained_for(pair: Pair) -> int:
+    """Tokens of context that both models were trained for."""
+    return min(n_ctx_train(pair.of(role).path) for role in Role)
 
 
 def check_room(contents: Sequence[PromptContent], pair: Pair, roles: Iterable[Role], runtime: Runtime) -> None:
@@ -32,8 +39,8 @@ def check_room(contents: Sequence[PromptContent], pair: Pair, roles: Iterable[Ro
         least = min(len(vocabulary.encode(text)) for text in texts)
     if least <= ctx_size:
         return
-    trained = min(n_ctx_train(pair.of(each).path) for each in Role)
+    trained = trained_for(pair)
     rest = f"the models were trained for {trained}"
-    way = f"--ctx-size {least + 1024} or more has room ({rest})" if least < trained else f"shorten it ({rest})"
+    way = f"--ctx-size {min(least + _ANSWER, trained)} has room ({rest})" if least < trained else f"shorten it ({rest})"
     which = "the prompt has" if len(texts) == 1 else "the shortest prompt has"
     raise UsageError(f"{which} {least} tokens for the {role}, and the context is {ctx_size}: {way}")

@@ -19,6 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
+from ..config import Generation, Method, flat, names_of
 from .chat import chat_completions
 from .completions import completions
 from .errors import ApiError, on_api_error, on_http_error, unavailable
@@ -124,12 +125,21 @@ async def model(request: Request) -> Response:
     return JSONResponse(_about(serving, name))
 
 
+def _defaults(settings: Generation) -> dict[str, Any]:
+    """What requests that say nothing else are answered with, by the names that requests have for it."""
+    values, sampling = flat(settings), settings.sampling
+    return {
+        "params": {"temperature": sampling.temp, "top_p": sampling.top_p, "max_tokens": settings.max_tokens},
+        "foreal": {name: values[name] for name in ("mode", *names_of(Method))},
+    }
+
+
 async def props(request: Request) -> Response:
     """What llama.cpp's clients ask for before they talk."""
     serving: Serving = request.app.state.serving
     return JSONResponse(
         {
-            "default_generation_settings": {"n_ctx": serving.ctx_size},
+            "default_generation_settings": {"n_ctx": serving.ctx_size, **_defaults(serving.settings)},
             "total_slots": serving.limits.n_slots,
             "model_alias": serving.names.name,
             "build_info": f"foreal_local {__version__}",
@@ -150,6 +160,8 @@ class Page:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(404)  # a path that there is not, and no file that cannot be written
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from foreal_local.runtime.llama.library import library
+
 from .engines import PairMaker
 from .models import TinyModels
-from .replay import silence_llama_cpp
 
 
 @pytest.fixture(scope="session", autouse=True)
 def silent() -> None:
-    """llama.cpp's log goes nowhere; the product's own log, which keeps errors for messages, comes later."""
-    silence_llama_cpp()
+    """llama.cpp's log goes to the product's own, which prints nothing and keeps errors for messages. No other may take
+    its place, before a test or after it: those messages would have no reasons."""
+    library()
 
 
 @pytest.fixture(scope="session")

@@ -48,11 +48,6 @@ def make_pair(folder: Path, architecture: str, vocabulary: tiny_gguf.Vocabulary)
     return Pair(leader, tiny_gguf.perturbed(leader, folder / f"{architecture}-draft.gguf", seed=3))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def silent() -> None:
-    replay.silence_llama_cpp()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("replay")

@@ -6,7 +6,6 @@ at hand (models.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from ...batch.json_lines import objects
 from ...batch.prompts import read_prompts, with_unique_ids
 from ...batch.trace import TRACE_VERSION
 from ...config import Generation
+from ...documents import Note, name_of
 from ...errors import UsageError
 from ...method.roles import Role
 from ...results import Prompt
@@ -47,7 +47,7 @@ class SourceRequest:
     @property
     def name(self) -> str:
         """For titles."""
-        return f"the {self.kind} of {self.path}"
+        return f"the {self.kind} of {name_of(self.path)}"
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,16 @@ ResponseSource = list[Prompt] | list[RecordedResponse] | Trace
 """Prompts that the leader still has to answer, or responses that are there already."""
 
 
-def read_source(
-    request: SourceRequest, settings: Generation, note: Callable[[str], None] = lambda text: None
-) -> ResponseSource:
+def read_source(request: SourceRequest, settings: Generation, note: Note = lambda text: None) -> ResponseSource:
     """What is asked for: prompts to answer greedily, records or a trace.
 
     settings: how prompts are answered
-    note: what tells the user of keys that are probably misspelt
+    note: what tells the user of keys that are probably misspelt, and that standard input is waited for
     """
     if request.kind == "responses":
-        return read_records(request.path)[: request.limit]
+        return read_records(request.path, note)[: request.limit]
     if request.kind == "trace":
-        trace = read_trace(request.path)
+        trace = read_trace(request.path, note)
         return replace(trace, responses=trace.responses[: request.limit])
     if request.kind == "prompts":
         prompts = read_prompts(request.path, settings, None, note)[: request.limit]
@@ -120,7 +118,7 @@ def read_source(
     from ..problems.datasets import load_problems
 
     limit, seed = request.limit or N_PROBLEMS, settings.seed or 0
-    problems = load_problems(request.path, limit=limit, seed=seed, offline=request.offline)
+    problems = load_problems(request.path, limit=limit, seed=seed, offline=request.offline, note=note)
     return with_unique_ids([Prompt(problem.question, problem.id) for problem in problems], request.path)
 
 
@@ -129,10 +127,10 @@ def _greedy(own: Generation, settings: Generation) -> Generation:
 
 
 # ---------------------------------------------------------------- records
-def read_records(path: str) -> list[RecordedResponse]:
+def read_records(path: str, note: Note = lambda text: None) -> list[RecordedResponse]:
     """The responses of foreal-gen's records, or of any JSON lines with `prompt` (or `messages`) and `text`."""
     records = []
-    for index, (where, line) in enumerate(objects(path)):
+    for index, (where, line) in enumerate(objects(path, note)):
         content: Any = line.get("prompt", line.get("messages"))
         if content is None:
             raise UsageError(f"{where}: a response needs the `prompt` (or `messages`) it answers")
@@ -146,32 +144,33 @@ def read_records(path: str) -> list[RecordedResponse]:
         ended = reason if isinstance(reason, str) else None
         records.append(RecordedResponse(str(line.get("id", index)), content, line["text"], ended))
     if not records:
-        raise UsageError(f"{path} has no responses: one JSON object on each line is expected")
+        raise UsageError(f"{name_of(path)} has no responses: one JSON object on each line is expected")
     return records
 
 
 # ---------------------------------------------------------------- traces
-def read_trace(path: str) -> Trace:
+def read_trace(path: str, note: Note = lambda text: None) -> Trace:
     """The responses of a trace that foreal-gen has written."""
+    name = name_of(path)
     draft: str | None = None
     by_id: dict[str, TracedResponse] = {}
-    for where, line in objects(path):
+    for where, line in objects(path, note):
         kind = line.get("type")
         if kind == "header":
             if line.get("version") != TRACE_VERSION:
                 raise UsageError(f"{where}: a trace of version {line.get('version')!r}; {TRACE_VERSION} can be read")
             draft = Path(str(line.get("draft", ""))).name
         if draft is None:
-            raise UsageError(f"{path} is not a trace: it has no header line; foreal-gen --trace writes one")
+            raise UsageError(f"{name} is not a trace: it has no header line; foreal-gen --trace writes one")
         try:
             _take(kind, line, by_id)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UsageError(f"{where}: not a line of a trace ({type(error).__name__}: {error})") from None
     if not by_id:
-        raise UsageError(f"{path} has no responses")
+        raise UsageError(f"{name} has no responses")
     responses = [response for response in by_id.values() if response.prompts[Role.LEADER]]
     if not responses:
-        raise UsageError(f"{path} has no prompt of the leader: it took no part in any response (modes draft and cue)")
+        raise UsageError(f"{name} has no prompt of the leader: it took no part in any response (modes draft and cue)")
     return Trace(draft or "", responses, len(by_id) - len(responses))
 
 

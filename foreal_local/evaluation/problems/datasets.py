@@ -19,6 +19,7 @@ import csv
 import io
 import json
 import math
+import os
 import random
 import re
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from ...documents import Note, bytes_of, name_of
 from ...errors import DownloadError, ForealError, UsageError
 from ...hub import bundled_dir
 from ...hub import explain as explain_hub_error
@@ -87,38 +89,50 @@ HUB_SETS = {
 
 
 def load_problems(
-    source: str | Path = DEFAULT_SET, *, limit: int | None = None, seed: int = 0, offline: bool = False
+    source: str | Path = DEFAULT_SET,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    offline: bool = False,
+    note: Note = lambda text: None,
 ) -> list[Problem]:
     """The first `limit` problems of a set, all without a limit.
 
     `source` is "heldout" (the bundled pair's 400 problems), a JSONL file, or a name of HUB_SETS in any spelling
     of case and hyphens. A line of the file has `problem`, `question` or `prompt`, `answer` or a `solution` that
     ends in a box, and may have `id` or `unique_id`. A `prompt` is asked as it stands; the others get the usual
-    instruction to box the answer. `seed` shuffles the choices of multiple choice, for each problem by its place
+    instruction to box the answer. "-" is standard input, and `note` tells the user that it is waited for. `seed`
+    shuffles the choices of multiple choice, for each problem by its place
     in the set. `offline` asks the hub's cache alone. Raises UsageError and DownloadError.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is {limit}, but must be 1 or more problems")
-    path = bundled_dir() / "heldout.jsonl" if source == DEFAULT_SET else Path(source).expanduser()
-    if not _can_be_read(path):
-        path = _fetch(_hub_set(str(source)), offline)
-    text = _text_of(path)
-    rows = _csv_rows(path, text) if path.suffix == ".csv" else _json_rows(path, text)
+    path = "-" if source == "-" else str(_path_of(source, offline))
+    name, text = name_of(path), _text_of(path, note)
+    rows = _csv_rows(name, text) if Path(name).suffix == ".csv" else _json_rows(name, text)
     problems = [
         _choice_problem(row, where, index, seed) if "Question" in row else _problem(row, where, index)
         for index, (where, row) in enumerate(islice(rows, limit))
     ]
     if not problems:
-        raise UsageError(f"{path} has no problems: one JSON object on each line is wanted")
+        raise UsageError(f"{name} has no problems: one JSON object on each line is wanted")
     first: dict[str, int] = {}
     for number, problem in enumerate(problems, 1):
         if problem.id in first:
-            raise UsageError(f"{path}: problems {first[problem.id]} and {number} both have the id {problem.id!r}")
+            raise UsageError(f"{name}: problems {first[problem.id]} and {number} both have the id {problem.id!r}")
         first[problem.id] = number
     return problems
 
 
 # ---- rows ----
+
+
+def _path_of(source: str | Path, offline: bool) -> Path:
+    """The bundled set, a file, or what the hub has under that name."""
+    if source == DEFAULT_SET:
+        return bundled_dir() / "heldout.jsonl"
+    path = Path(os.path.expanduser(source))  # noqa: PTH111  (pathlib's raises where there is no home)
+    return path if _can_be_read(path) else _fetch(_hub_set(str(source)), offline)
 
 
 def _can_be_read(path: Path) -> bool:
@@ -129,20 +143,21 @@ def _can_be_read(path: Path) -> bool:
         return False
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: str, note: Note) -> str:
+    name = name_of(path)
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return bytes_of(path, note, "problems").decode("utf-8-sig")
     except OSError as error:
-        raise UsageError(f"cannot read the problems of {path}: {error.strerror or error}") from None
+        raise UsageError(f"cannot read the problems of {name}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UsageError(f"{path}, line {line} is not UTF-8 text ({error.reason}): convert the file") from None
+        raise UsageError(f"{name}, line {line} is not UTF-8 text ({error.reason}): convert the file") from None
 
 
-def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Columns]]:
+def _json_rows(name: str, text: str) -> Iterator[tuple[str, Columns]]:
     """Each line's object, and the words for where it stands."""
     for number, line in enumerate(text.split("\n"), 1):
-        where = f"{path}, line {number}"
+        where = f"{name}, line {number}"
         if line.strip():
             try:
                 row = json.loads(line.lstrip("\ufeff"))
@@ -155,15 +170,15 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[str, Columns]]:
             yield where, row
 
 
-def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, Columns]]:
+def _csv_rows(name: str, text: str) -> Iterator[tuple[str, Columns]]:
     number = 0
     try:
         for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 1):
-            where = f"{path}, row {number}"
+            where = f"{name}, row {number}"
             _require_choices(row, where)
             yield where, row
     except csv.Error as error:
-        raise UsageError(f"{path}, row {number + 1} is no CSV: {error}") from None
+        raise UsageError(f"{name}, row {number + 1} is no CSV: {error}") from None
 
 
 def _require_choices(row: Columns, where: str) -> None:

@@ -19,7 +19,7 @@ from ...errors import UsageError
 from .formulas import Formulas
 
 SECONDS = 10.0  # for one comparison; sympy can take for ever
-INSTALL = "install it with: pip install 'foreal-local[bench]'"
+INSTALL = "install it with: pip install 'math-verify[antlr4_13_2]>=0.9,<1'"
 
 
 @lru_cache(maxsize=4096)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 P = ParamSpec("P")
+INSTALL = "pip install 'matplotlib>=3.8'"
 LEADER_COLOUR, DRAFT_COLOUR = hexadecimal(PALETTES["light"].leader), "#4D4D4D"  # as in the chat
 COLOURS = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 LINE_COLOURS = ("#000000", "#009E73", "#CC79A7", "#7F7F7F")
@@ -38,7 +39,8 @@ _FIXED = {"leader": (LEADER_COLOUR, "s"), "draft": (DRAFT_COLOUR, "D")}
 _WIDTH = 4.8  # inches: still readable on a telephone
 _INK = "#1d1f21"
 _DARK = {b"#ffffff": b"#1f2225", b"#000000": b"#e6e6e3", b"#1d1f21": b"#e6e6e3", b"#555555": b"#a3a8ad"}
-_DARK |= {b"#e4e4e4": b"#3a3e42"}
+_DARK |= {b"#e4e4e4": b"#3a3e42", DRAFT_COLOUR.lower().encode(): b"#b5b9bd"}
+_DARK |= {LEADER_COLOUR.lower().encode(): hexadecimal(PALETTES["dark"].leader).lower().encode()}
 _STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#555555",
@@ -105,7 +107,7 @@ class Sweep:
 def check_matplotlib() -> None:
     """UsageError that says what to install where matplotlib is missing."""
     if find_spec("matplotlib") is None:
-        raise UsageError("matplotlib is needed for --report: install it with: pip install 'foreal-local[bench]'")
+        raise UsageError(f"matplotlib is needed for --report: install it with: {INSTALL}")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
@@ -142,7 +144,7 @@ def image(figure: Figure, kind: str, name: str) -> bytes:
 
 
 def darkened(vector: bytes) -> bytes:
-    """An SVG of `image` for a dark page: paper, grid, axes, texts and black lines in other colours."""
+    """An SVG of `image` for a dark page: paper, grid, axes, texts, black lines and both authors in other colours."""
     return re.sub(rb"#[0-9a-f]{6}\b", lambda match: _DARK.get(match[0], match[0]), vector)
 
 
