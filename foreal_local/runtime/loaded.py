@@ -260,7 +260,8 @@ class LoadedPair:
         """Model, size and where it runs, in a few words."""
         weights = self._weights[role]
         where = "GPU" if llama.supports_gpu_offload() and self.pair.of(role).gpu_layers != 0 else "CPU"
-        return f"{weights.path.name} ({weights.describe()}, {weights.n_bytes / 1e6:.1f} MB, {where})"
+        size = f"{weights.n_bytes / 1e9:.1f} GB" if weights.n_bytes >= 1e9 else f"{weights.n_bytes / 1e6:.1f} MB"
+        return f"{weights.path.name} ({weights.describe()}, {size}, {where})"
 
     # ---------------------------------------------------------------- closing
     def require_open(self) -> None:
