@@ -276,3 +276,24 @@ def test_the_installed_command_offers_it() -> None:
     for command in (["gen"], ["chat"], ["bench"]):
         done = run("--help", env=environment(None, Path("/tmp")), command=[*MODULE[:-1], *command])
         assert "--json-schema" in done.stdout, command
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("grammar", "root ::= " + "(" * 100_000 + '"a"' + ")" * 100_000, "parentheses inside each other"),
+        (
+            "grammar",
+            "\n".join(f"r{i} ::= r{i + 1}" for i in range(400_000)) + '\nroot ::= r0\nr400000 ::= "a"',
+            "rules",
+        ),
+        ("json_schema", '{"$ref": "#"}', "no JSON text keeps to it"),
+    ],
+    ids=["deep", "long", "endless"],
+)
+def test_forms_that_end_nowhere_are_refused(make: PairMaker, name: str, text: str, words: str) -> None:
+    """Guards a grammar on which llama.cpp's recursion ends the process, and a schema whose answer is always empty."""
+    with open_engine(make()) as engine:
+        result = engine.generate("wait", settings(**{name: text}), RAW)
+    assert result.finish_reason == "error"
+    assert words in str(result.error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from .library import library
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)], align=True)
 """llama.cpp's llama_token_data."""
+_MOST_NESTED, _MOST_RULES = 1000, 20_000
 
 
 class LlamaGrammar:
@@ -49,8 +51,25 @@ class LlamaGrammar:
         return LlamaGrammar(after)
 
 
+def _depth(gbnf: str) -> int:
+    """Most parentheses that are open at a time; those in quotes or brackets count as well."""
+    depth = most = 0
+    for found in re.finditer(r"[()]", gbnf):
+        depth += 1 if found[0] == "(" else -1
+        most = max(most, depth)
+    return most
+
+
 def read_grammar(vocab: Any, gbnf: str) -> LlamaGrammar:
-    """The grammar of a text; UsageError where llama.cpp cannot read it."""
+    """The grammar of a text; UsageError where llama.cpp cannot read it.
+
+    It reads each parenthesis, and each rule that another begins with, by a call inside the last one's, and too many
+    end the process.
+    """
+    if _depth(gbnf) > _MOST_NESTED:
+        raise UsageError(f"the grammar cannot be used: more than {_MOST_NESTED} parentheses inside each other")
+    if gbnf.count("::=") > _MOST_RULES:
+        raise UsageError(f"the grammar cannot be used: it has more than {_MOST_RULES} rules")
     with _stderr() as lines:
         sampler = llama_cpp.llama_sampler_init_grammar(vocab, gbnf.encode(), b"root")
     if not sampler:

@@ -85,7 +85,11 @@ def read_schema(tokens: LLTokenizer, schema: str) -> JsonGrammar:
     if is_error:
         raise UsageError(f"the JSON schema cannot be used: {' '.join(messages).strip()}")
     notes = tuple(f"not all of the JSON schema can be enforced: {message}" for message in messages)
-    return JsonGrammar(LLMatcher(tokens, grammar, log_level=0), tokens.vocab_size, notes)
+    matcher = LLMatcher(tokens, grammar, log_level=0)
+    first = JsonGrammar(matcher, tokens.vocab_size).allowed(np.arange(tokens.vocab_size))
+    if not set(np.flatnonzero(first).tolist()) - {tokens.eos_token, *tokens.eos_tokens}:
+        raise UsageError("the JSON schema cannot be used: no JSON text keeps to it (does it only refer to itself?)")
+    return JsonGrammar(matcher, tokens.vocab_size, notes)
 
 
 _MAPS = {"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"}  # of names to schemas
