@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import DownloadError
+from .errors import DownloadError, ModelFileError
 from .hub_names import HubName
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_GIT_BLOB = re.compile(r"[0-9a-f]{40}")
+_GIT_BLOB = _COMMIT = re.compile(r"[0-9a-f]{40}")
 _READ_AT_A_TIME = 8 * 2**20
 _LONG_TO_READ = 10**9
 _KEPT_FREE = 100 * 10**6
@@ -90,11 +90,13 @@ def look_up(name: HubName, file: str, revision: str | None) -> HubFile:
     from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
 
     about = get_hf_file_metadata(hf_hub_url(name.repo, file, revision=revision), timeout=constants.HF_HUB_ETAG_TIMEOUT)
-    etag = about.etag or ""
-    if not (_SHA256.fullmatch(etag) or _GIT_BLOB.fullmatch(etag)):
+    etag, commit = about.etag or "", about.commit_hash or ""
+    if not (_SHA256.fullmatch(etag) or _GIT_BLOB.fullmatch(etag)) or not _COMMIT.fullmatch(commit):
         etag = ""  # of another server: no name for a file, and nothing to check it by
+    if any(part in ("", ".", "..") for part in file.split("/")) or "\\" in file:
+        raise ModelFileError(f"{name.repo} has a file whose name leads elsewhere: {file!r}; choose another repository")
     home = Path(constants.HF_HUB_CACHE) / f"models--{name.repo.replace('/', '--')}"
-    return HubFile(name, file, about.commit_hash or revision or "main", etag, about.size, home)
+    return HubFile(name, file, commit or revision or "main", etag, about.size, home)
 
 
 def check_room(files: Sequence[HubFile]) -> None:

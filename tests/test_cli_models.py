@@ -206,9 +206,10 @@ def test_drafts_of_files(env: dict[str, str], folder: Path, tiny: TinyModels) ->
     assert others["big-Q8_0.gguf"] == "it is no smaller than the leader"
 
 
-def test_the_bundled_pair_fits(env: dict[str, str]) -> None:
-    """Guards a pair of the package that its own rule refuses."""
-    done = models(env, "fit", "tiny")
+@pytest.mark.parametrize("name", ["tiny", "tiny-leader.gguf"])
+def test_the_bundled_pair_fits(name: str, env: dict[str, str]) -> None:
+    """Guards a pair of the package that its own rule refuses, and a name in the list that means nothing."""
+    done = models(env, "fit", name)
     assert done.returncode == 0
     assert "tiny-draft.gguf" in done.stdout.partition("Drafts that share its vocabulary")[2].partition("Try:")[0]
     assert "Try:      foreal-chat --pair tiny" in done.stdout
@@ -276,7 +277,9 @@ def test_no_draft_is_told(env: dict[str, str]) -> None:
         (["fit", "nonsense"], "is no file, pair or family. Families: qwen3, "),
         (["fit", "none.gguf"], "no such model file: none.gguf"),
         (["fit", "org/None-GGUF"], "is not here, and not in the table of families: foreal pull org/None-GGUF gets it"),
-        (["fit", "models"], "is a directory: name the .gguf file in it"),
+        (["fit", "models"], "is a directory: name a file in it"),
+        (["fit", ""], "LEADER is empty"),
+        (["fit", "/dev/null"], "is a pipe or a device"),
         (["fit", "README.md"], "is not a GGUF file"),
         (["--dir", "/no/such"], "'/no/such' does not exist"),
         (["--dir", "README.md"], "is a file"),

@@ -206,6 +206,8 @@ def test_two_at_once_download_it_once(server: HubServer, env: dict[str, str]) ->
         (["both"], {"HF_HUB_OFFLINE": "1"}, 2, "HF_HUB_OFFLINE is set, and a download needs a connection: unset it"),
         (["both"], {"HF_ENDPOINT": CLOSED}, 1, "check the connection and run it again"),
         (["both"], {"HF_HOME": "/proc/hf"}, 1, "HF_HOME"),
+        (["models"], {}, 2, "'models' is a directory: name a model, owner/repo[:quant], or a pair"),
+        ([""], {}, 2, "'' is no file here and no name on the hub"),
         ([], {}, 2, "Missing argument 'NAME...'"),
         (["both", "--quite"], {}, 2, "Did you mean '--quiet'?"),
     ],
@@ -236,6 +238,14 @@ def test_another_content_is_no_model(server: HubServer, env: dict[str, str]) -> 
     assert not list(Path(env["HF_HOME"]).rglob("*.part"))
     server.wrong_bytes = False
     assert pull(env, "org/Model-GGUF:Q8_0").returncode == 0
+
+
+def test_a_name_that_leads_elsewhere_is_refused(server: HubServer, env: dict[str, str]) -> None:
+    """Guards files outside of the cache, which a mirror's answer could name."""
+    server.repos["org/Bad-GGUF"] = {"../../../Bad-Q8_0.gguf": b"bad"}
+    done = pull(env | {"HF_HUB_DISABLE_SYMLINKS": "1"}, "org/Bad-GGUF")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert not list(Path(env["HF_HOME"]).rglob("Bad*"))
 
 
 def test_a_hub_that_is_gone_is_not_needed_for_what_is_here(server: HubServer, env: dict[str, str]) -> None:

@@ -17,7 +17,7 @@ from ..catalog.families import family_named, load_families, model_on_hub
 from ..downloads import cache_folder, gigabytes
 from ..errors import ModelFileError, UsageError
 from ..evaluation.reports.table import Table
-from ..hub import bundled_dir, found_here
+from ..hub import bundled_dir, found_here, resolve_model
 from ..hub_names import HOW_TO_NAME, parse_hub_name
 from ..pairs import load_pairs
 from .command import ForealCommand, option
@@ -95,7 +95,9 @@ def _list(found: Inventory) -> None:
         _print_matches(group)
     for unfinished in found.unfinished:
         amount = gigabytes(unfinished.n_bytes)
-        click.echo(f"Not finished: {amount} of a file of {unfinished.repo}; foreal pull {unfinished.repo}:QUANT goes on")
+        click.echo(
+            f"Not finished: {amount} of a file of {unfinished.repo}; foreal pull {unfinished.repo}:QUANT goes on"
+        )
     for unusable in found.unusable:
         click.echo(f"Not usable: {' '.join(unusable.reason.split())}")
     pairs = load_pairs().values()
@@ -174,11 +176,14 @@ def _leader(word: str) -> Candidate:
         largest = max(family.models, key=lambda each: each.active)
         click.echo(f"{word} is a family: this is for its largest, {largest.hub}", err=True)
         spec = largest.hub
-    here = path if path.is_file() else found_here(spec)
+    if not word.strip():
+        raise UsageError("LEADER is empty: name a file, a model on the hub, a pair or a family")
+    if path.exists() and not path.is_file():
+        resolve_model(spec, offline=True)  # says what it is
+    bundled = bundled_dir() / word  # as the list shows it
+    here = next((each for each in (path, bundled) if each.is_file()), None) or found_here(spec)
     if here is not None:
-        return _of_path(here, spec)
-    if path.is_dir():
-        raise UsageError(f"{word} is a directory: name the .gguf file in it")
+        return _of_path(here, spec if here != bundled else str(here))
     if spec.lower().endswith(".gguf") and parse_hub_name(spec) is None:
         raise ModelFileError(f"no such model file: {path}")
     known = model_on_hub(spec) if "/" in spec else None

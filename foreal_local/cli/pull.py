@@ -110,6 +110,8 @@ def _look_up(spec: str, quiet: bool) -> Wanted:
         _say(f"{spec}: a file on this disk, nothing to download", quiet)
         return Wanted(spec, path, [])
     name = parse_hub_name(spec)
+    if name is None and path.is_dir() and spec:
+        raise UsageError(f"'{spec}' is a directory: name a model, owner/repo[:quant], or a pair")
     if name is None:
         raise UsageError(f"'{spec}' is no file here and no name on the hub: {HOW_TO_NAME}")
     try:
