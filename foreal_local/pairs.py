@@ -113,7 +113,7 @@ def _pair(name: str, table: Any, file: Path) -> PairEntry:
         setting = None if key in _TEXTS else find_setting(key)
         if key in sizes:
             continue
-        if isinstance(value, dict) and key not in _TEXTS:
+        if isinstance(value, dict) and key not in _TEXTS and setting is None:
             raise UsageError(f'{where}: a name with a dot stands in quotes: ["{name}.{key}"]')
         if key not in _TEXTS and (setting is None or setting.name not in OF_A_RESPONSE):
             known = ", ".join([*_TEXTS, *_SIZES, *OF_A_RESPONSE])

@@ -83,6 +83,8 @@ def test_what_was_measured_is_told(env: dict[str, str]) -> None:
         ("[a]\nleader = 'a'\ndraft = 'b'\ndownload_gb = 'big'\n", "download_gb cannot be 'big'"),
         ("[a]\nleader = 'a'\ndraft = 'b'\ndownload_gb = true\n", "download_gb cannot be True"),
         ("[a]\nleader = 'a'\ndraft = 'b'\ndownload = 5\n", "unknown key 'download'"),
+        ("[a]\nleader = 'a'\ndraft = 'b'\nmemory_gb = -1\n", "memory_gb cannot be -1"),
+        ("[qwen3.5]\nleader = 'a'\ndraft = 'b'\n", 'a name with a dot stands in quotes: ["qwen3.5"]'),
         ("leader = ", "not valid TOML"),
     ],
 )
