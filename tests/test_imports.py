@@ -70,6 +70,8 @@ BELOW_THE_SETTINGS = {
     "requests",
     "review",
     "rules",
+    "borders",
+    "hits",
     "proposals",
     "speculation",
     "reasoning",

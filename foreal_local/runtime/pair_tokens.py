@@ -39,16 +39,23 @@ class PairTokens:
         self._pieces: dict[Role, dict[int, bytes | None]] = {role: {} for role in vocabularies}
         self._foreign: dict[Role, dict[int, tuple[int, ...]]] = {role: {} for role in vocabularies}
         leader, draft = vocabularies.get(Role.LEADER), vocabularies.get(Role.DRAFT)
+        self.notes: dict[str, None] = {}
+        self.is_shared = True
+        different: list[int] | None = []
+        self._bytes: dict[Role, dict[int, int]] = {}
         if leader is not None and draft is not None and leader is not draft:
-            different = different_tokens(leader, draft)
-            for author in Role:
+            try:
+                different = different_tokens(leader, draft)
+            except VocabularyError as error:
+                self.is_shared, different = False, None
+                self.notes[f"each model reads what the other wrote as text: {_reason(error)}"] = None
+            for author in Role if different is not None else ():
                 own, other = vocabularies[author], vocabularies[author.other]
                 beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
-                for token in [*different, *beyond]:
+                for token in [*(different or ()), *beyond]:
                     text = own.piece(token).decode("utf-8", "replace")
                     # A token without a text (padding) is read as any id that the reader has.
                     self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
-        self.notes: dict[str, None] = {}
         self._grammars: dict[tuple[Role, str | None, str | None], GrammarState] = {}
         self._tags_of_draft: list[tuple[str, str]] = []
         ours, theirs = (tags or {}).get(Role.LEADER), (tags or {}).get(Role.DRAFT)
@@ -73,6 +80,14 @@ class PairTokens:
             pieces[token] = None if vocabulary.is_end(token) else vocabulary.piece(token)
         return pieces[token]
 
+    def byte(self, role: Role, byte: int) -> int | None:
+        """The token that is this byte alone; None where the role has none."""
+        if role not in self._bytes:
+            vocabulary = self._vocabularies[role]
+            single = ((vocabulary.piece(token), token) for token in range(vocabulary.n_tokens))
+            self._bytes[role] = {piece[0]: token for piece, token in single if len(piece) == 1 and piece[0] >= 0x80}
+        return self._bytes[role].get(byte)
+
     def encode(self, role: Role, text: str) -> list[int]:
         """The role's ids of a text in the midst of a response; the response's tags in it are the role's own."""
         for in_text, own in self._tags_of_draft if role is Role.DRAFT else ():
@@ -83,6 +98,8 @@ class PairTokens:
         """The reader's ids for a token of the author."""
         if author is reader:
             return (token,)
+        if not self.is_shared:
+            return tuple(self.encode(reader, (self.piece(author, token) or b"").decode("utf-8", "replace")))
         return self._foreign[author].get(token) or (token,)
 
     def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> GrammarState:
@@ -108,6 +125,10 @@ class PairTokens:
 
 _KINDS = {1: "SentencePiece", 2: "BPE", 3: "WordPiece", 4: "Unigram", 5: "RWKV", 6: "PLaMo-2"}
 """llama.cpp's numbers of the kinds of vocabularies, in words."""
+
+
+def _reason(error: VocabularyError) -> str:
+    return str(error).partition("; choose")[0].partition(": choose")[0]
 
 
 def different_tokens(leader: RoleVocabulary, draft: RoleVocabulary) -> list[int]:
