@@ -24,12 +24,13 @@ _FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well
 class PairTokens:
     """Both vocabularies, and which ids each role reads for a token of the other.
 
-    Ordinary words must have the same ids. A special token may have another text in the other model (Qwen2.5 and
+    Where ordinary words have the same ids, so have their texts. Else each role reads the other's text (is_shared). A special token may have another text in the other model (Qwen2.5 and
     R1-Distill-Qwen share their words only): then the other model reads its text, encoded anew.
 
     tags: what stands around each model's reasoning. Where they differ, each reads and writes its own, and the text has
         the leader's: a tag that is a token is read by the other model as that model's own tag
-    notes: for the user, of the grammars that were asked for
+    is_shared, why_not_shared: whether the models share their words, up to special ones
+    notes: for the user, of the words and of the grammars that were asked for
     """
 
     def __init__(
@@ -40,37 +41,47 @@ class PairTokens:
         self._foreign: dict[Role, dict[int, tuple[int, ...]]] = {role: {} for role in vocabularies}
         leader, draft = vocabularies.get(Role.LEADER), vocabularies.get(Role.DRAFT)
         self.notes: dict[str, None] = {}
-        self.is_shared = True
-        different: list[int] | None = []
+        self.is_shared, self.why_not_shared = True, ""
         self._bytes: dict[Role, dict[int, int]] = {}
         if leader is not None and draft is not None and leader is not draft:
-            try:
-                different = different_tokens(leader, draft)
-            except VocabularyError as error:
-                self.is_shared, different = False, None
-                self.notes[f"each model reads what the other wrote as text: {_reason(error)}"] = None
-            for author in Role if different is not None else ():
-                own, other = vocabularies[author], vocabularies[author.other]
-                beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
-                for token in [*(different or ()), *beyond]:
-                    text = own.piece(token).decode("utf-8", "replace")
-                    # A token without a text (padding) is read as any id that the reader has.
-                    self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
+            self._compare(leader, draft)
         self._grammars: dict[tuple[Role, str | None, str | None], GrammarState] = {}
         self._tags_of_draft: list[tuple[str, str]] = []
         ours, theirs = (tags or {}).get(Role.LEADER), (tags or {}).get(Role.DRAFT)
         if ours and theirs and ours != theirs:
             self._share_tags((ours.opening, theirs.opening), (ours.closing, theirs.closing))
 
+    def _compare(self, leader: RoleVocabulary, draft: RoleVocabulary) -> None:
+        try:
+            different = different_tokens(leader, draft)
+        except VocabularyError as error:
+            self.is_shared, self.why_not_shared = False, str(error)
+            self.notes[f"each model reads what the other wrote as text: {_reason(error)}"] = None
+            return
+        for author in Role:
+            own, other = self._vocabularies[author], self._vocabularies[author.other]
+            beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
+            for token in [*different, *beyond]:
+                text = own.piece(token).decode("utf-8", "replace")
+                # A token without a text (padding) is read as any id that the reader has.
+                self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
+
     def _share_tags(self, *pairs: tuple[str, str]) -> None:
         """Each pair is a tag as the leader has it, and as the draft has it."""
         for pair in pairs:
             ids = {role: encode_inside(self._vocabularies[role], tag) for role, tag in zip(Role, pair, strict=True)}
+            if not self.is_shared and any(len(own) != 1 for own in ids.values()):
+                continue  # the text has it as it was written
             for author, own in ids.items():
                 if len(own) == 1:
                     self._foreign[author][own[0]] = tuple(ids[author.other])
                     self._pieces[author][own[0]] = pair[0].encode()
             self._tags_of_draft.append(pair)
+
+    def require_shared(self) -> None:
+        """VocabularyError where the models do not share their words."""
+        if not self.is_shared:
+            raise VocabularyError(self.why_not_shared)
 
     def piece(self, role: Role, token: int) -> bytes | None:
         """The bytes of a token; None if it ends a response."""
