@@ -202,6 +202,18 @@ class LoadedPair:
             return prompt_of_ids(content, self._vocabularies, self.tokens, self._tags)
         return encode_prompt(content, self.at_its_time(prompting), self._vocabularies, self._templates, self._tags)
 
+    @property
+    def prompt_vocabulary(self) -> RoleVocabulary:
+        """The tokens that prompts of TokenIds are of: the leader's, or the draft's where it is alone."""
+        self.require_open()
+        return self._vocabularies[self.roles[0]]
+
+    @property
+    def prompt_template(self) -> str | None:
+        """The chat template of the same model, in Jinja."""
+        template = self._templates[self.roles[0]]
+        return template.source if template else None
+
     def n_kept(self, messages: Messages, prompting: Prompting) -> dict[Role, int]:
         """How many of a conversation's tokens, for each role, its next turn begins with, too, whatever the answer is.
         At least one is left out, so that the answer has something to begin with."""

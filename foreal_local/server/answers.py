@@ -17,7 +17,7 @@ from .asked import answered_with
 from .body import parsed
 from .log import Entry, entry_of
 from .parts import Parts
-from .requests import Kind, read
+from .requests import AnyFields, Kind, read
 from .serving import Serving
 from .usage import figures_of, n_cached, n_prompt, timings_of
 
@@ -43,12 +43,18 @@ class Asked(Generic[Kind]):
     prompting: Prompting
 
 
+async def fields_in(request: Request, kind: type[AnyFields]) -> AnyFields:
+    """What the body says; ApiError where that is wrong."""
+    serving: Serving = request.app.state.serving
+    data = await serving.bodies.read(request)
+    return await serving.aside(lambda: read(kind, parsed(data))) if len(data) > _LARGE else read(kind, parsed(data))
+
+
 async def asked_in(request: Request, kind: type[Kind]) -> Asked[Kind]:
     """The request that is made; ApiError where it cannot be answered."""
     serving: Serving = request.app.state.serving
     serving.require_ready()
-    data = await serving.bodies.read(request)
-    fields = await serving.aside(lambda: read(kind, parsed(data))) if len(data) > _LARGE else read(kind, parsed(data))
+    fields = await fields_in(request, kind)
     entry = entry_of(request.scope)
     entry.model = fields.model or serving.names.name
     mode = serving.names.mode_of(fields.model)

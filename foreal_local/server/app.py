@@ -28,6 +28,7 @@ from .log import Logged
 from .metrics import Metrics
 from .openapi import description
 from .serving import Serving
+from .tokens import detokenize, tokenize, tokenizer_info
 
 PAGE = Path(__file__).parent / "page"
 _PAGE_HEADERS = {
@@ -37,7 +38,7 @@ _PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_WITH_KEY = ("/v1", "/props", "/metrics", "/openapi.json")
+_WITH_KEY = ("/v1", "/props", "/metrics", "/openapi.json", "/tokenize", "/detokenize", "/tokenizer_info")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,9 @@ def application(serving: Serving, access: Access, *, quiet: bool, started: Calla
             Route("/health", health),
             Route("/v1/health", health),
             Route("/props", props),
+            Route("/tokenize", tokenize, methods=["POST"]),
+            Route("/detokenize", detokenize, methods=["POST"]),
+            Route("/tokenizer_info", tokenizer_info),
             Route("/metrics", metrics.endpoint),
             Route("/openapi.json", openapi),
         ],

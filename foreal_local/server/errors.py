@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from ..errors import UsageError
 
 _INVALID, _FAILED = "invalid_request_error", "server_error"
+_OF_THE_API = ("/chat/completions", "/completions", "/models")
 CLOSE = {"Connection": "close"}
 """For answers to requests whose body is not read to its end."""
 
@@ -68,8 +69,11 @@ def of_usage(error: UsageError, params: dict[str, str]) -> ApiError:
 
 
 def context_full(n_prompt: int | str, ctx_size: int, param: str) -> ApiError:
-    way = "shorten it, or start the server with a larger --ctx-size"
-    message = f"the prompt has {n_prompt} tokens, and the context is {ctx_size}: {way}"
+    """In the words that clients look for which do not look at the code."""
+    message = (
+        f"the prompt is too long: this model's maximum context length is {ctx_size} tokens, and it has {n_prompt}: "
+        "shorten it, or start the server with a larger --ctx-size"
+    )
     return invalid(message, param, "context_length_exceeded")
 
 
@@ -96,7 +100,8 @@ async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         allowed = (error.headers or {}).get("Allow", "another method")
         known = ApiError(405, f"{path} takes {allowed}, not {request.method}", "method_not_allowed")
     elif error.status_code == 404:
-        known = ApiError(404, f"there is nothing at {path}", "not_found")
+        way = ": the base URL that a client is given ends in /v1" if path.endswith(_OF_THE_API) else ""
+        known = ApiError(404, f"there is nothing at {path}{way}", "not_found")
     else:
         known = ApiError(error.status_code, str(error.detail), "invalid_request")
     known.headers = dict(error.headers or {})

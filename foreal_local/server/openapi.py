@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from .. import __version__
 from .requests import ChatRequest, CompletionRequest
+from .tokens import DetokenizeRequest, TokenizeRequest
 
 Json = dict[str, Any]
 
@@ -57,12 +58,19 @@ _ANSWER = {
     },
 }
 _OBJECT = {"type": "object"}
+_TOKENS = {
+    "type": "object",
+    "required": ["tokens", "count", "max_model_len"],
+    "properties": {"tokens": {"type": "array", "items": {"type": "integer"}}, "count": {"type": "integer"}},
+}
+_TEXT = {"type": "object", "required": ["prompt", "content"], "properties": {"prompt": {"type": "string"}}}
+_STREAMED = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
 @functools.cache
 def description() -> Json:
     _, schemas = models_json_schema(
-        [(ChatRequest, "validation"), (CompletionRequest, "validation")],
+        [(each, "validation") for each in (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)],
         ref_template="#/components/schemas/{model}",
     )
     return {
@@ -70,8 +78,11 @@ def description() -> Json:
         "info": {"title": "foreal serve", "version": __version__},
         "security": [{}, {"key": []}],
         "paths": {
-            "/v1/chat/completions": _post("ChatRequest"),
-            "/v1/completions": _post("CompletionRequest"),
+            "/v1/chat/completions": _post("ChatRequest", _ANSWER, _STREAMED),
+            "/v1/completions": _post("CompletionRequest", _ANSWER, _STREAMED),
+            "/tokenize": _post("TokenizeRequest", _TOKENS),
+            "/detokenize": _post("DetokenizeRequest", _TEXT),
+            "/tokenizer_info": _get(_OBJECT),
             "/v1/models": _get(_MODELS),
             "/v1/models/{id}": _get(_MODEL, "id"),
             "/health": _get(_OBJECT),
@@ -103,8 +114,8 @@ def _get(schema: Json, parameter: str | None = None, media: str = "application/j
     }
 
 
-def _post(model: str) -> Json:
-    answers = {"application/json": {"schema": _ANSWER}, "text/event-stream": {"schema": {"type": "string"}}}
+def _post(model: str, schema: Json, others: Json | None = None) -> Json:
+    answers = {"application/json": {"schema": schema}} | (others or {})
     return {
         "post": {
             "requestBody": {
@@ -112,7 +123,7 @@ def _post(model: str) -> Json:
                 "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}},
             },
             "responses": {
-                "200": {"description": "The answer, whole or streamed.", "content": answers},
+                "200": {"description": "The answer; of some whole or streamed.", "content": answers},
                 **_errors(400, 401, 403, 404, 405, 408, 413, 503),
             },
         }

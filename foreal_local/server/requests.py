@@ -36,6 +36,9 @@ class Fields(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
+    def require_done(self) -> None:
+        """ApiError for what is asked and not done here."""
+
 
 class StreamOptions(Fields):
     include_usage: bool | None = None
@@ -84,7 +87,6 @@ class CommonRequest(Fields):
         return [text for text in texts if text] or None
 
     def require_done(self) -> None:
-        """ApiError for what is asked and not done here."""
         if self.n is not None and self.n != 1:
             raise not_done("n", f"{shown(self.n)} answers are asked for, and one is given: ask again, or leave it out")
         for name in ("frequency_penalty", "presence_penalty"):
@@ -237,9 +239,10 @@ class CompletionRequest(CommonRequest):
 
 
 Kind = TypeVar("Kind", bound=CommonRequest)
+AnyFields = TypeVar("AnyFields", bound=Fields)
 
 
-def read(kind: type[Kind], data: Json) -> Kind:
+def read(kind: type[AnyFields], data: Json) -> AnyFields:
     """The request; ApiError that names the first field that is wrong."""
     try:
         request = kind.model_validate(data)
