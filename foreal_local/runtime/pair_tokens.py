@@ -24,8 +24,9 @@ _FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well
 class PairTokens:
     """Both vocabularies, and which ids each role reads for a token of the other.
 
-    Where ordinary words have the same ids, so have their texts. Else each role reads the other's text (is_shared). A special token may have another text in the other model (Qwen2.5 and
-    R1-Distill-Qwen share their words only): then the other model reads its text, encoded anew.
+    Where ordinary words have the same ids, only a special token may have another text in the other model (Qwen2.5 and
+    R1-Distill-Qwen share their words only): that model reads its text, encoded anew. Where they have not, each reads
+    all that the other wrote as text (method/borders.py).
 
     tags: what stands around each model's reasoning. Where they differ, each reads and writes its own, and the text has
         the leader's: a tag that is a token is read by the other model as that model's own tag
