@@ -50,11 +50,11 @@ for _first, _second, _value in _FOLLOWERS:
     _BONUS[ID[_first], ID[_second]] = _value
 
 
-def ids_of(text: str) -> list[int]:
-    """Ids of a text, the longest piece first."""
+def ids_of(text: str, without: frozenset[bytes] = frozenset()) -> list[int]:
+    """Ids of a text, the longest piece first; some pieces may be left out."""
     data, ids = text.encode(), []
     while data:
-        piece = max((piece for piece in ID if piece and data.startswith(piece)), key=len)
+        piece = max((piece for piece in ID if piece and data.startswith(piece) and piece not in without), key=len)
         ids.append(ID[piece])
         data = data[len(piece) :]
     return ids
@@ -79,7 +79,8 @@ class FakeModel:
     own way, so two fakes of agreement 1.0 are the same model. `truncation`: "remove" takes tokens back,
     "clear" forgets all (recurrent memory), "refuse" proves that nobody asks. `raise_at`: what to raise at
     which call; `fails`: whether a row cannot be evaluated. `script` makes it want given tokens. `nan_tokens`: those
-    that make all its logits NaN, its neighbours' too, until its cache is cleared.
+    that make all its logits NaN, its neighbours' too, until its cache is cleared. `order`: the usual ids in the order
+    of its own, which has other numbers for the same words; `banned`: words that it never wants.
     """
 
     clock = 0.0
@@ -95,7 +96,11 @@ class FakeModel:
         agreement: float = 1.0,
         truncation: str = "refuse",
         pieces: tuple[bytes, ...] = PIECES,
+        order: tuple[int, ...] | None = None,
+        banned: frozenset[bytes] = frozenset(),
     ) -> None:
+        self._order = None if order is None else np.array(order)
+        self._banned = [token for token, piece in enumerate(pieces) if piece in banned]
         self.role, self.agreement, self.truncation, self.pieces = role, agreement, truncation, pieces
         self._n_slots, self._n_ctx, self._n_batch = n_slots, n_ctx, n_batch
         self._n_calls = 0
@@ -156,6 +161,15 @@ class FakeModel:
         return self._logits_at(state, last)
 
     def _logits_at(self, state: int, last: int) -> Logits:
+        if self._order is not None:
+            last = int(self._order[last])
+        logits = self._base_logits_at(state, last)
+        logits = logits if self._order is None else logits[self._order]
+        if self._banned:
+            logits[self._banned] = -30
+        return logits
+
+    def _base_logits_at(self, state: int, last: int) -> Logits:
         if state in self._scripted:
             return np.where(np.arange(N_VOCAB) == self._scripted[state], 20, -20).astype(np.float32)
         mixed = state * 0x9E3779B1 & 0xFFFFFFFF
@@ -303,12 +317,18 @@ class FakeGrammar:
 class FakeVocabulary:
     """Both roles' tokens. `different`: SPECIAL has another text for each role, two ids for the reader."""
 
+    is_shared = True
+    without: frozenset[bytes] = frozenset()
+
     def __init__(self, different: bool = False) -> None:
         self._pieces = {LEADER: PIECES, DRAFT: DRAFT_PIECES if different else PIECES}
         self._foreign = {LEADER: (ID[b"<"], ID[b"a>"]), DRAFT: (ID[b"<"], ID[b"b>"])} if different else {}
 
     def piece(self, role: Role, token: int) -> bytes | None:
         return None if token == END else self._pieces[role][token]
+
+    def byte(self, role: Role, byte: int) -> int | None:
+        return next((token for token, piece in enumerate(self._pieces[role]) if piece == bytes([byte])), None)
 
     def is_end(self, role: Role, token: int) -> bool:
         return token == END
@@ -318,7 +338,7 @@ class FakeVocabulary:
         if text == DEFAULT_TAGS.opening:
             return []
         begins = text.encode()[:2]
-        return ids_of(text if any(piece.startswith(begins) for piece in ID) else text.removeprefix(" "))
+        return ids_of(text if any(piece.startswith(begins) for piece in ID) else text.removeprefix(" "), self.without)
 
     def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> FakeGrammar:
         return FakeGrammar(self._pieces[role])
@@ -329,13 +349,40 @@ class FakeVocabulary:
         return (token,)
 
 
+FOREIGN_ORDER = (0, *(int(token) for token in np.random.default_rng(11).permutation(np.arange(1, N_VOCAB))))
+FOREIGN_PIECES = tuple(PIECES[token] for token in FOREIGN_ORDER)
+
+
+class ForeignVocabulary(FakeVocabulary):
+    """The same words with other numbers in the draft, which nobody knows: texts alone tell."""
+
+    is_shared = False
+
+    def __init__(self, without: frozenset[bytes]) -> None:
+        super().__init__()
+        self.without = without
+        self._pieces = {LEADER: PIECES, DRAFT: FOREIGN_PIECES}
+        self._own = {LEADER: range(N_VOCAB), DRAFT: [FOREIGN_ORDER.index(token) for token in range(N_VOCAB)]}
+
+    def encode(self, role: Role, text: str) -> list[int]:
+        return [self._own[role][token] for token in super().encode(role, text)]
+
+    def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
+        assert author is reader, "an id of the other's is taken for one's own"
+        return (token,)
+
+
 # ---------------------------------------------------------------- a pair
 SHAPES = {LEADER: Shape(n_weights=1000, n_layers=3, width=8), DRAFT: Shape(n_weights=90, n_layers=2, width=4)}
 
 
 @dataclass
 class FakePair:
-    """A leader and a draft that agree on most prefixes, and schedulers over them."""
+    """A leader and a draft that agree on most prefixes, and schedulers over them.
+
+    foreign: they have other numbers for the same words, so that each reads the other's text
+    banned: words that neither wants
+    """
 
     n_slots: int = 4
     n_ctx: int = 512
@@ -343,17 +390,21 @@ class FakePair:
     agreement: float = 0.8
     truncation: str = "refuse"
     different: bool = False
+    foreign: bool = False
+    banned: frozenset[bytes] = frozenset()
     models: dict[Role, FakeModel] = field(init=False)
     vocabulary: FakeVocabulary = field(init=False)
 
     def __post_init__(self) -> None:
         shared: dict[str, Any] = {"n_slots": self.n_slots, "n_ctx": self.n_ctx, "n_batch": self.n_batch}
         shared["truncation"] = self.truncation
-        pieces = DRAFT_PIECES if self.different else PIECES
-        self.vocabulary = FakeVocabulary(self.different)
+        shared["banned"] = self.banned
+        pieces = DRAFT_PIECES if self.different else FOREIGN_PIECES if self.foreign else PIECES
+        self.vocabulary = ForeignVocabulary(self.banned) if self.foreign else FakeVocabulary(self.different)
+        order = FOREIGN_ORDER if self.foreign else None
         self.models = {
             LEADER: FakeModel(LEADER, **shared),
-            DRAFT: FakeModel(DRAFT, agreement=self.agreement, pieces=pieces, **shared),
+            DRAFT: FakeModel(DRAFT, agreement=self.agreement, pieces=pieces, order=order, **shared),
         }
 
     def scheduler(self, **options: Any) -> Scheduler:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from commands import MODULE, ROOT, Done, environment, error_line, jsonl, records, run
-from real.models import Files, TinyModels
+from real.models import Files
 from real.replay import replay
 
 from foreal_local.cli.gen import main
@@ -300,16 +300,15 @@ def test_a_folder_that_cannot_be_written_to(name: str, env: dict[str, str], tmp_
     assert "Permission denied" in error_line(done)
 
 
-def test_a_run_that_cannot_start_sets_no_record_aside(
-    env: dict[str, str], tiny: TinyModels, whole: Whole, tmp_path: Path
-) -> None:
-    """Guards an output that is empty because a wrong model was named: here one of another vocabulary."""
+def test_a_run_that_cannot_start_sets_no_record_aside(env: dict[str, str], whole: Whole, tmp_path: Path) -> None:
+    """Guards an output that is empty because a wrong model was named: here one that is none."""
     out = tmp_path / "out.jsonl"
     out.write_bytes(b"".join(whole.lines))
-    prompts, models = prompts_in(tmp_path), ("-l", PAIR.leader, "-d", tiny.model("llama", "other"))
+    prompts, models = prompts_in(tmp_path), ("-l", PAIR.leader, "-d", tmp_path / "no.gguf")
+    models[-1].write_bytes(PAIR.draft.read_bytes()[:5000])
     before = contents(tmp_path)
     done = call("-f", prompts, *SETTINGS, "-o", out, "--resume", *models, env=env)
-    assert (done.returncode, "do not share their words" in done.stderr) == (2, True)
+    assert (done.returncode, "no.gguf" in done.stderr) == (2, True)
     assert contents(tmp_path) == before
 
 

@@ -72,6 +72,8 @@ BELOW_THE_SETTINGS = {
     "requests",
     "review",
     "rules",
+    "borders",
+    "hits",
     "proposals",
     "speculation",
     "reasoning",

@@ -268,7 +268,7 @@ def _print_others(others: Iterable[tuple[Candidate, str]]) -> None:
     if len(near) > _MOST_OTHERS:
         click.echo(f"and {len(near) - _MOST_OTHERS} others; --json has all")
     if far:
-        click.echo(f"Other families have another vocabulary: {', '.join(far)}.")
+        click.echo(f"Other families have another vocabulary, which works, but costs more: {', '.join(far)}.")
 
 
 def _fit_json(leader: Candidate, drafts: list[Judged], others: list[tuple[Candidate, str]]) -> dict[str, Any]:

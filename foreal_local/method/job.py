@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .borders import missing_after, reread
 from .flows import Flow
 from .gates import Gate
 from .grammar import Grammar
-from .modes import flow_of, gate_of
 from .opinion import Opinion
 from .plan import UNMEASURED_PLAN, Plan
 from .proposals import Ahead
@@ -24,7 +24,8 @@ from .rules import Reading, note_read
 from .sampling import choose
 from .sentences import Verdict
 from .sequence import Sequence
-from .tokens import Choice, FinishReason, Spelled
+from .tokens import Choice, FinishReason
+from .view import Tail
 from .vocabulary import Logits, PairVocabulary
 
 
@@ -234,18 +235,41 @@ class Job:
         if piece is None:
             sequence.append_end(choice, restarts_hits)
         else:
-            ids: dict[Role, tuple[int, ...]] = {role: (token,)}
-            for reader in sequence.views:
-                if reader is not role:
-                    ids[reader] = vocabulary.translate(role, token, reader)
+            ids = self._as_read(role, token, piece)
             note_read(self, choice, ids)
             sequence.append(choice, piece, ids, restarts_hits=restarts_hits)
             if not self.ahead.goes_on(sequence.views):
                 self.forget_proposals()
         return Written(ends_sentence=sequence.verdict is Verdict.END or sequence.ending is not None)
 
-    def spelled(self, text: str, author: Role) -> list[Spelled]:
-        return spelled(text, author, self.sequence, self.vocabulary)
+    def _as_read(self, author: Role, token: int, piece: bytes) -> dict[Role, tuple[int, ...] | Tail]:
+        """A token as each role reads it; where that changes a view's end, what is known of it is forgotten."""
+        sequence, vocabulary = self.sequence, self.vocabulary
+        ids: dict[Role, tuple[int, ...] | Tail] = {author: (token,)}
+        for reader, view in sequence.views.items():
+            if reader is author:
+                continue
+            if vocabulary.is_shared:
+                ids[reader] = vocabulary.translate(author, token, reader)
+                continue
+            tail = ids[reader] = reread(view, reader, sequence.tokens, piece, vocabulary)
+            self._forget_behind(reader, tail.n_kept)
+        return ids
+
+    def take_back(self, n_tokens: int, reason: str) -> None:
+        """Take back the stream's end, for the running flow, so that n_tokens remain."""
+        sequence, vocabulary = self.sequence, self.vocabulary
+        left = {}
+        if not vocabulary.is_shared and n_tokens < len(sequence.tokens):
+            for role, view in sequence.views.items():
+                left[role] = missing_after(view, role, sequence.tokens, n_tokens, vocabulary)
+        sequence.rewind(n_tokens, reason, by_flow=True)
+        for role, missing in left.items():
+            view = sequence.views[role]
+            self._forget_behind(role, len(view.ids))
+            if missing:
+                view.fill_up(reread(view, role, sequence.tokens, missing, vocabulary))
+        self.forget_ahead()
 
     # ---------------------------------------------------------------- places behind the stream
     def proposed_to(self, role: Role) -> list[int]:
@@ -270,29 +294,26 @@ class Job:
             return frontier[1]
         return self.ahead.top1s[role].get(at)
 
-    def first_unknown(self, role: Role, n_tokens: int) -> int | None:
-        """The first of the stream's last n_tokens places at which the role's top-1 is not known, as ids before it; what
-        is known is kept until it is judged."""
-        starts, known = self.sequence.views[role].starts, self.ahead.top1s[role]
-        for at in starts[len(starts) - n_tokens :]:
-            if at not in known:
-                top1 = self.top1_at(role, at)
-                if top1 is None:
-                    return at
-                known[at] = top1
-        return None
-
-    def forget_judged(self, role: Role) -> None:
-        """What is known of places before the stream's end is of no more use."""
-        n = len(self.sequence.views[role].ids)
-        self.ahead.top1s[role] = {at: top1 for at, top1 in self.ahead.top1s[role].items() if at >= n}
-
     # ---------------------------------------------------------------- what caches hold too much
     def forget_proposals(self) -> None:
         """What is proposed is of no use any more; the caches keep what is part of the stream by now."""
         self._went_elsewhere = True
         for role, n_ids in self.ahead.drop(self.sequence.views).items():
             self._limit(role, n_ids)
+
+    def _forget_behind(self, role: Role, n: int) -> None:
+        """The role's view has another text behind its first n ids, or none."""
+        if self._kept is not None and self._kept.role is role and self._kept.at > n:
+            self._kept = None
+        if self.frontier.get(role, (0, 0))[0] > n:
+            del self.frontier[role]
+        known = self.ahead
+        known.top1s[role] = {at: top1 for at, top1 in known.top1s[role].items() if at <= n}
+        known.choices[role] = {at: choice for at, choice in known.choices[role].items() if at <= n}
+        if known.ids[role] and role is Role.LEADER:
+            self.forget_proposals()
+        known.ids[role].clear()  # the draft's own: what the leader has chosen along its text stays
+        self._limit(role, n)
 
     def forget_ahead(self) -> None:
         """The stream has become shorter: what was evaluated behind its end is another text now."""
@@ -314,30 +335,3 @@ class Job:
             return self._limits
         surplus, self._limits = self._limits, {}
         return surplus
-
-
-def begin(
-    sequence: Sequence, slot: int, vocabulary: PairVocabulary, n_ctx: dict[Role, int], plan: Plan, served: int = 0
-) -> Job:
-    """A job for a sequence, new or stopped anywhere: its flow has been given the recorded answers again."""
-    flow = flow_of(sequence.settings)
-    request = next(flow)
-    if sequence.verdict is not Verdict.END or sequence.n_settled < len(sequence.tokens):
-        for _, answer in sequence.answers:
-            request = flow.send(answer)
-    grammars = {}
-    if sequence.settings.has_grammar:
-        grammars = {role: Grammar(role, sequence, vocabulary) for role in sequence.views}
-    gate = gate_of(sequence.settings)
-    return Job(sequence, slot, vocabulary, n_ctx, flow, gate, request, served, plan=plan, grammars=grammars)
-
-
-def spelled(text: str, author: Role, sequence: Sequence, vocabulary: PairVocabulary) -> list[Spelled]:
-    """A text as tokens for `Sequence.insert`, in the ids of `author`."""
-    at, tokens = len(sequence.views[author].ids), []
-    for token in vocabulary.encode(author, text):
-        ids = {reader: vocabulary.translate(author, token, reader) for reader in sequence.views}
-        choice = Choice(author, at, token, token, sequence.n_drawn)
-        tokens.append(Spelled(choice, vocabulary.piece(author, token) or b"", ids))
-        at += 1
-    return tokens

@@ -59,6 +59,10 @@ class Ahead:
                 self.base[role] = len(views[role].ids)
             self.ids[role] += own
 
+    def put(self, role: Role, ids: list[int], views: dict[Role, View]) -> None:
+        """All proposals, as the role reads them together."""
+        self.base[role], self.ids[role] = len(views[role].ids), ids
+
     @property
     def is_one_to_one(self) -> bool:
         """Whether the leader reads each proposal as one token of its own."""
@@ -134,7 +138,16 @@ def propose_known(job: Job, role: Role) -> bool:
     token = proposal_at(job, role, len(views[role].ids) + len(job.ahead.behind(role, views[role])))
     if token is None or job.vocabulary.piece(role, token) is None:
         return False  # it would end the response
-    job.ahead.add({reader: job.vocabulary.translate(role, token, reader) for reader in views}, views)
+    vocabulary = job.vocabulary
+    if vocabulary.is_shared:
+        job.ahead.add({reader: vocabulary.translate(role, token, reader) for reader in views}, views)
+        return True
+    if not job.ahead.ids[role]:
+        job.forget_proposals()  # the leader's are of other ones
+    job.ahead.add({role: (token,)}, views)
+    pieces = [vocabulary.piece(role, own) or b"" for own in job.ahead.behind(role, views[role])]
+    text = b"".join(pieces).decode("utf-8", "ignore")  # half a character waits for its other half
+    job.ahead.put(role.other, vocabulary.encode(role.other, text), views)
     return True
 
 
@@ -146,7 +159,8 @@ def read_place(job: Job, opinion: Opinion) -> None:
     n, greedy = opinion.at - len(view), sequence.settings.sampling.greedy
     if n == 0:
         sequence.count_proposals(n_proposed=job.n_offered)
-        ahead.along, ahead.stands = True, sequence.rewrites and ahead.is_one_to_one
+        ahead.along = True
+        ahead.stands = sequence.rewrites and job.vocabulary.is_shared and ahead.is_one_to_one
         ahead.rng = None if greedy else sequence.random_at(sequence.n_drawn)
     if not (ahead.along or ahead.stands):
         return
@@ -176,7 +190,7 @@ def has_room(job: Job) -> bool:
 def is_of_use(job: Job) -> bool:
     """Whether what the draft proposes while the leader reads may be used: the leader reads its text, or proposals."""
     sequence = job.sequence
-    if sequence.settings.method.proposals == 0 or sequence.ending is not None:
+    if sequence.settings.method.proposals == 0 or sequence.ending is not None or not job.vocabulary.is_shared:
         return False
     reads_draft = sequence.n_settled < len(sequence.tokens) and sequence.settings.sampling.takes_top1
     return reads_draft or bool(job.proposed_to(Role.LEADER))

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from .borders import spelled
 from .gates import SentenceStart
+from .hits import first_unknown, forget_judged, is_hit
 from .proposals import read_place, with_proposals
 from .sentences import Verdict
 
@@ -179,22 +181,20 @@ class Judge(RoleRequest):
     decodes: ClassVar[bool] = False
 
     def answer(self, job: Job, opinion: Opinion | None) -> tuple[bool, ...] | None:
-        if job.first_unknown(self.role, self.n_tokens) is not None:
+        if first_unknown(job, self.role, self.n_tokens) is not None:
             return None
-        sequence, n = job.sequence, self.n_tokens
-        starts, sampled = sequence.views[self.role].starts, sequence.settings.method.compare == "sampled"
+        sequence, sampled = job.sequence, job.sequence.settings.method.compare == "sampled"
         hits = []
-        for token, start in zip(sequence.tokens[-n:], starts[-n:], strict=True):
-            compared = token.id if sampled else token.top1
-            wanted = job.vocabulary.translate(token.author, compared, self.role)
-            hits.append(wanted[:1] == (job.top1_at(self.role, start),))
+        for index in range(len(sequence.tokens) - self.n_tokens, len(sequence.tokens)):
+            token = sequence.tokens[index]
+            hits.append(is_hit(job, self.role, index, token.id if sampled else token.top1))
         sequence.judge(tuple(hits), self.n_hits)
-        job.forget_judged(self.role)
+        forget_judged(job, self.role)
         return tuple(hits)
 
     def wanted(self, job: Job) -> Wanted:
         view = job.sequence.views[self.role]
-        first = job.first_unknown(self.role, self.n_tokens)
+        first = first_unknown(job, self.role, self.n_tokens)
         return Wanted(view.ids, 1 if first is None else len(view.ids) - first + 1)
 
     def take(self, job: Job, opinion: Opinion) -> None:
@@ -219,7 +219,7 @@ class WriteCue(Request):
         if before and not before[-1].isspace():
             text = " " + text
         (author,) = sequence.views
-        sequence.insert(job.spelled(text, author))
+        sequence.insert(spelled(text, author, sequence, job.vocabulary))
         return Written(ends_sentence=sequence.verdict is Verdict.END)
 
 
@@ -235,8 +235,7 @@ class TakeBack(Request):
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool:
         sequence = job.sequence
-        sequence.rewind(len(sequence.tokens) - self.n_tokens, self.reason, by_flow=True)
-        job.forget_ahead()
+        job.take_back(len(sequence.tokens) - self.n_tokens, self.reason)
         return True
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from .borders import token_of
 from .requests import RoleRequest, Wanted
 from .rules import RULES, Reading, first_fallen, reading_of
 from .tokens import Token
@@ -37,31 +39,48 @@ class Review(RoleRequest):
         if fallen is None:
             sequence.settle()
             return True
-        sequence.rewind(fallen.token, fallen.reason, by_flow=True)
+        job.take_back(fallen.token, fallen.reason)
         sequence.settle()
-        job.forget_ahead()
-        job.ahead.choices[self.role][fallen.choice.at] = fallen.choice
+        if len(sequence.views[self.role].ids) == fallen.choice.at:  # else it falls inside one of the draft's tokens
+            job.ahead.choices[self.role][fallen.choice.at] = fallen.choice
         return False
 
+    def _places(self, job: Job) -> Sequence[int]:
+        """The places in the role's view that it has to look at, as the number of ids before each: where the tokens
+        begin, or, where its words are others, where its own ids begin that stand for their text; and the end."""
+        sequence, view = job.sequence, job.sequence.views[self.role]
+        first = len(sequence.tokens) - self.n_tokens
+        if job.vocabulary.is_shared:
+            return view.starts[first:]
+        end = len(view.ids) + (job.vocabulary.piece(sequence.tokens[-1].author, sequence.tokens[-1].id) is None)
+        return range(view.starts[first], max(end, view.starts[first] + 1))
+
     def _first_unread(self, job: Job) -> int | None:
-        """The first of the tokens that the role has not read yet."""
-        first = len(job.sequence.tokens) - self.n_tokens + len(job.reading)
-        return first if first < len(job.sequence.tokens) else None
+        """The first of the places that the role has not looked at yet."""
+        return next(iter(self._places(job)[len(job.reading) :]), None)
 
     def wanted(self, job: Job) -> Wanted:
-        """All but the last token's ids: what the role thinks after it is not asked."""
-        view, first = job.sequence.views[self.role], self._first_unread(job)
-        ids = view.ids[: view.starts[-1]]
-        return Wanted(ids, 1 if first is None else len(ids) - view.starts[first] + 1)
+        """All ids before the last place: what the role thinks after that is not asked."""
+        view, first, last = job.sequence.views[self.role], self._first_unread(job), self._places(job)[-1]
+        return Wanted(view.ids[:last], 1 if first is None else last - first + 1)
 
     def mark_at(self, job: Job) -> int | None:
         ids, n_outputs, _ = self.wanted(job)
         return len(ids) - n_outputs
 
     def take(self, job: Job, opinion: Opinion) -> None:
-        first = self._first_unread(job)
-        if first is not None and opinion.at == job.sequence.views[self.role].starts[first]:
-            job.reading.append(read_token(job, opinion, first))
+        if opinion.at == self._first_unread(job):
+            first = len(job.sequence.tokens) - self.n_tokens
+            job.reading.append(read_token(job, opinion, _index_of(job, opinion, first, len(job.reading))))
+
+
+def _index_of(job: Job, opinion: Opinion, first: int, n_read: int) -> int:
+    """The response's token that the opinion is about, the n-th that is read of those from `first` on."""
+    if job.vocabulary.is_shared:
+        return first + n_read
+    sequence = job.sequence
+    view = sequence.views[opinion.role]
+    return token_of(view, opinion.at, opinion.role, sequence.tokens, first, job.vocabulary)
 
 
 def read_token(job: Job, opinion: Opinion, index: int) -> Reading:
@@ -81,7 +100,7 @@ def _id_for(job: Job, token: Token, index: int, opinion: Opinion) -> int | None:
     """
     role, view = opinion.role, job.sequence.views[opinion.role]
     if job.vocabulary.piece(token.author, token.id) is not None:
-        return view.ids[view.starts[index]]
+        return view.ids[opinion.at] if opinion.at < len(view.ids) else None
     if job.vocabulary.piece(role, opinion.top1) is None:
         return opinion.top1
     return token.id if job.vocabulary.piece(role, token.id) is None else None

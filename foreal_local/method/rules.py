@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..config import Method
     from .job import Job
     from .opinion import Opinion
+    from .view import Tail
 
 
 class Rule(Protocol):
@@ -132,7 +133,7 @@ def first_fallen(readings: list[Reading], n_own_after: int) -> Reading | None:
     return None
 
 
-def note_read(job: Job, choice: Choice, ids: Mapping[Role, tuple[int, ...]]) -> None:
+def note_read(job: Job, choice: Choice, ids: Mapping[Role, tuple[int, ...] | Tail]) -> None:
     """The draft's token that is about to be written need not be read in a review, if nothing before it must be read and
     the leader has read it ahead, or has chosen the same itself.
 

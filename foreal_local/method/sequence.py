@@ -7,6 +7,7 @@ and be made again from what is here.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from .roles import Role
 from .sentences import Block, SentenceDetector, Verdict
 from .stops import StopTexts
 from .tokens import Choice, FinishReason, Likelihood, Spelled, TakenBack, Token
-from .view import View
+from .view import Tail, View
 
 if TYPE_CHECKING:
     from ..config import Generation
@@ -107,7 +108,7 @@ class Sequence(TokenCounts, RandomNumbers):
         self,
         choice: Choice,
         piece: bytes,
-        ids: dict[Role, tuple[int, ...]],
+        ids: Mapping[Role, tuple[int, ...] | Tail],
         *,
         inserted: bool = False,
         restarts_hits: bool = False,
@@ -130,8 +131,7 @@ class Sequence(TokenCounts, RandomNumbers):
         token.n_drawn, token.likelihood = choice.n_drawn, choice.likelihood
         self.tokens.append(token)
         for reader, view in self.views.items():
-            view.starts.append(len(view.ids))
-            view.ids.extend(ids[reader])
+            view.add(ids[reader])
         self.verdict = self._detector.feed(text)
         if self.rewrites and choice.role is Role.LEADER and self._n_settled == len(self.tokens) - 1:
             self._n_settled += 1
@@ -197,7 +197,7 @@ class Sequence(TokenCounts, RandomNumbers):
         self.taken_back.append(TakenBack(n_tokens, dropped, reason))
         del self.tokens[n_tokens:]
         for view in self.views.values():
-            del view.ids[view.starts[n_tokens] :], view.starts[n_tokens:]
+            view.cut(n_tokens)
         self.return_draws(dropped[0].n_drawn)
         self.peek = self.ending = None
         opening = not self.tokens or self.tokens[-1].sentence != dropped[0].sentence

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from .hits import first_unknown
 from .proposals import has_room, note_place, proposal_at, propose_known, read_place, with_proposals
 from .requests import RoleRequest, Wanted
 from .rules import has_fallen
@@ -34,7 +35,7 @@ class Propose(RoleRequest):
 
     def answer(self, job: Job, opinion: Opinion | None) -> bool | None:
         sequence = job.sequence
-        if self._is_known(job):
+        if self._is_known(job) or (self.own_part and not job.vocabulary.is_shared):
             return False
         n_behind = len(job.ahead.behind(self.role, sequence.views[self.role]))
         if max(n_behind, job.n_proposed) >= job.plan.most_proposals(sequence, self.own_part) or not has_room(job):
@@ -57,7 +58,7 @@ class Propose(RoleRequest):
     def wanted(self, job: Job) -> Wanted:
         view = job.sequence.views[self.role]
         ids = view.ids + job.ahead.behind(self.role, view)
-        first = job.first_unknown(self.role, self.n_unjudged) if self.n_unjudged else None
+        first = first_unknown(job, self.role, self.n_unjudged) if self.n_unjudged else None
         return Wanted(ids, 1 if first is None else len(ids) - first + 1)
 
     def take(self, job: Job, opinion: Opinion) -> None:
@@ -82,7 +83,7 @@ class ReadAhead(RoleRequest):
         views, ahead = job.sequence.views, job.ahead
         if has_fallen(job):
             return False
-        is_of_use = ahead.is_one_to_one and len(views[self.role].ids) not in ahead.readings
+        is_of_use = job.vocabulary.is_shared and ahead.is_one_to_one and len(views[self.role].ids) not in ahead.readings
         return None if is_of_use and job.proposed_to(self.role) else True
 
     def wanted(self, job: Job) -> Wanted:

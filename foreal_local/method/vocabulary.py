@@ -17,7 +17,17 @@ Logits = npt.NDArray[np.float32]
 
 
 class PairVocabulary(Protocol):
-    """Both roles' token ids, as far as the scheduler asks."""
+    """Both roles' token ids, as far as the scheduler asks.
+
+    is_shared: an id is the same word in both, but for a few; else each reads the other's text (borders.py)
+    """
+
+    @property
+    def is_shared(self) -> bool: ...
+
+    def byte(self, role: Role, byte: int) -> int | None:
+        """The token that is this byte alone; None where the role has none."""
+        ...
 
     def piece(self, role: Role, token: int) -> bytes | None:
         """The token's bytes; None for an end-of-generation token."""

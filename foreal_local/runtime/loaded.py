@@ -11,7 +11,7 @@ from datetime import datetime
 
 from ..config import Generation, Pair, Prompting, Runtime, with_time
 from ..errors import UsageError
-from ..method.job import spelled
+from ..method.borders import spelled
 from ..method.plan import UNMEASURED_PLAN, Plan
 from ..method.roles import Role
 from ..method.sequence import Sequence

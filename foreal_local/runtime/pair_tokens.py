@@ -24,12 +24,14 @@ _FIRST_COMPARED = 5  # llama.cpp's pair test leaves the first ids out as well
 class PairTokens:
     """Both vocabularies, and which ids each role reads for a token of the other.
 
-    Ordinary words must have the same ids. A special token may have another text in the other model (Qwen2.5 and
-    R1-Distill-Qwen share their words only): then the other model reads its text, encoded anew.
+    Where ordinary words have the same ids, only a special token may have another text in the other model (Qwen2.5 and
+    R1-Distill-Qwen share their words only): that model reads its text, encoded anew. Where they have not, each reads
+    all that the other wrote as text (method/borders.py).
 
     tags: what stands around each model's reasoning. Where they differ, each reads and writes its own, and the text has
         the leader's: a tag that is a token is read by the other model as that model's own tag
-    notes: for the user, of the grammars that were asked for
+    is_shared, why_not_shared: whether the models share their words, up to special ones
+    notes: for the user, of the words and of the grammars that were asked for
     """
 
     def __init__(
@@ -39,31 +41,48 @@ class PairTokens:
         self._pieces: dict[Role, dict[int, bytes | None]] = {role: {} for role in vocabularies}
         self._foreign: dict[Role, dict[int, tuple[int, ...]]] = {role: {} for role in vocabularies}
         leader, draft = vocabularies.get(Role.LEADER), vocabularies.get(Role.DRAFT)
-        if leader is not None and draft is not None and leader is not draft:
-            different = different_tokens(leader, draft)
-            for author in Role:
-                own, other = vocabularies[author], vocabularies[author.other]
-                beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
-                for token in [*different, *beyond]:
-                    text = own.piece(token).decode("utf-8", "replace")
-                    # A token without a text (padding) is read as any id that the reader has.
-                    self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
         self.notes: dict[str, None] = {}
+        self.is_shared, self.why_not_shared = True, ""
+        self._bytes: dict[Role, dict[int, int]] = {}
+        if leader is not None and draft is not None and leader is not draft:
+            self._compare(leader, draft)
         self._grammars: dict[tuple[Role, str | None, str | None], GrammarState] = {}
         self._tags_of_draft: list[tuple[str, str]] = []
         ours, theirs = (tags or {}).get(Role.LEADER), (tags or {}).get(Role.DRAFT)
         if ours and theirs and ours != theirs:
             self._share_tags((ours.opening, theirs.opening), (ours.closing, theirs.closing))
 
+    def _compare(self, leader: RoleVocabulary, draft: RoleVocabulary) -> None:
+        try:
+            different = different_tokens(leader, draft)
+        except VocabularyError as error:
+            self.is_shared, self.why_not_shared = False, str(error)
+            self.notes[f"each model reads what the other wrote as text: {_reason(error)}"] = None
+            return
+        for author in Role:
+            own, other = self._vocabularies[author], self._vocabularies[author.other]
+            beyond = range(min(own.n_tokens, other.n_tokens), own.n_tokens)
+            for token in [*different, *beyond]:
+                text = own.piece(token).decode("utf-8", "replace")
+                # A token without a text (padding) is read as any id that the reader has.
+                self._foreign[author][token] = tuple(encode_inside(other, text)) or (0,)
+
     def _share_tags(self, *pairs: tuple[str, str]) -> None:
         """Each pair is a tag as the leader has it, and as the draft has it."""
         for pair in pairs:
             ids = {role: encode_inside(self._vocabularies[role], tag) for role, tag in zip(Role, pair, strict=True)}
+            if not self.is_shared and any(len(own) != 1 for own in ids.values()):
+                continue  # the text has it as it was written
             for author, own in ids.items():
                 if len(own) == 1:
                     self._foreign[author][own[0]] = tuple(ids[author.other])
                     self._pieces[author][own[0]] = pair[0].encode()
             self._tags_of_draft.append(pair)
+
+    def require_shared(self) -> None:
+        """VocabularyError where the models do not share their words."""
+        if not self.is_shared:
+            raise VocabularyError(self.why_not_shared)
 
     def piece(self, role: Role, token: int) -> bytes | None:
         """The bytes of a token; None if it ends a response."""
@@ -72,6 +91,14 @@ class PairTokens:
             vocabulary = self._vocabularies[role]
             pieces[token] = None if vocabulary.is_end(token) else vocabulary.piece(token)
         return pieces[token]
+
+    def byte(self, role: Role, byte: int) -> int | None:
+        """The token that is this byte alone; None where the role has none."""
+        if role not in self._bytes:
+            vocabulary = self._vocabularies[role]
+            single = ((vocabulary.piece(token), token) for token in range(vocabulary.n_tokens))
+            self._bytes[role] = {piece[0]: token for piece, token in single if len(piece) == 1 and piece[0] >= 0x80}
+        return self._bytes[role].get(byte)
 
     def encode(self, role: Role, text: str) -> list[int]:
         """The role's ids of a text in the midst of a response; the response's tags in it are the role's own."""
@@ -83,6 +110,8 @@ class PairTokens:
         """The reader's ids for a token of the author."""
         if author is reader:
             return (token,)
+        if not self.is_shared:
+            return tuple(self.encode(reader, (self.piece(author, token) or b"").decode("utf-8", "replace")))
         return self._foreign[author].get(token) or (token,)
 
     def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> GrammarState:
@@ -122,6 +151,10 @@ class Words(Protocol):
 
     def text(self, token: int) -> bytes: ...
     def is_ordinary(self, token: int) -> bool: ...
+
+
+def _reason(error: VocabularyError) -> str:
+    return str(error).removesuffix(ADVICE).rstrip(" ;:")
 
 
 def different_tokens(leader: Words, draft: Words) -> list[int]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import SequenceError
-from ..method.job import Job, begin
+from ..method.begin import begin
+from ..method.job import Job
 from ..method.ledger import Cost, Shape
 from ..method.plan import UNMEASURED_PLAN, Plan
 from ..method.roles import Role

@@ -53,6 +53,7 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
             str(role): _none_if(list(range(len(tokens))), [at - view.n_prompt for at in view.starts])
             for role, view in sequence.views.items()
         },
+        **({"pending": pending} if (pending := _pending(sequence)) else {}),
         "tokens": _columns(tokens, sequence.settings.sampling.greedy),
         "taken_back": [
             {"at": rewound.at, "tokens": _columns(rewound.tokens, False), "reason": rewound.reason}
@@ -70,6 +71,11 @@ def as_dict(sequence: Sequence) -> dict[str, Any]:
         "stopped_by": sequence.stopped_by,
         "finish_reason": sequence.finish_reason and str(sequence.finish_reason),
     }
+
+
+def _pending(sequence: Sequence) -> dict[str, str]:
+    """The ends of texts that a view has no ids for."""
+    return {str(r): base64.b64encode(view.pending).decode() for r, view in sequence.views.items() if view.pending}
 
 
 def _columns(tokens: list[Token], greedy: bool) -> dict[str, Any]:
@@ -158,7 +164,8 @@ def from_dict(values: dict[str, Any]) -> Sequence:
         starts, response = values["starts"][role], values["response"][role]
         starts = range(len(columns["id"])) if starts is None else starts
         ids = view.ids + (columns["id"] if response is None else response)
-        views[role] = View(ids, view.n_prompt, [view.n_prompt + at for at in starts])
+        pending = base64.b64decode(values.get("pending", {}).get(role, ""))
+        views[role] = View(ids, view.n_prompt, [view.n_prompt + at for at in starts], pending)
     sequence.put_back(
         views=views,
         tokens=_tokens(columns, greedy),

@@ -576,3 +576,27 @@ def perturbed(path_in: Path | str, path_out: Path | str, seed: int, amount: floa
             tensor.data[:] *= 1 + amount * random.standard_normal(tensor.data.shape, dtype=np.float32)
     reader.data.flush()
     return Path(path_out)
+
+
+def renumbered(path_in: Path | str, path_out: Path | str, seed: int) -> Path:
+    """The same model with other numbers for its words: ordinary words of as many bytes change places."""
+    shutil.copyfile(path_in, path_out)
+    reader, random = gguf.GGUFReader(path_out, "r+"), np.random.default_rng(seed)
+    names = reader.fields["tokenizer.ggml.tokens"]
+    words = [names.parts[index] for index in names.data]
+    types = reader.fields["tokenizer.ggml.token_type"]
+    kinds = [int(types.parts[index][0]) for index in types.data]
+    by_length: dict[int, list[int]] = {}
+    for token, word in enumerate(words):
+        if kinds[token] == 1:  # a normal word
+            by_length.setdefault(len(word), []).append(token)
+    order = np.arange(len(words))
+    for tokens in by_length.values():
+        order[tokens] = random.permutation(tokens)
+    for token, word in enumerate([words[source].copy() for source in order]):
+        words[token][:] = word
+    for tensor in reader.tensors:
+        if tensor.name in ("token_embd.weight", "output.weight"):
+            tensor.data[:] = tensor.data[order]
+    reader.data.flush()
+    return Path(path_out)

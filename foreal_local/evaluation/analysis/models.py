@@ -111,6 +111,7 @@ class AnalysisModels:
             both = {LEADER: leader, DRAFT: draft}
             own = {role: weights.tags for role, weights in both.items()}
             tokens = PairTokens({role: weights.vocabulary for role, weights in both.items()}, own)
+            tokens.require_shared()
         except VocabularyError as error:
             raise VocabularyError(f"{name}: {error}") from None
         if tokens.n_different:
