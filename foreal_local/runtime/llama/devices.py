@@ -22,7 +22,7 @@ class Device:
 
     name: llama.cpp's, with which the names of its buffers begin
     description: what it is
-    total, free: bytes of its memory
+    total, free: bytes of its memory; 0 where its driver does not tell
     shares_memory: it is the computer's
     """
 
