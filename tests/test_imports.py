@@ -62,6 +62,7 @@ ALLOWED = {
     "batch": _ENGINE | {"documents", "memory", "palette", "tally", "wrapping"},
     "evaluation": _ENGINE | {"batch", "documents", "hub", "hub_names", "memory", "palette", "presets"},
     "server": _ENGINE | {"presets"},
+    "doctor": _ENGINE | {"memory"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {

@@ -121,12 +121,14 @@ def model_options(
     """Which models, and how they run.
 
     draft_option: a --draft of the command's own
-    without: settings that mean nothing to the command
+    without: settings that mean nothing to the command, and perhaps "offline" and "fit"
     """
     running = [name for name in names_of(Runtime) if name not in without]
-    fit = option("--fit/--no-fit", default=True, section=RUNNING, help=_FIT)
     offline = option("--offline", is_flag=True, section=MODELS, help="Use only files that are already here.")
-    return together(_which_models, draft_option, offline, setting_options(*running), *_BY_LAYERS, fit)
+    fit = option("--fit/--no-fit", default=True, section=RUNNING, help=_FIT)
+    before = [] if "offline" in without else [offline]
+    after = [] if "fit" in without else [fit]
+    return together(_which_models, draft_option, *before, setting_options(*running), *_BY_LAYERS, *after)
 
 
 mode_option = setting_option("mode")

@@ -57,11 +57,19 @@ class Fitted:
         return [*filter(None, (self.changed, self.warning and f"warning: {self.warning}"))]
 
 
-def fit(request: FitRequest, machine: Machine, simulator: Simulator) -> Fitted:
-    """What of a request fits. NotEnoughMemoryError where nothing would by far."""
-    if plainly_fits(request, machine):
+def fit(request: FitRequest, machine: Machine, simulator: Simulator, thorough: bool = False) -> Fitted:
+    """What of a request fits. NotEnoughMemoryError where nothing would by far.
+
+    thorough: llama.cpp is asked in any case
+    """
+    if not thorough and plainly_fits(request, machine):
         return Fitted(request)
     return _Fitting(request, machine, simulator).fitted()
+
+
+def need_of(request: FitRequest, machine: Machine, simulator: Simulator) -> Need | None:
+    """What a request needs as it is."""
+    return _Fitting(request, machine, simulator).need(request)
 
 
 def plainly_fits(request: FitRequest, machine: Machine) -> bool:
@@ -96,11 +104,11 @@ class _Fitting:
 
     def fitted(self) -> Fitted:
         request, found = self._request, list[tuple[FitRequest, Need]]()
-        asked = self._need(request)
+        asked = self.need(request)
         if asked is None or self._fits(asked, _LEFT_FREE):
             return Fitted(request, asked)
         for candidate in self._candidates():
-            need = self._need(candidate)
+            need = self.need(candidate)
             if need is not None and self._fits(need, _LEFT_FREE_PLANNED):
                 return Fitted(candidate, need, self._changed(candidate, asked))
             if need is not None and self._devices_fit(need, _LEFT_FREE_PLANNED):
@@ -152,7 +160,7 @@ class _Fitting:
         """Bytes of the computer's memory that are left for weights in files; negative where there are too few."""
         return self._memory.free - need.taken(self._devices)
 
-    def _need(self, request: FitRequest) -> Need | None:
+    def need(self, request: FitRequest) -> Need | None:
         """What it takes: what llama.cpp says; of a GPU that llama.cpp does not see, what follows from the headers."""
         if request not in self._known:
             self._known[request] = self._simulated(request)
@@ -212,7 +220,7 @@ class _Fitting:
         from headers is not all that llama.cpp takes."""
         free = [role for role in request.roles if not request.gives_layers(role)]
         layers = {role: 0 if role in free else request.pair.of(role).gpu_layers for role in request.roles}
-        none = self._need(request.with_layers(layers))
+        none = self.need(request.with_layers(layers))
         if none is None:
             return
         room = sum(_usable(device, _LEFT_FREE_PLANNED) - none.on(device) for device in self._devices)

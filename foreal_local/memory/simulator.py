@@ -26,11 +26,12 @@ class Simulator:
     """The other process, started with the first question; use it in a `with`. Models stay there between questions.
 
     reason: why the last question had no answer
+    refuses: it is llama.cpp that says no, as it would say to a run
     """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
-        self.reason = ""
+        self.reason, self.refuses = "", False
 
     def need(
         self,
@@ -75,6 +76,7 @@ class Simulator:
             answer = {}
         finally:
             timer.cancel()
+        self.refuses = "error" in answer
         self.reason = "" if "found" in answer else answer.get("error", "llama.cpp ended the process that asked it")
         if not answer:
             self.close()

@@ -24,7 +24,7 @@ from .messages import Messages, PromptContent, TokenIds
 from .model import Identity
 from .opening import Opening
 from .pair_tokens import PairTokens
-from .speed import measure
+from .speed import ENOUGH, SIZES, Sizes, measure
 from .tags import unknown_tag
 from .text import PromptTokens, encode_prompt, prompt_of_ids
 from .vocabulary import RoleVocabulary
@@ -161,10 +161,13 @@ class LoadedPair:
             return UNMEASURED_PLAN
         return self.measured_plan()
 
-    def measured_plan(self) -> Plan:
-        """The plan by both models' times, which are measured now; nothing may be evaluated meanwhile."""
+    def measured_plan(self, sizes: Sizes = SIZES, enough: float = ENOUGH) -> Plan:
+        """The plan by the models' times, which are measured now; nothing may be evaluated meanwhile.
+
+        sizes, enough: see speed.measure
+        """
         with watching_interrupts(self.abort), self.abort.held():
-            return measure({role: self.lanes[0][role] for role in Role}, _ANY_TOKEN)
+            return measure(self.lanes[0], _ANY_TOKEN, sizes, enough)
 
     def use_threads(self, lane: int, n_busy: int) -> None:
         """Give a lane its share of the threads while n_busy lanes evaluate."""
