@@ -16,7 +16,7 @@ from ..runtime.gguf_file import cache_bytes_per_token
 from ..runtime.gguf_header import TOKENS
 from ..runtime.llama import Device
 from .machine import Machine
-from .need import Need, RoleNeed, spread
+from .need import Need, spread
 from .request import FitRequest
 from .simulator import Simulator
 from .words import in_words
@@ -33,7 +33,6 @@ _CLEARLY = 1.25
 """What is needed against what is free, from where on a run is refused."""
 _PLENTY = 2.0
 _COMPUTE = 256 * 2**20
-_ROUNDS = 6
 
 
 @dataclass(frozen=True)
@@ -177,17 +176,11 @@ class _Fitting:
         )
         if need is None or not self._devices or any(map(need.on, self._devices)):
             return need
+        largest = max(self._devices, key=lambda device: device.free)
         layers = {role: request.pair.of(role).gpu_layers for role in need.roles}
-        spread_out = {role: self._spread(request, need, role, layers[role]) for role in need.roles}
-        return Need(spread_out)
-
-    def _spread(self, request: FitRequest, need: Need, role: Role, layers: int) -> RoleNeed:
-        """What a role needs with so many layers on the GPU that has most room, from what it needs without one."""
-        return spread(need.roles[role], request.files[role], layers, self._largest)
-
-    @property
-    def _largest(self) -> Device:
-        return max(self._devices, key=lambda device: device.free)
+        return Need(
+            {role: spread(each, request.files[role], layers[role], largest) for role, each in need.roles.items()}
+        )
 
     # ---------------------------------------------------------------- what is tried
     def _candidates(self) -> Iterator[FitRequest]:
@@ -216,35 +209,31 @@ class _Fitting:
             yield request.with_runtime(ctx_size=n)
 
     def _with_fewer_layers(self, request: FitRequest) -> Iterator[FitRequest]:
-        """With as many layers on the GPU as have room there, the leader's first; then with fewer, because what follows
-        from headers is not all that llama.cpp takes."""
+        """With as many layers on the GPU as have room there, the leader's first."""
         free = [role for role in request.roles if not request.gives_layers(role)]
         layers = {role: 0 if role in free else request.pair.of(role).gpu_layers for role in request.roles}
-        none = self.need(request.with_layers(layers))
-        if none is None:
-            return
-        room = sum(_usable(device, _LEFT_FREE_PLANNED) - none.on(device) for device in self._devices)
         for role in free:
-            layers[role] = next(
-                (
-                    n
-                    for n in range(request.files[role].first.n_layers + 1, 0, -1)
-                    if self._taken(request, none, role, n) <= room
-                ),
-                0,
-            )
-            room -= self._taken(request, none, role, layers[role])
-        for _ in range(_ROUNDS):
-            if not any(layers.values()):
-                yield self._request.with_layers(layers)  # on the CPU there may be room for all of the context
-            yield request.with_layers(layers)
-            last = next((role for role in reversed(free) if layers[role]), None)
-            if last is None:
-                return
-            layers[last] -= max(1, layers[last] // 8)
+            layers[role] = self._most_layers(request, layers, role)
+        if not any(layers.values()):
+            yield self._request.with_layers(layers)  # on the CPU there may be room for all of the context
+        yield request.with_layers(layers)
 
-    def _taken(self, request: FitRequest, none: Need, role: Role, layers: int) -> int:
-        return self._spread(request, none, role, layers).on(self._largest)
+    def _most_layers(self, request: FitRequest, layers: dict[Role, int], role: Role) -> int:
+        """How many of a role's layers fit the GPUs beside the other's: in proportion to what all of them take, and from
+        there step by step."""
+        most = request.files[role].first.n_layers + 1
+        all_of_it, none_of_it = (self.need(request.with_layers({**layers, role: n})) for n in (most, 0))
+        if all_of_it is None or none_of_it is None or self._devices_fit(all_of_it, _LEFT_FREE_PLANNED):
+            return most if all_of_it else 0
+        first, last = (sum(map(need.on, self._devices)) for need in (none_of_it, all_of_it))
+        room = sum(_usable(device, _LEFT_FREE_PLANNED) for device in self._devices)
+        n = max(0, min(most - 1, int(most * (room - first) / max(1, last - first))))
+        while n > 0:
+            need = self.need(request.with_layers({**layers, role: n}))
+            if need and self._devices_fit(need, _LEFT_FREE_PLANNED):
+                break
+            n -= max(1, n // 8)
+        return n
 
     # ---------------------------------------------------------------- in words
     def _changed(self, fitted: FitRequest, asked: Need) -> str:
