@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Done, environment, run
+from commands import ROOT, Done, environment, run
 from on_machine import ON_MACHINE, pretended
 from real.tiny_gguf import CHATML, write_llama
 
@@ -177,3 +179,21 @@ def test_every_command_fits_its_models(sized: Sized, tmp_path: Path) -> None:
     analyze = sized.run("analyze", "--problems", str(problems), "--max-tokens", "2", "-q", machine=least)
     assert "foreal analyze: " in analyze.stderr
     assert "--no-fit" in analyze.stderr
+
+
+def test_a_server_fits_its_models(sized: Sized) -> None:
+    """Guards the one command that loads its models in another thread than that which reads its options."""
+    env = environment(sized.pair, sized.home, **pretended(free=sized.whole - 5 * MB))
+    env.pop("FOREAL_CTX_SIZE")
+    words = [*ON_MACHINE, "serve", "--port", "0", "-q"]
+    with subprocess.Popen(
+        words, env=env, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        timer = threading.Timer(90, process.kill)
+        timer.start()
+        assert process.stderr
+        told = next((line for line in process.stderr if "instead of 8192" in line), "")
+        timer.cancel()
+        process.terminate()
+        process.communicate()
+    assert told.startswith("foreal serve: ")
