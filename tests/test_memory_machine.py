@@ -70,3 +70,14 @@ def test_bytes_in_words() -> None:
     assert [in_words(n) for n in (0, 1_500, 2_340_000, 253e6, 999.9e6, 7.812e9, 12.34e9, 123e9, 1.5e12)] == [
         "0 kB", "2 kB", "2.34 MB", "253 MB", "1 GB", "7.81 GB", "12.3 GB", "123 GB", "1.5 TB",
     ]  # fmt: skip
+
+
+def test_a_system_that_does_not_tell_has_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a run that is refused, or ends in a traceback, where /proc is not mounted."""
+
+    def fails() -> None:
+        raise FileNotFoundError("/proc/meminfo")
+
+    monkeypatch.setattr("psutil.virtual_memory", fails)
+    assert memory_here().total == 0
+    assert memory_here().free > 10**15

@@ -42,7 +42,12 @@ def _machine(findings: Findings) -> Iterator[str]:
         yield from _row("cores", f"{machine.cores} (of {machine.processors} processors)")
         memory = machine.memory
         limit = f", {in_words(memory.limit.free)} of the {in_words(memory.limit.total)} allowed" if memory.limit else ""
-        yield from _row("memory", f"{in_words(memory.total)}, {in_words(memory.available)} free{limit}")
+        size = (
+            f"{in_words(memory.total)}, {in_words(memory.available)} free"
+            if memory.total
+            else "the system does not tell"
+        )
+        yield from _row("memory", size + limit)
         for device in machine.devices:
             size = f"{in_words(device.free)} of {in_words(device.total)} free" if device.total else "memory not told"
             yield from _row("GPU", f"{device.name}, {device.description}: {size}")
@@ -77,8 +82,9 @@ def _pair(findings: Findings) -> Iterator[str]:
         layers = (request.pair.of(role).gpu_layers for role in need.roles)
         yield f"{'GPU layers':{_LABEL}}" + "".join(f"{'all' if n < 0 else n:>12}" for n in layers)
     total = need.taken(machine.devices) + need.mapped
-    fits = "fits" if total <= machine.memory.free else "does not fit"
-    yield from _row("in memory", f"{in_words(total)} of {in_words(machine.memory.free)} free: {fits}")
+    free, is_known = machine.memory.free, machine.memory.total or machine.memory.limit
+    fits = f" of {in_words(free)} free: {'fits' if total <= free else 'does not fit'}" if is_known else ""
+    yield from _row("in memory", in_words(total) + fits)
 
 
 def _sum(need: RoleNeed, part: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 
 import psutil
@@ -11,12 +12,14 @@ from ..runtime.hardware import usable_cores
 from ..runtime.llama import Device
 from .cgroups import Limit, tightest_limit
 
+_UNKNOWN = 2**60  # bytes; more than there can be
+
 
 @dataclass(frozen=True)
 class Memory:
     """The computer's memory, in bytes.
 
-    total: all there is
+    total: all there is; 0 where the system does not tell, and then there is enough of everything
     available: what programs can still have without the system writing to its swap space
     swap: what is free of that
     limit: of this process's group; None: there is none
@@ -30,12 +33,13 @@ class Memory:
     @property
     def free(self) -> int:
         """What this process can still have."""
-        return min(self.available, self.limit.free) if self.limit else self.available
+        available = self.available if self.total else _UNKNOWN
+        return min(available, self.limit.free) if self.limit else available
 
     @property
     def is_limited(self) -> bool:
         """Whether it is a limit that leaves least."""
-        return self.limit is not None and self.limit.free < self.available
+        return self.limit is not None and self.limit.free == self.free
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,14 @@ def this_machine() -> Machine:
 
 def memory_here() -> Memory:
     """This machine's memory, now."""
-    found, limit = psutil.virtual_memory(), tightest_limit()
+    limit = tightest_limit()
+    try:
+        found = psutil.virtual_memory()
+        with warnings.catch_warnings():  # of a system that tells only a part
+            warnings.simplefilter("ignore")
+            swap = psutil.swap_memory().free
+    except (OSError, RuntimeError):
+        return Memory(0, 0, 0, limit)
     if limit and limit.total >= found.total:
         limit = None
-    return Memory(found.total, found.available, 0 if limit else psutil.swap_memory().free, limit)
+    return Memory(found.total, found.available, 0 if limit else swap, limit)
