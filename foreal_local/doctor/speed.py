@@ -37,9 +37,9 @@ class Work:
 
 
 WORK: Mapping[str, Mapping[Role, Work]] = {
-    "paper": {Role.LEADER: Work(0.46, 0.021, 20.6), Role.DRAFT: Work(0.49, 0.024, 18.9)},
-    "faithful": {Role.LEADER: Work(0.07, 0.117, 10.6), Role.DRAFT: Work(1.217, 0.033, 3.0)},
-    "fast": {Role.LEADER: Work(0.0, 0.084, 12.7), Role.DRAFT: Work(1.073)},
+    "paper": {Role.LEADER: Work(0.438, 0.026, 16.6), Role.DRAFT: Work(0.505, 0.027, 16.6)},
+    "faithful": {Role.LEADER: Work(0.081, 0.121, 7.9), Role.DRAFT: Work(1.233, 0.039, 3.0)},
+    "fast": {Role.LEADER: Work(0.0, 0.081, 9.4), Role.DRAFT: Work(1.074)},
 }
 """By preset: of Qwen2.5-Coder 1.5 B leading 0.5 B on word problems (docs/measurements.md); other pairs agree more, or
 less."""
