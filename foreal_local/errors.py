@@ -6,6 +6,7 @@
     │   └── VocabularyError     2   a leader and a draft that do not share their words
     ├── InstallationError       2   llama-cpp-python is missing, of another version, or broken
     ├── DownloadError           1   the hub or the network failed
+    ├── NotEnoughMemoryError    1   models that need far more memory than is free
     ├── ContextFullError        1   a conversation with no room for an answer
     ├── SessionError            1   a saved session that cannot be resumed
     ├── SequenceError           1   one sequence cannot continue; the others can
@@ -54,6 +55,10 @@ class InstallationError(ForealError):
 
 class DownloadError(ForealError):
     """The hub or the network failed."""
+
+
+class NotEnoughMemoryError(ForealError):
+    """Models that need far more memory than is free."""
 
 
 class SessionError(ForealError):

@@ -57,12 +57,14 @@ ALLOWED = {
     "alone": _CORE | {"results"},
     "pairs": _SETTINGS | {"hub", "hub_names"},
     "loading": _ENGINE | {"hub", "hub_names", "pairs"},
+    "memory": _CORE,
     "palette": set(),
     "wrapping": set(),
     "chat": _ENGINE | {"documents", "palette", "presets", "tally", "wrapping"},
-    "batch": _ENGINE | {"documents", "palette", "tally", "wrapping"},
-    "evaluation": _ENGINE | {"batch", "documents", "hub", "hub_names", "palette", "presets"},
+    "batch": _ENGINE | {"documents", "memory", "palette", "tally", "wrapping"},
+    "evaluation": _ENGINE | {"batch", "documents", "hub", "hub_names", "memory", "palette", "presets"},
     "server": _ENGINE | {"presets"},
+    "doctor": _ENGINE | {"memory"},
 }
 ANYTHING = {"", "cli", "__main__"}
 BELOW_THE_SETTINGS = {

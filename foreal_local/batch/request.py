@@ -8,6 +8,7 @@ from typing import Literal
 from ..choice import Measured
 from ..config import Generation, Prompting, Runtime
 from ..errors import UsageError
+from ..memory.fitting import UNFITTED, Fitting
 from ..method.modes import roles_of
 from ..method.roles import Role
 from ..results import Prompt
@@ -42,6 +43,7 @@ class BatchRequest:
     name: of the command, in its notes
     measured: a setting of both models that prompts in mode auto may be answered with; None: there is none
     loss: percentage points of accuracy that it may lose
+    fitting: what is asked whether the models fit, before they are loaded
     """
 
     prompts: list[Prompt]
@@ -65,6 +67,7 @@ class BatchRequest:
     name: str = "foreal-gen"
     measured: Measured | None = None
     loss: float | None = None
+    fitting: Fitting = UNFITTED
 
     def __post_init__(self) -> None:
         if self.output == "-":  # standard output, as JSON lines unless `format` says otherwise

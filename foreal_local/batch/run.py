@@ -180,15 +180,19 @@ class BatchRun:
         return settings_hash(prompt.content, prompt.settings, prompting, models)
 
     def _load(self, stack: contextlib.ExitStack, n_prompts: int) -> Engine:
+        request, n_slots, shared_prefix = self._request, min(self._request.parallel, n_prompts), n_prompts > 1
+        pair, runtime = request.fitting(
+            self._pair, request.runtime, n_slots=n_slots, roles=request.roles, prefix_slot=shared_prefix
+        )
         with self._bars.loading() as on_progress:
             engine = Engine(
-                self._pair,
-                runtime=self._request.runtime,
-                n_slots=min(self._request.parallel, n_prompts),
-                roles=self._request.roles,
-                shared_prefix=n_prompts > 1,
+                pair,
+                runtime=runtime,
+                n_slots=n_slots,
+                roles=request.roles,
+                shared_prefix=shared_prefix,
                 settings=self._settings,
-                prompting=self._request.prompting,
+                prompting=request.prompting,
                 on_progress=on_progress,
             )
             stack.enter_context(engine)

@@ -148,12 +148,14 @@ def _analyse(values: dict[str, Any], leader: str, drafts: list[str]) -> int:
     from ..evaluation.analysis.record import record_of
     from ..evaluation.reports.analysis_advice import advice_of
     from ..evaluation.reports.analysis_tables import tables_of
+    from ..memory.fitting import fitting
     from .tables import print_tables
 
     require_output("name a file with --output, or --report", bool(values["output"] or values["report"]))
     request = _request_of(values, leader, drafts)
     bars = Bars(not (values["quiet"] or values["verbose"]))
-    analysis = Analysis(request, Callbacks(lambda line: bars.tell(_named(line)), bars.counting, bars.loading))
+    fit = fitting(values["fit"], _note)
+    analysis = Analysis(request, Callbacks(lambda line: bars.tell(_named(line)), bars.counting, bars.loading, fit))
     with contextlib.ExitStack() as stack:
         if values["output"]:
             stack.enter_context(locked(Path(values["output"]), "--output"))

@@ -122,6 +122,7 @@ def main(context: click.Context, /, **values: Any) -> None:
 # ---------------------------------------------------------------- what the options say
 def _request_of(values: dict[str, Any], problems: list[Problem]) -> BenchRequest:
     from ..evaluation.benchmark import BenchRequest
+    from ..memory.fitting import fitting
 
     by_name = settings_in(values)
     return BenchRequest(
@@ -136,6 +137,7 @@ def _request_of(values: dict[str, Any], problems: list[Problem]) -> BenchRequest
         output=values["output"],
         trace=values["trace"],
         quiet=values["quiet"],
+        fitting=fitting(values["fit"], _note),
     )
 
 

@@ -232,12 +232,15 @@ class _Opener:
         from ..chat.commands import budget_of
         from ..chat.conversation import Conversation
         from ..engine import Engine
+        from ..memory.fitting import fitting
         from ..method.roles import Role
 
-        with Bars(not (self._values["quiet"] or self.runtime.verbose)).loading() as on_progress:
+        fit = fitting(self._values["fit"], _note)
+        pair, runtime = fit(self.pair, self.runtime)
+        with Bars(not (self._values["quiet"] or runtime.verbose)).loading() as on_progress:
             self._engine = Engine(
-                self.pair,
-                runtime=self.runtime,
+                pair,
+                runtime=runtime,
                 settings=self._settings,
                 prompting=self.prompting,
                 on_progress=on_progress,

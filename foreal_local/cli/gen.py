@@ -117,6 +117,7 @@ def main(context: click.Context, /, **values: Any) -> None:
 def _request_of(values: dict[str, Any], context: click.Context) -> BatchRequest:
     """What the options ask for; reads the prompts."""
     from ..batch.request import BatchRequest
+    from ..memory.fitting import fitting
     from .loading import color_of
 
     by_name = settings_in(values)
@@ -141,6 +142,7 @@ def _request_of(values: dict[str, Any], context: click.Context) -> BatchRequest:
         quiet=values["quiet"],
         measured=measured_in(values, context),
         loss=values["loss"],
+        fitting=fitting(values["fit"], _note),
     )
 
 

@@ -13,6 +13,7 @@ _COMMANDS = {
     "analyze": "Show where leader and drafts disagree.",
     "bench": "Measure accuracy, work and time on problems with answers.",
     "chat": "Talk with a pair in the terminal.",
+    "doctor": "Say what this machine has, whether a pair fits, which mode pays.",
     "gen": "Answer a prompt, or a file of prompts.",
     "models": "List the models that are here, and drafts that fit a leader.",
     "pairs": "List the pairs of models that have names.",

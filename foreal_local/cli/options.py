@@ -83,6 +83,7 @@ class TableChoice(click.Choice):  # type: ignore[type-arg]
         """Click sets a copy, which the table may outgrow."""
 
 
+_FIT = "Where memory is short: a smaller context, smaller caches, fewer layers on the GPU, unless you have given them."
 _LAYERS = "{}'s layers on the GPU; -1: all."
 _which_models = together(
     option(
@@ -120,11 +121,14 @@ def model_options(
     """Which models, and how they run.
 
     draft_option: a --draft of the command's own
-    without: settings that mean nothing to the command
+    without: settings that mean nothing to the command, and perhaps "offline" and "fit"
     """
     running = [name for name in names_of(Runtime) if name not in without]
     offline = option("--offline", is_flag=True, section=MODELS, help="Use only files that are already here.")
-    return together(_which_models, draft_option, offline, setting_options(*running), *_BY_LAYERS)
+    fit = option("--fit/--no-fit", default=True, section=RUNNING, help=_FIT)
+    before = [] if "offline" in without else [offline]
+    after = [] if "fit" in without else [fit]
+    return together(_which_models, draft_option, *before, setting_options(*running), *_BY_LAYERS, *after)
 
 
 mode_option = setting_option("mode")

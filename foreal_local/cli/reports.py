@@ -49,13 +49,15 @@ def report_bench(
         notes.append("The responses came from a file: no model ran, and there is no example by author.")
     else:
         from ..evaluation.reports.bench_example import bench_example
+        from ..memory.fitting import fitting
 
         modes = {record["mode"] for r in responses if (record := r.record)}
         roles = {role for mode in modes for role in roles_of(mode)}
         pair, by_name = pair_of(values, entry, roles), settings_in(values)
         models = {str(role): path for role, path in zip(Role, (pair.leader.path, pair.draft.path), strict=True)}
         models = {name: path for name, path in models.items() if Role(name) in roles}
-        example = bench_example(responses, recommendation.setting, pair, runtime_of(by_name), prompting_of(by_name))
+        pair, runtime = fitting(values["fit"], lambda line: None)(pair, runtime_of(by_name))  # told by the benchmark
+        example = bench_example(responses, recommendation.setting, pair, runtime, prompting_of(by_name))
     n_problems = len({response.problem for response in responses})
     if cut_off := cut_off_line(responses):
         notes.append(f"{cut_off}.")

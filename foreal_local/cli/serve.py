@@ -124,16 +124,19 @@ class _Loader:
     def load(self) -> Iterator[tuple[Engine, Generation]]:
         from ..batch.progress import Bars
         from ..engine import Engine
+        from ..memory.fitting import fitting
         from ..method.modes import roles_of
         from .loading import pair_of
 
         values, settings = self._values, self._settings
         pair = pair_of(values, self._entry, {*self._roles, *roles_of(settings.mode)})
-        with Bars(not (values["quiet"] or self._runtime.verbose)).loading() as on_progress:
+        fit, n_slots = fitting(values["fit"], _note), values["parallel"]
+        pair, runtime = fit(pair, self._runtime, n_slots=n_slots, roles=self._roles)
+        with Bars(not (values["quiet"] or runtime.verbose)).loading() as on_progress:
             engine = Engine(
                 pair,
-                runtime=self._runtime,
-                n_slots=values["parallel"],
+                runtime=runtime,
+                n_slots=n_slots,
                 roles=self._roles,
                 settings=settings,
                 prompting=self._prompting,

@@ -16,6 +16,7 @@ from ..batch.request import BatchRequest
 from ..config import Generation, Pair, Prompting, Runtime
 from ..documents import Note, name_of
 from ..errors import UsageError
+from ..memory.fitting import UNFITTED, Fitting
 from ..method.roles import Role
 from ..results import Prompt
 from .experiments import parts_of, prompts_for, settings_for
@@ -40,6 +41,7 @@ class BenchRequest:
     trace: a file for every decision; None: none is written
     quiet: no progress
     name: of the command, in notes on standard error
+    fitting: what is asked whether the models fit
     """
 
     problems: list[Problem]
@@ -54,6 +56,7 @@ class BenchRequest:
     trace: str | None = None
     quiet: bool = False
     name: str = "foreal bench"
+    fitting: Fitting = UNFITTED
 
     def __post_init__(self) -> None:
         if self.n_samples < 1:
@@ -100,6 +103,7 @@ def _batch_of(request: BenchRequest, prompts: list[Prompt], output: str) -> Batc
         quiet=request.quiet,
         summary=False,
         name=request.name,
+        fitting=request.fitting,
     )
 
 

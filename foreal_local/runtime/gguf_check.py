@@ -82,7 +82,7 @@ def check_table(header: Header) -> None:
     for name, tensor in header.tensors.items():
         if tensor.offset != at:
             raise header.broken(f"tensor {shown(name)} begins at byte {tensor.offset}, where {at} is expected")
-        size = _size_of(tensor)
+        size = size_of(tensor)
         if size is None:
             return  # a type that came later: llama.cpp knows how long it is, or refuses it
         if begin + at + size > header.file_size:
@@ -92,10 +92,11 @@ def check_table(header: Header) -> None:
 
 def _least_size(header: Header, alignment: int) -> int:
     """Bytes of weights that the table needs, as far as its types are known."""
-    return sum(_padded(_size_of(tensor) or 0, alignment) for tensor in header.tensors.values())
+    return sum(_padded(size_of(tensor) or 0, alignment) for tensor in header.tensors.values())
 
 
-def _size_of(tensor: Tensor) -> int | None:
+def size_of(tensor: Tensor) -> int | None:
+    """Bytes of a tensor's elements; None for a type that came later."""
     if tensor.kind not in _BLOCKS:
         return None
     n_elements, n_bytes = _BLOCKS[tensor.kind]

@@ -19,12 +19,12 @@ from ..method.tokens import Spelled
 from ..method.view import n_common
 from . import llama
 from .gguf_file import asks_for_time, fingerprint, n_ctx_train, read_shape
-from .hardware import plan_slots, threads_each, usable_cores
 from .interrupt import watching_interrupts
 from .messages import Messages, PromptContent, TokenIds
 from .model import Identity
+from .opening import Opening
 from .pair_tokens import PairTokens
-from .speed import measure
+from .speed import ENOUGH, SIZES, Sizes, measure
 from .tags import unknown_tag
 from .text import PromptTokens, encode_prompt, prompt_of_ids
 from .vocabulary import RoleVocabulary
@@ -46,7 +46,6 @@ class LoadedPair:
     identity: what saved states belong to
     opened: when, in ISO's format; what templates take for the time
     ctx_size: tokens of one sequence's context
-    threads: that evaluate, all lanes together
     warnings: lines for the user
     """
 
@@ -97,23 +96,8 @@ class LoadedPair:
         self._tags = {role: w.tags for role, w in self._weights.items()}
         self.tokens = PairTokens(vocabularies, self._tags)
         self.ctx_size = ctx_size_of(self.pair, self.runtime)
-        self.threads = self.runtime.threads or usable_cores()
-        self._n_bytes = sum(w.n_bytes for w in set(self._weights.values()))
-        slots = plan_slots(self.runtime, self.n_slots, self.threads, self._n_bytes, llama.supports_gpu_offload())
-        for n_slots in slots:
-            lane: dict[Role, llama.Context] = {}
-            self.lanes.append(lane)
-            for role in self.roles:
-                lane[role] = llama.open_context(
-                    self._weights[role],
-                    n_slots,
-                    self.ctx_size,
-                    self._threads_each(len(slots)),
-                    self.runtime,
-                    self.abort,
-                    prefix_slot=self._prefix_slot,
-                    separate_caches=len(slots) > 1,
-                )
+        self._opening = Opening(self._weights, self.runtime, self.n_slots, self.ctx_size, self._prefix_slot)
+        self._opening.open(self.lanes, self.abort)
         formats = {str(role): context.cache_format for role, context in self.lanes[0].items()}
         self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)
         self._warn()
@@ -123,9 +107,9 @@ class LoadedPair:
         if self.ctx_size > trained:
             self._warnings.append(f"--ctx-size {self.ctx_size} is more than the models were trained for ({trained})")
         n_processors = os.cpu_count() or 1
-        if self.threads > n_processors:
+        if self._opening.threads > n_processors:
             self._warnings.append(
-                f"--threads {self.threads} is more than this machine's {n_processors} processors: "
+                f"--threads {self._opening.threads} is more than this machine's {n_processors} processors: "
                 "threads that wait for each other make this very slow"
             )
         wanted = [role for role in self.roles if self.pair.of(role).gpu_layers > 0]
@@ -177,18 +161,18 @@ class LoadedPair:
             return UNMEASURED_PLAN
         return self.measured_plan()
 
-    def measured_plan(self) -> Plan:
-        """The plan by both models' times, which are measured now; nothing may be evaluated meanwhile."""
+    def measured_plan(self, sizes: Sizes = SIZES, enough: float = ENOUGH) -> Plan:
+        """The plan by the models' times, which are measured now; nothing may be evaluated meanwhile.
+
+        sizes, enough: see speed.measure
+        """
         with watching_interrupts(self.abort), self.abort.held():
-            return measure({role: self.lanes[0][role] for role in Role}, _ANY_TOKEN)
+            return measure(self.lanes[0], _ANY_TOKEN, sizes, enough)
 
     def use_threads(self, lane: int, n_busy: int) -> None:
         """Give a lane its share of the threads while n_busy lanes evaluate."""
         for context in self.lanes[lane].values():
-            context.use_threads(self._threads_each(n_busy))
-
-    def _threads_each(self, n_busy: int) -> int:
-        return threads_each(self.runtime, self.threads, n_busy, self._n_bytes, llama.supports_gpu_offload())
+            context.use_threads(self._opening.threads_each(n_busy))
 
     def tokens_of(self, text: str, sequence: Sequence) -> list[Spelled]:
         """A text as tokens for Sequence.close_with, in the ids of the model that wrote last."""

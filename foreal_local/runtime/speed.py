@@ -9,10 +9,11 @@ from ..method.plan import Plan, Speed
 from ..method.roles import Role
 from .model import Model, Row
 
-_SIZES = {Role.LEADER: (1, 4, 16, 8, 12, 2, 32), Role.DRAFT: (1,)}
+Sizes = Mapping[Role, tuple[int, ...]]
+SIZES: Sizes = {Role.LEADER: (1, 4, 16, 8, 12, 2, 32), Role.DRAFT: (1,)}
 """Tokens of each sequence in an evaluation, those first that tell most: kernels on CPUs take four or sixteen tokens at
 once, and what is left over one by one."""
-_ENOUGH = 2.0
+ENOUGH = 2.0
 """Seconds of a model after which no more sizes are measured, but for the first three."""
 _AROUND = 1.5e-4
 """Seconds that go by around each evaluation, in flows and scheduler; only the smallest models feel them."""
@@ -23,12 +24,16 @@ _LONG = 0.3
 """Seconds of an evaluation that is not repeated."""
 
 
-def measure(models: Mapping[Role, Model], token: int) -> Plan:
-    """A plan for these models, whose slots must be empty; `token` is one that both have."""
-    return Plan({role: Speed(_seconds(models[role], sizes, token)) for role, sizes in _SIZES.items()})
+def measure(models: Mapping[Role, Model], token: int, sizes: Sizes = SIZES, enough: float = ENOUGH) -> Plan:
+    """A plan for these models, whose slots must be empty; `token` is one that all have.
+
+    sizes: tokens of each sequence in an evaluation, those first that tell most
+    enough: seconds of a model after which no more sizes are measured, but for the first three
+    """
+    return Plan({role: Speed(_seconds(model, sizes[role], token, enough)) for role, model in models.items()})
 
 
-def _seconds(model: Model, sizes: tuple[int, ...], token: int) -> dict[int, float]:
+def _seconds(model: Model, sizes: tuple[int, ...], token: int, enough: float) -> dict[int, float]:
     """By size: of an evaluation with so many tokens of each sequence, logits for all, the shortest of a few, and what
     is around it."""
     n_sequences, started = min(model.n_slots, _MOST_SEQUENCES), time.perf_counter()
@@ -36,7 +41,7 @@ def _seconds(model: Model, sizes: tuple[int, ...], token: int) -> dict[int, floa
     try:
         _begin(model, n_sequences, token)
         for number, size in enumerate(sizes):
-            if number < 3 or time.perf_counter() - started < _ENOUGH:
+            if number < 3 or time.perf_counter() - started < enough:
                 found[size] = _shortest(model, n_sequences, size, token)
     finally:
         for slot in range(n_sequences):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
+from ...memory.fitting import UNFITTED, Fitting
 from ...method.roles import Role
 
 Advance = Callable[[int], None]
@@ -33,8 +34,10 @@ class Callbacks:
     note: takes one line for the user
     progress: takes a label and a total; its context gives a function that takes how many more are done
     loading: its context gives a function that takes a role and the share of its model that is loaded, or None
+    fitting: is asked whether a model fits, before it is loaded
     """
 
     note: Callable[[str], None] = _no_note
     progress: Callable[[str, int], AbstractContextManager[Advance]] = _no_progress
     loading: Callable[[], AbstractContextManager[LoadProgress | None]] = _no_loading
+    fitting: Fitting = UNFITTED

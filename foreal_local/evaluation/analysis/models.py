@@ -183,14 +183,17 @@ class AnalysisModels:
         paths = [self.leader.path, *(draft.path for draft in self.drafts.values())]
         fits = max(2, min(*map(n_ctx_train, paths), Runtime.MAX_DEFAULT_CTX_SIZE))
         runtime = replace(self.runtime, ctx_size=self.runtime.ctx_size or fits)
-        n_slots, results = min(self.n_slots, len(prompts)), list[Result]()
+        n_slots, results, is_shared = min(self.n_slots, len(prompts)), list[Result](), len(prompts) > 1
+        pair, runtime = self.callbacks.fitting(
+            Pair(self.leader, self.leader), runtime, n_slots=n_slots, roles={LEADER}, prefix_slot=is_shared
+        )
         with self.callbacks.loading() as on_progress:
             engine = Engine(
-                Pair(self.leader, self.leader),
+                pair,
                 runtime=runtime,
                 n_slots=n_slots,
                 roles={LEADER},
-                shared_prefix=len(prompts) > 1,
+                shared_prefix=is_shared,
                 on_progress=on_progress,
             )
         with engine, self.callbacks.progress("the leader answers", len(prompts)) as advance:
@@ -253,11 +256,13 @@ class AnalysisModels:
     ) -> Iterator[tuple[llama.Weights, list[Predictions | None]]]:
         """A model's predictions along all views; it is there for as long as this is open."""
         abort, longest = llama.Abort(), max(len(view.ids) for view in views)
-        with watching_interrupts(abort), self._weights(settings, role, abort) as weights:
+        n_slots, runtime = min(self.n_slots, len(views)), replace(self.runtime, ctx_size=max(2, longest))
+        pair, runtime = self.callbacks.fitting(Pair(settings, settings), runtime, n_slots=n_slots, roles={LEADER})
+        with watching_interrupts(abort), self._weights(pair.leader, role, abort) as weights:
             if longest > weights.n_ctx_train:
                 self.callbacks.note(f"{name} was trained for {weights.n_ctx_train} tokens, and reads {longest} here")
             with self.callbacks.progress(f"{name} reads", sum(len(view.starts) for view in views)) as advance:
-                predictions = read(weights, views, self.n_slots, self.runtime, abort, advance)
+                predictions = read(weights, views, n_slots, runtime, abort, advance)
             yield weights, predictions
 
     @contextmanager

@@ -8,6 +8,9 @@ library.py     the library's start, its log, what this build can do; Abort stops
 weights.py     a model file in memory
 trial.py       a model with an unusual header, which another process (apart.py) loads first
 vocabulary.py  texts and token ids
+devices.py     GPUs and their free memory, and what this build can compute on
+placing.py     what a simulated model and its contexts would take
+native.py      functions that the bindings leave out
 batch.py       rows cut into pieces that fit one evaluation
 context.py     a KV cache and its evaluations
 """
@@ -20,16 +23,24 @@ wait_briefly()  # before llama_cpp is loaded
 require_llama_cpp()  # before the modules below look for what another version does not have
 
 from .context import Context, open_context  # noqa: E402
+from .devices import Device, avoids_amx, backends, devices  # noqa: E402
 from .library import Abort, supports_gpu_offload  # noqa: E402
+from .placing import hearing, placed  # noqa: E402
 from .vocabulary import Vocabulary  # noqa: E402
 from .weights import Weights, vocabulary_alone  # noqa: E402
 
 __all__ = [
     "Abort",
     "Context",
+    "Device",
     "Vocabulary",
     "Weights",
+    "avoids_amx",
+    "backends",
+    "devices",
+    "hearing",
     "open_context",
+    "placed",
     "supports_gpu_offload",
     "vocabulary_alone",
 ]

@@ -144,6 +144,11 @@ class Context:
     def n_ctx(self) -> int:
         return self._plan.n_ctx
 
+    @property
+    def most_logits(self) -> int:
+        """Bytes of the logits of one evaluation, where all get some that may."""
+        return 4 * self._plan.n_outputs * self._n_vocab
+
     def cached(self, slot: int) -> int:
         return self._cached[slot]
 

@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,11 +26,13 @@ class NativeLog:
 
     verbose: whether it is written to stderr
     errors: the last error lines, kept for messages where it is not
+    listener: hears all of it, in pieces as they come
     """
 
     def __init__(self) -> None:
         self.verbose = False
         self.errors: deque[str] = deque(maxlen=8)
+        self.listener: Callable[[str], None] | None = None
         self._level = 0
         self._callback = llama_cpp.llama_log_callback(self._receive)
         llama_cpp.llama_log_set(self._callback, ctypes.c_void_p(0))
@@ -38,6 +40,8 @@ class NativeLog:
     def _receive(self, level: int, text: bytes, _data: ctypes.c_void_p) -> None:
         if level != _LOG_CONTINUED:
             self._level = level
+        if self.listener is not None:
+            self.listener(text.decode("utf-8", "replace"))
         if self.verbose:
             sys.stderr.write(text.decode("utf-8", "replace"))
         elif self._level == _LOG_ERROR:

@@ -27,8 +27,10 @@ _DESCRIPTION = re.compile(r"(\S+) \S+(?: \((?:Scout|Maverick)\))?(?: \(guessed\)
 """llama.cpp's: architecture, its own name of a size, and quantization."""
 
 
-def _params(gpu_layers: int, avoids_amx: bool) -> Any:
+def _params(gpu_layers: int, avoids_amx: bool, simulated: bool) -> Any:
     params = llama_cpp.llama_model_default_params()
+    if simulated:
+        params.no_alloc, params.load_mode = True, llama_cpp.LLAMA_LOAD_MODE_NONE
     params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
     params.use_extra_bufts = not avoids_amx
     return params
@@ -37,6 +39,7 @@ def _params(gpu_layers: int, avoids_amx: bool) -> Any:
 class Weights:
     """A model file in memory. Several contexts may share it; close it after them.
 
+    simulated: llama.cpp allocates nothing, for this and for its contexts, and logs what it would take
     path: the file, or one of its parts
     n_bytes: size of all parts
     shape: what the FLOPs of the model depend on
@@ -56,6 +59,7 @@ class Weights:
         verbose: bool = False,
         on_progress: Callable[[float], None] | None = None,
         abort: Abort | None = None,
+        simulated: bool = False,
     ) -> None:
         abort = abort or Abort()
         log = library()
@@ -68,9 +72,10 @@ class Weights:
         self.shape = read_shape(path)
         self.n_bytes = file.n_bytes
         with abort.held():
-            try_loading(path)
+            if not simulated:
+                try_loading(path)
         self.avoids_amx = is_quantised(path) and must_avoid_amx()  # plain weights are not multiplied there
-        params = _params(gpu_layers, self.avoids_amx)
+        params = _params(gpu_layers, self.avoids_amx, simulated)
 
         def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
             if on_progress is not None:

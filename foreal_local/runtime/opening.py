@@ -1,0 +1,64 @@
+"""The contexts of models: how many lanes, slots and threads they have. The same for models that are simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..config import Runtime
+from ..method.roles import Role
+from . import llama
+from .hardware import plan_slots, threads_each, usable_cores
+
+Lanes = list[dict[Role, llama.Context]]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What contexts are made of.
+
+    weights: of each role that is loaded
+    runtime: how the models run
+    n_slots: sequences at a time, all lanes together
+    ctx_size: tokens of each
+    prefix_slot: one more slot in each lane, for a prefix that many sequences share
+    """
+
+    weights: Mapping[Role, llama.Weights]
+    runtime: Runtime
+    n_slots: int
+    ctx_size: int
+    prefix_slot: bool = False
+
+    @cached_property
+    def threads(self) -> int:
+        """That evaluate, all lanes together."""
+        return self.runtime.threads or usable_cores()
+
+    @cached_property
+    def n_bytes(self) -> int:
+        """Of the models' files; one that has both roles counts once."""
+        return sum(weights.n_bytes for weights in set(self.weights.values()))
+
+    def threads_each(self, n_busy: int) -> int:
+        """Threads of each of so many lanes that evaluate."""
+        return threads_each(self.runtime, self.threads, n_busy, self.n_bytes, llama.supports_gpu_offload())
+
+    def open(self, lanes: Lanes, abort: llama.Abort, roles: Iterable[Role] = tuple(Role)) -> None:
+        """Add all lanes with these roles' contexts; where that fails, those that were made are in `lanes`."""
+        slots = plan_slots(self.runtime, self.n_slots, self.threads, self.n_bytes, llama.supports_gpu_offload())
+        for n_slots in slots:
+            lane: dict[Role, llama.Context] = {}
+            lanes.append(lane)
+            for role in (role for role in roles if role in self.weights):
+                lane[role] = llama.open_context(
+                    self.weights[role],
+                    n_slots,
+                    self.ctx_size,
+                    self.threads_each(len(slots)),
+                    self.runtime,
+                    abort,
+                    prefix_slot=self.prefix_slot,
+                    separate_caches=len(slots) > 1,
+                )
