@@ -391,7 +391,7 @@ def test_a_run_that_is_stopped_is_resumed(name: str, env: dict[str, str], tmp_pa
             return any(folder.glob("*.session"))
         return out.exists() and out.stat().st_size > 0
 
-    for _ in range(5):
+    for _ in range(20):
         code, err = stopped_by(number, [*plain, *options], env, reached)
         if any(folder.glob("*.session")):
             break

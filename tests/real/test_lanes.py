@@ -111,7 +111,7 @@ def test_ctrl_c_ends_all_lanes_and_the_engine_works_afterwards(make: PairMaker) 
         presser = threading.Thread(target=press)
         presser.start()
         with pytest.raises(KeyboardInterrupt):
-            engine.generate([" wait"] * 100_000, settings(max_tokens=200), RAW)
+            engine.generate([" wait"] * 5_000, settings(max_tokens=2000), RAW)
         presser.join()
         assert texts(engine) == wanted
 
