@@ -120,6 +120,40 @@ def test_running_answers_may_finish(chat_pair: Files, tmp_path: Path) -> None:
     assert answers[0].json()["usage"]["completion_tokens"] == 600
 
 
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX")
+def test_clients_hear_that_a_server_was_killed_and_the_next_one_answers(chat_pair: Files, tmp_path: Path) -> None:
+    """Guards clients that wait for ever, a port that stays taken, and an answer of the next server that hangs on what
+    the last one had in hand."""
+    env = environment(chat_pair, tmp_path, **SLOW)
+    short = ENDLESS | {"max_tokens": 20, "seed": 1}
+    ends: list[str] = []
+
+    def ask(url: str, number: int) -> None:
+        try:
+            with httpx.stream("POST", f"{url}{CHAT}", json=ENDLESS | {"stream": number % 2 == 0}, timeout=60) as answer:
+                ends.append(f"done {len(answer.read())}")
+        except httpx.TransportError as error:
+            ends.append(type(error).__name__)
+
+    texts, port = [], "0"
+    for _ in range(2):
+        words = [*SERVE, "--parallel", "2", "--port", port]
+        with start(env=env, words=words) as server:
+            texts.append(httpx.post(f"{server.url}{CHAT}", json=short, timeout=60).json()["choices"][0]["message"])
+            port = server.url.rpartition(":")[2]
+            clients = [threading.Thread(target=ask, args=(server.url, number)) for number in range(6)]
+            for client in clients:
+                client.start()
+            wait_until(server, "foreal_requests_open", 6)
+            server.process.kill()
+            for client in clients:
+                client.join(30)
+            server.process.wait()
+    assert len(ends) == 12
+    assert not [end for end in ends if end.startswith("done")], ends
+    assert texts[0] == texts[1]
+
+
 def test_a_second_signal_ends_all_at_once(chat_pair: Files, tmp_path: Path) -> None:
     """Guards a server that is waited for although nobody wants to wait."""
     env = environment(chat_pair, tmp_path, **SLOW)
