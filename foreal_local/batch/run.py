@@ -329,8 +329,7 @@ class BatchRun:
             self._checkpoints.remove(result.id, result.submission.settings_hash)
         reason, request = result.finish_reason, self._request
         is_silent = request.format == "text" and result.ends_inside_reasoning  # a record says so itself
-        has_no_answer = reason is FinishReason.CONTEXT or is_silent
-        is_told = request.summary and (has_no_answer or not request.quiet)
+        is_told = request.summary and (reason is FinishReason.CONTEXT or is_silent or not request.quiet)
         if (is_told or reason is FinishReason.ERROR) and (ending := ending_of(result, self._most_context)):
             self._note(ending)
 

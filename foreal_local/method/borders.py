@@ -42,17 +42,12 @@ def reread(view: View, role: Role, tokens: list[Token], new: bytes, vocabulary: 
     return Tail(first + n_same, ids[n_same:], starts, pending)
 
 
-def missing_after(view: View, role: Role, tokens: list[Token], n_tokens: int, vocabulary: PairVocabulary) -> bytes:
-    """What stays of the text, when the response's tokens from the n-th one on are taken back, of that for which the ids
-    stand that go with them."""
-    gone = b"".join(_bytes(vocabulary, role, token) for token in view.ids[view.starts[n_tokens] :]) + view.pending
-    n_taken = sum(len(_bytes(vocabulary, token.author, token.id)) for token in tokens[n_tokens:])
-    return gone[: max(0, len(gone) - n_taken)]
-
-
 def before_token(view: View, role: Role, tokens: list[Token], index: int, vocabulary: PairVocabulary) -> bytes:
-    """What the text has between the place where a token begins in the view and the token itself."""
-    return missing_after(view, role, tokens, index, vocabulary)
+    """What the text has between the place where a token begins in the view and the token itself: the beginning of an id
+    that ends behind it."""
+    behind = b"".join(_bytes(vocabulary, role, token) for token in view.ids[view.starts[index] :]) + view.pending
+    n_tokens = sum(len(_bytes(vocabulary, token.author, token.id)) for token in tokens[index:])
+    return behind[: max(0, len(behind) - n_tokens)]
 
 
 def token_of(view: View, at: int, role: Role, tokens: list[Token], first: int, vocabulary: PairVocabulary) -> int:

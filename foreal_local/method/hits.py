@@ -25,10 +25,8 @@ def is_hit(job: Job, role: Role, index: int, compared: int) -> bool:
     at = view.starts[index]
     if vocabulary.is_shared:
         return vocabulary.translate(token.author, compared, role)[:1] == (job.top1_at(role, at),)
-    wanted, piece = (
-        before_token(view, role, sequence.tokens, index, vocabulary),
-        vocabulary.piece(token.author, compared),
-    )
+    wanted = before_token(view, role, sequence.tokens, index, vocabulary)
+    piece = vocabulary.piece(token.author, compared)
     if piece is None:  # an end
         top1 = job.top1_at(role, at)
         return not wanted and top1 is not None and vocabulary.piece(role, top1) is None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .borders import missing_after, reread
+from .borders import before_token, reread
 from .flows import Flow
 from .gates import Gate
 from .grammar import Grammar
@@ -262,7 +262,7 @@ class Job:
         left = {}
         if not vocabulary.is_shared and n_tokens < len(sequence.tokens):
             for role, view in sequence.views.items():
-                left[role] = missing_after(view, role, sequence.tokens, n_tokens, vocabulary)
+                left[role] = before_token(view, role, sequence.tokens, n_tokens, vocabulary)
         sequence.rewind(n_tokens, reason, by_flow=True)
         for role, missing in left.items():
             view = sequence.views[role]

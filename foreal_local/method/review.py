@@ -57,7 +57,8 @@ class Review(RoleRequest):
 
     def _first_unread(self, job: Job) -> int | None:
         """The first of the places that the role has not looked at yet."""
-        return next(iter(self._places(job)[len(job.reading) :]), None)
+        places, n_read = self._places(job), len(job.reading)
+        return places[n_read] if n_read < len(places) else None
 
     def wanted(self, job: Job) -> Wanted:
         """All ids before the last place: what the role thinks after that is not asked."""

@@ -133,8 +133,7 @@ class Context:
             )
         self._context = context
         self._memory = llama_cpp.llama_get_memory(context)
-        self._batch = Batch(plan.n_batch)
-        self._views: dict[int, Logits] = {}
+        self._batch, self._views = Batch(plan.n_batch), dict[int, Logits]()
 
     @property
     def n_slots(self) -> int:

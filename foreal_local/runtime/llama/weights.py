@@ -61,16 +61,13 @@ class Weights:
         abort: Abort | None = None,
         simulated: bool = False,
     ) -> None:
-        abort = abort or Abort()
-        log = library()
+        abort, log = abort or Abort(), library()
         log.verbose = verbose
         log.errors.clear()
         file, stamp = model_file(path), stamp_of(path)  # tells what is not a GGUF, or a damaged one
         if not has_tokenizer(file.headers[0]):
             raise ModelFileError(f"{path} has no tokenizer: convert the model again, with its tokenizer's files")
-        self.path = path
-        self.shape = read_shape(path)
-        self.n_bytes = file.n_bytes
+        self.path, self.shape, self.n_bytes = path, read_shape(path), file.n_bytes
         with abort.held():
             if not simulated:
                 try_loading(path)
