@@ -6,7 +6,7 @@ Knows the package's Python interface; what is right is known by replay.py and re
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,14 +90,16 @@ def sentences(result: Result) -> list[list[Any]]:
     return list(found.values())
 
 
-def replayed(results: Iterable[Result], pair: Pair, folder: Path) -> replay.Report:
-    """The replay's report on greedy results that share one setting, from their trace."""
+def replayed(
+    results: Iterable[Result], pair: Pair, folder: Path, examine: Callable[..., replay.Report] = replay.examine
+) -> replay.Report:
+    """The replay's report on results that share one setting, from their trace."""
     results = list(results)
     lines = [trace_header(results[0].sequence.settings, "", ""), *map(trace_lines, results)]
     records = [json.loads(line) for line in "".join(lines).splitlines()]
     path = folder / "replayed.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    return replay.examine(path, pair.leader.path, pair.draft.path)
+    return examine(path, pair.leader.path, pair.draft.path)
 
 
 def assert_same_up_to_near_ties(got: Sequence[Any], wanted: Sequence[Any], result: Result, pair: Pair, folder: Path):

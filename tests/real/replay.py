@@ -80,19 +80,23 @@ class Model:
         llama.llama_memory_clear(llama.llama_get_memory(self.context), True)
         for start in range(0, len(tokens), N_BATCH):
             part = tokens[start : start + N_BATCH]
-            self.batch.n_tokens = len(part)
-            for i, token in enumerate(part):
-                self.batch.token[i] = token
-                self.batch.pos[i] = start + i
-                self.batch.n_seq_id[i] = 1
-                self.batch.seq_id[i][0] = 0
-                self.batch.logits[i] = start + i >= first
-            code = llama.llama_decode(self.context, self.batch)
-            if code != 0:
-                raise RuntimeError(f"llama_decode returned {code} for tokens {start} to {start + len(part)}")
+            self.evaluate(part, start, first - start)
             for i in range(max(first - start, 0), len(part)):
                 row = llama.llama_get_logits_ith(self.context, i)
                 yield np.ctypeslib.as_array(row, shape=(self.n_vocab,))
+
+    def evaluate(self, part: Sequence[int], start: int, first: int) -> None:
+        """Up to N_BATCH tokens behind `start` others; logits are wanted from the part's token `first` on."""
+        self.batch.n_tokens = len(part)
+        for i, token in enumerate(part):
+            self.batch.token[i] = token
+            self.batch.pos[i] = start + i
+            self.batch.n_seq_id[i] = 1
+            self.batch.seq_id[i][0] = 0
+            self.batch.logits[i] = i >= first
+        code = llama.llama_decode(self.context, self.batch)
+        if code != 0:
+            raise RuntimeError(f"llama_decode returned {code} for tokens {start} to {start + len(part)}")
 
     def ends_generation(self, token: int) -> bool:
         return bool(llama.llama_vocab_is_eog(self.vocab, token))
@@ -490,7 +494,7 @@ class Judge:
         mode, taken_back = self.settings["mode"], self.taken_back_of(begin, sentence)
         if mode == "foreal":
             self.check_gate(sentence[0], led_before)
-            Walk(self, sentence, taken_back).check()
+            self.walk(sentence, taken_back).check()
             return
         if taken_back:
             self.object_to(sentence[0], f"tokens are taken back in mode {mode}")
@@ -500,6 +504,9 @@ class Judge:
             self.check_cue(begin, sentence)
         else:
             self.expect_author(sentence, "leader" if mode in ("speculative", "auto") else mode)
+
+    def walk(self, sentence: list[Step], taken_back: dict[int, Dropped]) -> Walk:
+        return Walk(self, sentence, taken_back)
 
     def taken_back_of(self, begin: int, sentence: list[Step]) -> dict[int, Dropped]:
         """What was taken back of the sentence that begins with the response's token `begin`, by place in it.
@@ -710,11 +717,15 @@ class Walk:
         if step.author != "leader":
             self.judge.object_to(step, f"rewritten by the {step.author}, expected the leader")
             return place
-        if dropped.line["tokens"][:1] == [step.line["token"]]:
+        if self.is_the_same(dropped, step):
             self.judge.object_to(step, f"token {step.line['token']} is taken back, and written again")
         if step.line["hit"] is not None:
             self.judge.object_to(step, "a rewritten token is no hit and no miss")
         return self.leaders_part(place, settings["rewrite_n"], settings["rewrite_k"], n_given=1)
+
+    def is_the_same(self, dropped: Dropped, step: Step) -> bool:
+        """Whether the leader writes the very token that it took back."""
+        return bool(dropped.line["tokens"][:1] == [step.line["token"]])
 
     def review(self, stretch: list[Step], n_standing: int) -> None:
         """What the leader reads at once: the rule lets the first n_standing tokens stand, and not the next one."""
@@ -767,6 +778,8 @@ def judge_answer(
     report.n_tokens += len(answer.tokens)
 
 
+JudgeAnswer = Callable[[Line, Answer, dict[str, Model], float, Sequence[str], Report], None]
+
 # --- Entry points ---------------------------------------------------------------------------------
 
 
@@ -777,8 +790,11 @@ def examine(
     *,
     tie: float | None = None,
     stop: Sequence[str] = (),
+    judge: JudgeAnswer = judge_answer,
 ) -> Report:
     """Replays a trace of a pair with one vocabulary; `stop` are the run's stop strings.
+
+    judge: what judges one answer, for pairs with two vocabularies (replay_mixed.py)
 
     Raises ValueError when a model cannot be loaded, RuntimeError when it cannot evaluate an answer.
     """
@@ -792,7 +808,7 @@ def examine(
     n_ctx = max(map(len, prompts), default=0) + max((a.most_tokens for a in answers), default=0)
     with closing(Model(leader_path, n_ctx)) as leader, closing(Model(draft_path, n_ctx)) as draft:
         for answer in answers:
-            judge_answer(header, answer, {"leader": leader, "draft": draft}, TIE if tie is None else tie, stop, report)
+            judge(header, answer, {"leader": leader, "draft": draft}, TIE if tie is None else tie, stop, report)
     return report
 
 
@@ -801,7 +817,7 @@ def replay(trace_path: Path | str, leader_path: Path | str, draft_path: Path | s
     return examine(trace_path, leader_path, draft_path, **options).violations
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, judge: JudgeAnswer = judge_answer) -> int:
     parser = argparse.ArgumentParser(description="Report where a trace file does not follow the method.")
     parser.add_argument("trace", type=Path)
     parser.add_argument("leader", type=Path)
@@ -809,7 +825,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tie", type=float, default=TIE, help="near tie: this share of the logits' range")
     parser.add_argument("--stop", action="append", default=[], help="a stop string of the run, repeatable")
     options = parser.parse_args(arguments)
-    report = examine(options.trace, options.leader, options.draft, tie=options.tie, stop=options.stop)
+    report = examine(options.trace, options.leader, options.draft, tie=options.tie, stop=options.stop, judge=judge)
     for violation in report.violations:
         print(violation)
     print(
