@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from .borders import before_token
@@ -30,15 +31,28 @@ def is_hit(job: Job, role: Role, index: int, compared: int) -> bool:
     if piece is None:  # an end
         top1 = job.top1_at(role, at)
         return not wanted and top1 is not None and vocabulary.piece(role, top1) is None
-    wanted += piece
+    return begins_with(
+        wanted + piece, at, lambda place: job.top1_at(role, place), view.ids, partial(vocabulary.piece, role)
+    )
+
+
+def begins_with(
+    wanted: bytes,
+    at: int,
+    top1_at: Callable[[int], int | None],
+    ids: Sequence[int],
+    piece: Callable[[int], bytes | None],
+) -> bool:
+    """Whether a role's most likely tokens from its place `at` on begin with these characters, as far as its reading of
+    the text (`ids`) goes along."""
     while True:
-        top1 = job.top1_at(role, at)
-        own = None if top1 is None else vocabulary.piece(role, top1)
+        top1 = top1_at(at)
+        own = None if top1 is None else piece(top1)
         if not own:  # not known, or an end
             return False
         if own.startswith(wanted):
             return True
-        if not wanted.startswith(own) or view.ids[at : at + 1] != [top1]:
+        if not wanted.startswith(own) or ids[at : at + 1] != [top1]:
             return False
         wanted, at = wanted[len(own) :], at + 1
 

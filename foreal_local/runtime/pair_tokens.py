@@ -79,11 +79,6 @@ class PairTokens:
                     self._pieces[author][own[0]] = pair[0].encode()
             self._tags_of_draft.append(pair)
 
-    def require_shared(self) -> None:
-        """VocabularyError where the models do not share their words."""
-        if not self.is_shared:
-            raise VocabularyError(self.why_not_shared)
-
     def piece(self, role: Role, token: int) -> bytes | None:
         """The bytes of a token; None if it ends a response."""
         pieces = self._pieces[role]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -16,9 +17,10 @@ from ...errors import ForealError
 from ...results import Prompt
 from ..cut_off import count_cut_off
 from .callbacks import Callbacks
+from .drafts import Draft, LeaderResponse
 from .judging import Judgement, LeaderReading, Predictions
 from .misalignment import Meter, Misalignment
-from .models import AnalysisModels, Draft, LeaderResponse
+from .models import AnalysisModels
 from .sources import ResponseSource, Trace
 
 Outcome = TypeVar("Outcome")
@@ -99,6 +101,10 @@ class Analysis:
         self._seconds: dict[str, float] = {}
 
     def run(self) -> Findings:
+        with closing(self._models):
+            return self._run()
+
+    def _run(self) -> Findings:
         request, models, source = self._request, self._models, self._request.source
         if isinstance(source, Trace) and source.n_without_leader:
             self._callbacks.note(f"{source.n_without_leader} responses of the trace are the draft's alone: left out")
@@ -114,7 +120,7 @@ class Analysis:
             found = self._timed(draft.name, partial(models.predictions, draft, responses))
             responses, own, *predictions = self._of_numbers(draft.name, found, responses, *predictions)
             predictions.append(own)
-        wanted = _wanted(drafts, predictions)
+        wanted = _wanted(drafts, predictions, responses)
         read = self._timed("leader", partial(models.readings, responses, wanted, request.method.boundaries))
         responses, readings, *predictions = self._of_numbers("the leader", read, responses, *predictions)
         judgements = _judgements(drafts, predictions, readings)
@@ -151,12 +157,14 @@ class Analysis:
 
 
 # ---------------------------------------------------------------- drafts and leader
-def _wanted(drafts: Sequence[Draft], predictions: Sequence[Sequence[Predictions]]) -> list[list[tuple[int, ...]]]:
+def _wanted(
+    drafts: Sequence[Draft], predictions: Sequence[Sequence[Predictions]], responses: Sequence[LeaderResponse]
+) -> list[list[tuple[int, ...]]]:
     """Of each response, at each position, the top-1 of each draft in the leader's ids. `predictions`: by draft."""
     by_response = zip(*predictions, strict=True)
     return [
-        list(zip(*(draft.wanted(own) for draft, own in zip(drafts, each, strict=True)), strict=True))
-        for each in by_response
+        list(zip(*(draft.wanted(response, own) for draft, own in zip(drafts, each, strict=True)), strict=True))
+        for response, each in zip(responses, by_response, strict=True)
     ]
 
 
@@ -166,8 +174,7 @@ def _judgements(
     """Each draft along each response, compared with the leader."""
     return {
         draft.name: [
-            Judgement.of(reading, own, draft.translate, column)
-            for reading, own in zip(readings, predictions[column], strict=True)
+            draft.judgement(reading, own, column) for reading, own in zip(readings, predictions[column], strict=True)
         ]
         for column, draft in enumerate(drafts)
     }

@@ -7,8 +7,8 @@ compared: a response that is written already is read by one model after the othe
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ...config import Generation, ModelSettings, Pair, Prompting, Runtime
@@ -27,51 +27,12 @@ from ...runtime.pair_tokens import PairTokens
 from ...runtime.text import encode_prompt
 from ...runtime.vocabulary import RoleVocabulary, encode_inside
 from .callbacks import Callbacks
-from .judging import LeaderReading, Predictions, Translate, WrittenView, sentences_of, texts_of, view_of
+from .drafts import Draft, ForeignDraft, LeaderResponse
+from .judging import LeaderReading, Predictions, WrittenView, sentences_of, texts_of, view_of
 from .readers import read
 from .sources import RecordedResponse, ResponseSource, Trace, TracedResponse
 
 LEADER, DRAFT = Role.LEADER, Role.DRAFT
-
-
-@dataclass(frozen=True)
-class LeaderResponse:
-    """A response in the leader's ids.
-
-    place: its number in the source, from 0
-    tokens: without the token that ended the response
-    finish_reason: None where the source does not say it
-    """
-
-    place: int
-    id: str
-    prompt: list[int]
-    tokens: list[int]
-    finish_reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A draft, and how it reads what is the leader's.
-
-    name: stands in the tables
-    prompts: its own ids of each prompt of the source
-    tokens: translates ids. The vocabularies behind it are closed, so pieces cannot be asked for.
-    """
-
-    name: str
-    settings: ModelSettings
-    prompts: list[list[int]]
-    tokens: PairTokens
-
-    @property
-    def translate(self) -> Translate:
-        """The draft's ids for a token of the leader."""
-        return partial(self.tokens.translate, LEADER, reader=DRAFT)
-
-    def wanted(self, predictions: Predictions) -> list[int]:
-        """Its top-1 at each position as the leader reads it in review: the first of the leader's ids for it."""
-        return [self.tokens.translate(DRAFT, token, LEADER)[0] for token in predictions.top1.tolist()]
 
 
 @dataclass
@@ -84,10 +45,15 @@ class AnalysisModels:
     prompting: Prompting
     n_slots: int
     callbacks: Callbacks
+    _kept: ExitStack = field(default_factory=ExitStack)
+
+    def close(self) -> None:
+        """Close what had to stay open."""
+        self._kept.close()
 
     # ---------------------------------------------------------------- vocabularies
     def compare(self, source: ResponseSource) -> tuple[list[Draft], list[LeaderResponse]]:
-        """The drafts, once each is known to share the leader's words; and the responses that the source has."""
+        """The drafts, each with how it reads the leader's words; and the responses that the source has."""
         abort = llama.Abort()
         with watching_interrupts(abort), self._weights(self.leader, LEADER, abort, gpu=False) as leader:
             drafts = []
@@ -107,17 +73,8 @@ class AnalysisModels:
     def _draft(
         self, name: str, settings: ModelSettings, leader: llama.Weights, draft: llama.Weights, source: ResponseSource
     ) -> Draft:
-        try:
-            both = {LEADER: leader, DRAFT: draft}
-            own = {role: weights.tags for role, weights in both.items()}
-            tokens = PairTokens({role: weights.vocabulary for role, weights in both.items()}, own)
-            tokens.require_shared()
-        except VocabularyError as error:
-            raise VocabularyError(f"{name}: {error}") from None
-        if tokens.n_different:
-            self.callbacks.note(
-                f"{tokens.n_different} special tokens of the leader are others in {name}: it reads them as text"
-            )
+        both = {LEADER: leader, DRAFT: draft}
+        reader = self._reads_as(name, settings, both)
         if isinstance(source, Trace):
             took_part = [name == source.draft and _reads(traced.prompts[DRAFT], draft) for traced in source.responses]
             if not all(took_part) and _source_of(leader) != _source_of(draft):
@@ -125,17 +82,36 @@ class AnalysisModels:
                     f"{name} has a chat template of its own, but reads the trace's prompts in the leader's"
                 )
             prompts = [
-                traced.prompts[DRAFT] if took else _translated(traced.prompts[LEADER], tokens)
+                traced.prompts[DRAFT] if took else reader.prompt_of(traced.prompts[LEADER])
                 for traced, took in zip(source.responses, took_part, strict=True)
             ]
-            return Draft(name, settings, prompts, tokens)
+            return replace(reader, prompts=prompts)
         alone = [self._encode(item.id, item.content, {LEADER: leader})[1] for item in source]
         encoded = [self._encode(item.id, item.content, both) for item in source]
         if any(thinks and not by_itself for (_, thinks), by_itself in zip(encoded, alone, strict=True)):
             self.callbacks.note(
                 f"the chat template of {name} opens the reasoning, the leader's does not: contexts differ there"
             )
-        return Draft(name, settings, [ids[DRAFT] for ids, _ in encoded], tokens)
+        return replace(reader, prompts=[ids[DRAFT] for ids, _ in encoded])
+
+    def _reads_as(self, name: str, settings: ModelSettings, both: dict[Role, llama.Weights]) -> Draft:
+        """The draft without prompts. Where its words are others, both vocabularies stay open."""
+        own = {role: weights.tags for role, weights in both.items()}
+        try:
+            tokens = PairTokens({role: weights.vocabulary for role, weights in both.items()}, own)
+        except VocabularyError as error:
+            raise VocabularyError(f"{name}: {error}") from None
+        if not tokens.is_shared:
+            self.callbacks.note(f"{name}: " + "; ".join(tokens.notes))
+            kept: dict[Role, RoleVocabulary] = {
+                role: self._kept.enter_context(llama.vocabulary_alone(each.path)) for role, each in both.items()
+            }
+            return ForeignDraft(name, settings, [], PairTokens(kept, own), kept)
+        if tokens.n_different:
+            self.callbacks.note(
+                f"{tokens.n_different} special tokens of the leader are others in {name}: it reads them as text"
+            )
+        return Draft(name, settings, [], tokens)
 
     def _encode(
         self, id: str | None, content: PromptContent, models: dict[Role, llama.Weights]
@@ -222,7 +198,7 @@ class AnalysisModels:
     # ---------------------------------------------------------------- readers
     def predictions(self, draft: Draft, responses: Sequence[LeaderResponse]) -> list[Predictions | None]:
         """A draft's along each response; None where it gives no numbers."""
-        views = [view_of(draft.prompts[response.place], response.tokens, draft.translate) for response in responses]
+        views = [draft.view(response) for response in responses]
         with self._reader(draft.settings, DRAFT, views, draft.name) as (_, predictions):
             return predictions
 
@@ -286,15 +262,9 @@ def _source_of(weights: llama.Weights) -> str | None:
     return weights.template.source if weights.template else None
 
 
-def _translated(ids: list[int], tokens: PairTokens) -> list[int]:
-    return [id for token in ids for id in tokens.translate(LEADER, token, DRAFT)]
-
-
 def _leader_tokens(traced: TracedResponse, vocabulary: llama.Vocabulary, draft: Draft) -> list[int]:
     """A traced response in the leader's ids. UsageError where another leader wrote it: its ids give another text."""
-    tokens: list[int] = []
-    for author, token, _ in traced.tokens:
-        tokens.extend((token,) if author is LEADER else draft.tokens.translate(DRAFT, token, LEADER))
+    tokens = draft.leaders_ids([(author, token) for author, token, _ in traced.tokens])
     known = all(token < vocabulary.n_tokens for token in [*traced.prompts[LEADER], *tokens])
     text = "".join(texts_of(map(vocabulary.piece, tokens))) if known else ""
     if not text.startswith(traced.text.rstrip("\ufffd")):  # a stop string may have cut it, and half a character end it
