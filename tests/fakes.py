@@ -333,7 +333,10 @@ class FakeVocabulary:
     def is_end(self, role: Role, token: int) -> bool:
         return token == END
 
-    def encode(self, role: Role, text: str) -> list[int]:
+    def is_control(self, role: Role, token: int) -> bool:
+        return False
+
+    def encode(self, role: Role, text: str, parse_special: bool = False) -> list[int]:
         """The ids of a text; a space before a word that no piece has is left out. None for a tag of other words."""
         if text == DEFAULT_TAGS.opening:
             return []
@@ -364,7 +367,7 @@ class ForeignVocabulary(FakeVocabulary):
         self._pieces = {LEADER: PIECES, DRAFT: FOREIGN_PIECES}
         self._own = {LEADER: range(N_VOCAB), DRAFT: [FOREIGN_ORDER.index(token) for token in range(N_VOCAB)]}
 
-    def encode(self, role: Role, text: str) -> list[int]:
+    def encode(self, role: Role, text: str, parse_special: bool = False) -> list[int]:
         return [self._own[role][token] for token in super().encode(role, text)]
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:

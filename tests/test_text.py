@@ -11,8 +11,10 @@ from fakes import DRAFT, LEADER
 
 from foreal_local.config import Prompting
 from foreal_local.errors import UsageError, VocabularyError
+from foreal_local.method.borders import reread
 from foreal_local.method.reasoning import ReasoningSplitter, ReasoningTags, split_reasoning
 from foreal_local.method.roles import Role
+from foreal_local.method.view import View
 from foreal_local.runtime.chat_template import ChatTemplate
 from foreal_local.runtime.messages import Messages, as_messages
 from foreal_local.runtime.pair_tokens import PairTokens, different_tokens
@@ -76,6 +78,9 @@ class FakeRoleVocabulary:
     def is_ordinary(self, token: int) -> bool:
         return token < len(self.words)
 
+    def is_control(self, token: int) -> bool:
+        return token >= len(self.words) and self.pieces[token] not in self.user_defined
+
     @property
     def specials(self) -> tuple[Special, ...]:
         return tuple(Special(text, text not in self.user_defined) for text in self.controls)
@@ -119,6 +124,35 @@ def test_a_special_token_under_another_id_is_read_under_that_id() -> None:
         ours, theirs = leader.pieces.index(name), draft.pieces.index(name)
         assert pair.translate(LEADER, ours, DRAFT) == (theirs,)
         assert pair.translate(DRAFT, theirs, LEADER) == (ours,)
+
+
+def test_letters_that_spell_a_control_token_are_letters() -> None:
+    """Guards a draft that writes "<|im_end|>" letter by letter, where the leader would read the end of its turn; tags,
+    and control tokens under another number, are what they are called."""
+    words = list(reversed(WORDS))
+    leader = FakeRoleVocabulary(["<s>", "</s>", "<t>", "</t>", "<end>"])
+    draft = FakeRoleVocabulary(["<end>", "<s>", "</s>", "<t>", "</t>"], words=words)
+    tags = ReasoningTags("<t>", "</t>")
+    pair = PairTokens({LEADER: leader, DRAFT: draft}, {LEADER: tags, DRAFT: tags})
+    assert not pair.is_shared
+    assert len(pair.encode(LEADER, "<end>")) == len("<end>")
+    assert pair.encode(LEADER, "a</t>") == [leader.pieces.index("a"), leader.pieces.index("</t>")]
+    end = leader.pieces.index("<end>")
+    assert pair.is_control(LEADER, end)
+    assert not pair.is_control(LEADER, leader.pieces.index("</t>"))
+    assert pair.translate(LEADER, end, DRAFT) == (draft.pieces.index("<end>"),)
+
+    def read(view: View, new: bytes, is_control: bool = False) -> list[int]:
+        view.add(reread(view, LEADER, [], new, pair, is_control))
+        return view.ids
+
+    view = View([], 0)
+    for letter in b"so <end>":
+        read(view, bytes([letter]))
+    assert leader.decode(view.ids) == "so <end>"
+    assert end not in view.ids
+    assert read(view, b"<end>", is_control=True)[-1] == end
+    assert read(view, b"a")[-2:] == [end, leader.pieces.index("a")], "a control token is no part of a word"
 
 
 @pytest.mark.parametrize("extra", ["<extra>", ""])

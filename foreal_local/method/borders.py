@@ -25,15 +25,18 @@ _MOST_BACK = 8
 """Ids of a view's end that may be replaced."""
 
 
-def reread(view: View, role: Role, tokens: list[Token], new: bytes, vocabulary: PairVocabulary) -> Tail:
+def reread(
+    view: View, role: Role, tokens: list[Token], new: bytes, vocabulary: PairVocabulary, is_control: bool = False
+) -> Tail:
     """The view's end when bytes of the other model follow.
 
     tokens: the response before them
     new: the bytes; a token that begins with them gets the last of the starts
+    is_control: they are the name of a control token, and nothing of a word
     """
-    first = _window(view, role, vocabulary)
+    first = len(view.ids) if is_control else _window(view, role, vocabulary)
     before = b"".join(_bytes(vocabulary, role, token) for token in view.ids[first:]) + view.pending
-    ids, pending = _ids_of(before + new, role, vocabulary)
+    ids, pending = _ids_of(before + new, role, vocabulary, is_control)
     ends = list(accumulate(len(_bytes(vocabulary, role, token)) for token in ids))
     starts = [
         first + bisect_right(ends, offset) for offset in [*_offsets(tokens, len(before), vocabulary), len(before)]
@@ -78,6 +81,8 @@ def _window(view: View, role: Role, vocabulary: PairVocabulary) -> int:
     """The first id that is tokenised anew: where the last word begins."""
     first = len(view.ids)
     while first > view.n_prompt and len(view.ids) - first < _MOST_BACK:
+        if vocabulary.is_control(role, view.ids[first - 1]):
+            break
         first -= 1
         if _bytes(vocabulary, role, view.ids[first])[:1].isspace():
             break
@@ -101,11 +106,11 @@ def _offsets(tokens: list[Token], n_bytes: int, vocabulary: PairVocabulary) -> l
     return found[::-1]
 
 
-def _ids_of(data: bytes, role: Role, vocabulary: PairVocabulary) -> tuple[list[int], bytes]:
+def _ids_of(data: bytes, role: Role, vocabulary: PairVocabulary, is_control: bool) -> tuple[list[int], bytes]:
     """The ids of bytes, and the bytes at their end that no id stands for."""
     ids: list[int] = []
     for text, rest, may_go_on in _parts(data):
-        ids += vocabulary.encode(role, text) if text else []
+        ids += vocabulary.encode(role, text, is_control) if text else []
         by_byte = [token for byte in rest if (token := vocabulary.byte(role, byte)) is not None]
         if len(by_byte) == len(rest):
             ids += by_byte

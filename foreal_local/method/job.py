@@ -252,7 +252,8 @@ class Job:
             if vocabulary.is_shared:
                 ids[reader] = vocabulary.translate(author, token, reader)
                 continue
-            tail = ids[reader] = reread(view, reader, sequence.tokens, piece, vocabulary)
+            is_control = vocabulary.is_control(author, token)
+            tail = ids[reader] = reread(view, reader, sequence.tokens, piece, vocabulary, is_control)
             self._forget_behind(reader, tail.n_kept)
         return ids
 

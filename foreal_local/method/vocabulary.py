@@ -33,8 +33,15 @@ class PairVocabulary(Protocol):
         """The token's bytes; None for an end-of-generation token."""
         ...
 
-    def encode(self, role: Role, text: str) -> list[int]:
-        """The role's ids of a text."""
+    def encode(self, role: Role, text: str, parse_special: bool = False) -> list[int]:
+        """The role's ids of a text in a response.
+
+        parse_special: control tokens that are spelled in the text are these tokens, else their letters
+        """
+        ...
+
+    def is_control(self, role: Role, token: int) -> bool:
+        """Whether the token is none that text is made of."""
         ...
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ Knows both vocabularies; nothing of prompts (text.py), sequences or caches.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -48,6 +49,7 @@ class PairTokens:
             self._compare(leader, draft)
         self._grammars: dict[tuple[Role, str | None, str | None], GrammarState] = {}
         self._tags_of_draft: list[tuple[str, str]] = []
+        self._tag_ids = {role: _single_ids(vocabularies[role], (tags or {}).get(role)) for role in vocabularies}
         ours, theirs = (tags or {}).get(Role.LEADER), (tags or {}).get(Role.DRAFT)
         if ours and theirs and ours != theirs:
             self._share_tags((ours.opening, theirs.opening), (ours.closing, theirs.closing))
@@ -95,18 +97,32 @@ class PairTokens:
             self._bytes[role] = {piece[0]: token for piece, token in single if len(piece) == 1 and piece[0] >= 0x80}
         return self._bytes[role].get(byte)
 
-    def encode(self, role: Role, text: str) -> list[int]:
-        """The role's ids of a text in the midst of a response; the response's tags in it are the role's own."""
+    def encode(self, role: Role, text: str, parse_special: bool = False) -> list[int]:
+        """The role's ids of a text in the midst of a response; the response's tags in it are the role's own.
+
+        parse_special: control tokens that are spelled in the text are these tokens, else their letters: a model that
+            writes "<|im_end|>" letter by letter ends nothing
+        """
         for in_text, own in self._tags_of_draft if role is Role.DRAFT else ():
             text = text.replace(in_text, own)
-        return encode_inside(self._vocabularies[role], text)
+        vocabulary, tags = self._vocabularies[role], self._tag_ids[role]
+        parts = re.split("|".join(f"({re.escape(tag)})" for tag in tags), text) if tags else [text]
+        ids: list[int] = []
+        for part in filter(None, parts):
+            ids += [tags[part]] if part in tags else encode_inside(vocabulary, part, parse_special)
+        return ids
+
+    def is_control(self, role: Role, token: int) -> bool:
+        """Whether the token is none that text is made of, and no tag."""
+        return token not in self._tag_ids[role].values() and self._vocabularies[role].is_control(token)
 
     def translate(self, author: Role, token: int, reader: Role) -> tuple[int, ...]:
         """The reader's ids for a token of the author."""
         if author is reader:
             return (token,)
         if not self.is_shared:
-            return tuple(self.encode(reader, (self.piece(author, token) or b"").decode("utf-8", "replace")))
+            text = (self.piece(author, token) or b"").decode("utf-8", "replace")
+            return tuple(self.encode(reader, text, parse_special=self.is_control(author, token)))
         return self._foreign[author].get(token) or (token,)
 
     def grammar(self, role: Role, gbnf: str | None, json_schema: str | None) -> GrammarState:
@@ -128,6 +144,12 @@ class PairTokens:
         tags = {tag.encode() for tag, _ in self._tags_of_draft}
         foreign = self._foreign.get(Role.LEADER, ())
         return sum(self._pieces[Role.LEADER].get(token) not in tags for token in foreign)
+
+
+def _single_ids(vocabulary: RoleVocabulary, tags: ReasoningTags | None) -> dict[str, int]:
+    """Those of the tags that are one token."""
+    found = {tag: encode_inside(vocabulary, tag) for tag in (tags.opening, tags.closing)} if tags else {}
+    return {tag: ids[0] for tag, ids in found.items() if len(ids) == 1}
 
 
 _KINDS = {1: "SentencePiece", 2: "BPE", 3: "WordPiece", 4: "Unigram", 5: "RWKV", 6: "PLaMo-2"}

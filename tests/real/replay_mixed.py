@@ -13,6 +13,7 @@ where one of its views until then says so.
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -57,19 +58,34 @@ class Words:
     def length(self, ids: Sequence[int]) -> int:
         return sum(len(self.bytes_of(token)) for token in ids)
 
-    def tokenize(self, text: str) -> list[int]:
+    def tokenize(self, text: str, special: bool = False) -> list[int]:
         data = text.encode()
         ids = (llama.llama_token * (len(data) + 8))()
-        return list(ids[: llama.llama_tokenize(self.vocab, data, len(data), ids, len(ids), False, True)])
+        return list(ids[: llama.llama_tokenize(self.vocab, data, len(data), ids, len(ids), False, special)])
 
-    def ids_of(self, text: str) -> list[int]:
-        """Of a text that another stands before: without the blank that some vocabularies begin every text with."""
-        if not text:
-            return []
+    @cached_property
+    def tags(self) -> dict[str, int]:
+        """The tags of reasoning that are one token."""
+        found = {tag: self.tokenize(tag, special=True) for tag in ("<think>", "</think>")}
+        return {tag: ids[0] for tag, ids in found.items() if len(ids) == 1}
+
+    def is_control(self, token: int) -> bool:
+        attributes = llama.llama_vocab_get_attr(self.vocab, token)
+        return bool(attributes & llama.LLAMA_TOKEN_ATTR_CONTROL) and token not in self.tags.values()
+
+    def ids_of(self, text: str, special: bool = False) -> list[int]:
+        """Of a text that another stands before: tags are these, other control tokens are letters."""
+        ids: list[int] = []
+        for part in filter(None, re.split("(</?think>)", text)):
+            ids += [self.tags[part]] if part in self.tags else self.inside(part, special)
+        return ids
+
+    def inside(self, text: str, special: bool) -> list[int]:
+        """Without the blank that some vocabularies begin every text with."""
         line_end = self.tokenize("\n")
         if not self.bytes_of(line_end[0]).startswith(b" "):
-            return self.tokenize(text)
-        return self.tokenize("\n" + text)[len(line_end) :]
+            return self.tokenize(text, special)
+        return self.tokenize("\n" + text, special)[len(line_end) :]
 
     @cached_property
     def single_bytes(self) -> dict[int, int]:
@@ -97,10 +113,12 @@ class Reading:
             self.ids.append(token)
             self.written, self.waits = self.written + len(self.words.bytes_of(token)), b""
 
-    def read(self, new: bytes) -> None:
-        """Bytes of the other's: the last word is tokenised anew."""
+    def read(self, new: bytes, is_control: bool = False) -> None:
+        """Bytes of the other's: the last word is tokenised anew, but for the name of a control token."""
         first = len(self.ids)
-        while first > self.n_prompt and len(self.ids) - first < MOST_REREAD:
+        while first > self.n_prompt and len(self.ids) - first < MOST_REREAD and not is_control:
+            if self.words.is_control(self.ids[first - 1]):
+                break
             first -= 1
             if self.words.bytes_of(self.ids[first])[:1].isspace():
                 break
@@ -111,7 +129,7 @@ class Reading:
         del self.ids[first:]
         self.waits = b""
         for text, broken, at_end in characters(data):
-            self.ids += self.words.ids_of(text)
+            self.ids += self.words.ids_of(text, is_control)
             single = [self.words.single_bytes[byte] for byte in broken if byte in self.words.single_bytes]
             if len(single) == len(broken):
                 self.ids += single
@@ -259,7 +277,7 @@ class Reader:
             if role == author:
                 reading.write(line["token"])
             elif data:
-                reading.read(data)
+                reading.read(data, self.minds[author].words.is_control(line["token"]))
         self.n_bytes += len(data)
         views = {role: list(reading.ids) for role, reading in self.readings.items()}
         return MixedStep(line, said.get("leader", known), said.get("draft", known), False, begins, views)

@@ -73,6 +73,10 @@ class Vocabulary:
         """A word or a byte, not a control, user-defined or unused token."""
         return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token) & (_NORMAL | _BYTE))
 
+    def is_control(self, token: int) -> bool:
+        """A token that no text makes unless it is meant to, such as the marks of a chat template."""
+        return bool(llama_cpp.llama_vocab_get_attr(self._vocab, token) & _CONTROL)
+
     @functools.cached_property
     def specials(self) -> tuple[Special, ...]:
         """Tokens that llama.cpp recognises where a text spells them."""
