@@ -119,7 +119,7 @@ class Generation:
         if not isinstance(self.stop, tuple):  # one text, or a list of them
             object.__setattr__(self, "stop", (self.stop,) if isinstance(self.stop, str) else tuple(self.stop))
         if isinstance(self.json_schema, dict):
-            object.__setattr__(self, "json_schema", as_json(self.json_schema))
+            object.__setattr__(self, "json_schema", as_json(self.json_schema, "json_schema"))
         check_all(self)
         self._check_schema()
 
@@ -132,13 +132,14 @@ class Generation:
         if self.json_schema is None:
             return
         if self.grammar is not None:
-            raise UsageError("there are a grammar and a JSON schema: give one of them")
+            raise UsageError("there are a grammar and a JSON schema: give one of them", "json_schema")
         try:
             is_schema = isinstance(json.loads(self.json_schema), dict)
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"json_schema is {shown(self.json_schema)}, which is not JSON: {error}") from None
+            why = f"json_schema is {shown(self.json_schema)}, which is not JSON: {error}"
+            raise UsageError(why, "json_schema") from None
         if not is_schema:
-            raise UsageError(f"json_schema is {shown(self.json_schema)}, but must be an object")
+            raise UsageError(f"json_schema is {shown(self.json_schema)}, but must be an object", "json_schema")
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ class Prompting:
         check_all(self)
         for name in self.template_args:
             if name in OWN_TEMPLATE_ARGS:
-                raise UsageError(f"template_args has {name}, which is the program's own: it cannot be given")
+                why = f"template_args has {name}, which is the program's own: it cannot be given"
+                raise UsageError(why, "template_args")
         if self.now is not None:
             try:
                 datetime.fromisoformat(self.now)

@@ -36,7 +36,11 @@ _QUANT = re.compile(
     r"(?: I?Q\d+(?:_[A-Z0-9]+)* | TQ\d_\d | (?:B?F|FP)(?:16|32) | (?:MX|NV)FP4(?:_MOE)? ) (?![A-Z0-9_])",
     re.I | re.X,
 )
-_NOT_A_MODEL = re.compile(r"(?:^|[/._-])(?:mmproj[^/]*|imatrix)\.gguf$|(?:^|/)imatrix[^/]*$", re.I)
+_NOT_A_MODEL = re.compile(
+    r"(?:^|[/._-]) (?: (?:mmproj[^/]*|imatrix)\.gguf | (?:eagle3|dflash)[._-][^/]* ) $"
+    r"| (?:^|/) (?:imatrix|mtp-) [^/]* $",
+    re.I | re.X,
+)
 _SPLIT = re.compile(r"-\d{5}-of-(\d{5})(\.gguf)$", re.I)
 
 
@@ -153,7 +157,8 @@ def _not_main(revision: str | None) -> str | None:
 
 
 def is_model_file(file: str) -> bool:
-    """Whether a .gguf file can be a model by its name, and not what stands beside models (mmproj, imatrix)."""
+    """Whether a .gguf file can be a model by its name, and not what stands beside models: mmproj, imatrix, and heads
+    for speculation (eagle3, mtp-, dflash), which answer nothing by themselves."""
     return not _NOT_A_MODEL.search(file)
 
 

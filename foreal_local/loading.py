@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from .config import (
 from .errors import UsageError
 from .hub import resolve_model
 from .hub_names import HOW_TO_NAME
+from .memory.fitting import fitting
 from .method.modes import roles_of
 from .method.roles import Role
 from .pairs import DEFAULT_PAIR, PairEntry, find_pair, load_pairs
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 _SETTINGS = [*names_of(Runtime), *OF_A_RESPONSE]
-_ARGUMENTS = ("parallel", "roles", "offline", "leader_gpu_layers", "draft_gpu_layers", "settings", "prompting")
+_ARGUMENTS = ("parallel", "roles", "offline", "leader_gpu_layers", "draft_gpu_layers", "fit", "settings", "prompting")
 _LOOKS_LIKE_A_FILE = re.compile(r"[/\\]|\.gguf$", re.IGNORECASE)
 
 
@@ -52,6 +54,7 @@ def load(
     offline: bool = False,
     leader_gpu_layers: int = -1,
     draft_gpu_layers: int = -1,
+    fit: bool = True,
     settings: Generation | None = None,
     prompting: Prompting | None = None,
     **by_name: Any,
@@ -67,11 +70,14 @@ def load(
     roles: the models that are loaded, "leader", "draft" or both; None: both, or the only one that is named
     offline: download nothing
     leader_gpu_layers, draft_gpu_layers: layers on the GPU; -1: all
+    fit: where memory is short, what is not given (the context, the caches' types, layers) becomes smaller, and a
+        UserWarning says so; False: all is loaded as it is
     settings, prompting: what prompts are answered with; None: the pair's, or the defaults
     by_name: single settings by their names in config.py: more of Runtime (kv_type_k="q8_0"), and those of a response
         (temp=0, system="Be brief."), which go before `settings`
 
-    UsageError for an unknown pair or setting, ModelFileError for an unusable file, DownloadError without the hub.
+    UsageError for an unknown pair or setting, ModelFileError for an unusable file, DownloadError without the hub,
+    NotEnoughMemoryError where nothing would fit.
     """
     from .engine import Engine
 
@@ -83,9 +89,15 @@ def load(
     prompting = prompting_of(given, prompting or prompting_of(entry.settings))
     wanted = _roles(roles, alone, settings.mode if has_mode else None)
     settings = settings if has_mode or len(wanted) > 1 else replace(settings, mode=str(wanted[0]))
-    layers, runtime = (leader_gpu_layers, draft_gpu_layers), runtime_of(given)
+    layers = leader_gpu_layers, draft_gpu_layers
     pair = resolve_pair(entry.leader, entry.draft, offline=offline, gpu_layers=layers, name=entry.name)
+    pair, runtime = fitting(fit, _warn)(pair, runtime_of(given), n_slots=parallel, roles=wanted)
     return Engine(pair, settings=settings, prompting=prompting, runtime=runtime, n_slots=parallel, roles=wanted)
+
+
+def _warn(line: str) -> None:
+    """A note on how a pair is fitted, as a warning of the line that calls `load`."""
+    warnings.warn(line.removeprefix("warning: "), stacklevel=4)
 
 
 def resolve_pair(

@@ -204,7 +204,7 @@ class Setting:
         if self.kind is tuple and not (isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)):
             self._refuse(value, "a text or a list of texts")
         if self.is_json and isinstance(value, dict):
-            return as_json(value)
+            return as_json(value, self.name)
         if self.kind in (str, bool, dict) and not isinstance(value, self.kind):
             self._refuse(value, {str: "a text", bool: "true or false", dict: "an object"}[self.kind])
         if self.kind is dict and not _is_finite(value):
@@ -212,12 +212,12 @@ class Setting:
         return tuple(value) if self.kind is tuple else value
 
 
-def as_json(value: dict[str, Any]) -> str:
-    """An object as a text; its keys keep their order, which a schema's answers follow."""
+def as_json(value: dict[str, Any], name: str) -> str:
+    """A setting's object as a text; its keys keep their order, which a schema's answers follow."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{shown(value)} is no JSON object: {error}") from None
+        raise UsageError(f"{name} is {shown(value)}, which is no JSON object: {error}", name) from None
 
 
 def _is_number(value: Any) -> bool:

@@ -18,14 +18,12 @@ def pretended(**machine: Any) -> dict[str, str]:
     return {"FAKE_MACHINE": json.dumps(machine, default=str)}
 
 
-def main() -> None:
-    sys.path.pop(0)  # this folder
-    from foreal_local.cli.main import main as foreal
+def machine_of(**fake: Any) -> Any:
+    """The machine that is pretended, as memory/machine.py describes one."""
     from foreal_local.memory import machine
     from foreal_local.memory.cgroups import tightest_limit
     from foreal_local.runtime.llama import Device
 
-    fake = json.loads(os.environ["FAKE_MACHINE"])
     limit = tightest_limit(*map(Path, fake["cgroup"])) if "cgroup" in fake else None
     total = fake.get("total", 16 * 10**9)
     memory = machine.Memory(total, fake.get("free", 12 * 10**9), fake.get("swap", 0), limit)
@@ -33,9 +31,17 @@ def main() -> None:
         Device(gpu["name"], "a GPU", gpu["total"], gpu["free"], gpu.get("shares", False))
         for gpu in fake.get("gpus", ())
     ]
-    here = machine.Machine(
+    return machine.Machine(
         memory, tuple(devices), fake.get("cores", 2), 2, tuple(fake.get("backends", ())), fake.get("amx", False)
     )
+
+
+def main() -> None:
+    sys.path.pop(0)  # this folder
+    from foreal_local.cli.main import main as foreal
+    from foreal_local.memory import machine
+
+    here = machine_of(**json.loads(os.environ["FAKE_MACHINE"]))
     machine.this_machine = lambda: here
     foreal()
 

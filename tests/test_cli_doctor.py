@@ -144,7 +144,7 @@ CASES = {
     "too many prompts at a time": Case(
         lambda _: (*TINY, "--parallel", "2000", "--lanes", "1"),
         {},
-        ("n_seq_max must be <= 256", "lower --ctx-size or --parallel"),
+        ("llama.cpp takes 256 sequences in a context", "--parallel may be 256 at most"),
         True,
     ),
     "a little too little memory": Case(

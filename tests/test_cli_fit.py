@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import ROOT, Done, environment, run
-from on_machine import ON_MACHINE, pretended
+from on_machine import ON_MACHINE, machine_of, pretended
 from real.tiny_gguf import CHATML, write_llama
 
+from foreal_local import load
 from foreal_local.config import Pair, Runtime
+from foreal_local.errors import NotEnoughMemoryError
 from foreal_local.memory.need import Need
 from foreal_local.memory.simulator import Simulator
 
@@ -197,3 +200,38 @@ def test_a_server_fits_its_models(sized: Sized) -> None:
         process.terminate()
         process.communicate()
     assert told.startswith("foreal serve: ")
+
+
+# ---------------------------------------------------------------- from Python
+def test_load_fits_as_commands_do(sized: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards a program that ends for want of memory with what the commands make smaller."""
+    here = machine_of(free=sized.whole - 5 * MB)
+    monkeypatch.setattr("foreal_local.memory.machine.this_machine", lambda: here)
+    with pytest.warns(UserWarning, match="^[0-9]+ MB .*: the context is 4096 tokens instead of 8192 ") as told:
+        engine = load(*sized.pair, threads=1, offline=True)
+    with engine:
+        assert engine.ctx_size == 4096
+    assert [each.filename for each in told] == [__file__]
+    with pytest.warns(UserWarning, match="caches are q8_0"):
+        engine = load(*sized.pair, threads=1, ctx_size=8192)
+    with engine:
+        assert (engine.ctx_size, engine.loaded.runtime.kv_type_k) == (8192, "q8_0")
+
+
+def test_load_as_it_is(sized: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards settings that are changed where nobody wants that, a pair that is refused, and a warning of nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for free, fits in ((1000, False), (4 * sized.whole, True)):
+            here = machine_of(free=free)
+            monkeypatch.setattr("foreal_local.memory.machine.this_machine", lambda here=here: here)
+            with load(*sized.pair, threads=1, fit=fits) as engine:
+                assert engine.ctx_size == 8192
+
+
+def test_load_refuses_what_cannot_fit(sized: Sized, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards minutes of loading before the system ends the program."""
+    here = machine_of(free=1000)
+    monkeypatch.setattr("foreal_local.memory.machine.this_machine", lambda: here)
+    with pytest.raises(NotEnoughMemoryError, match=r"the models need .* are missing"):
+        load(*sized.pair, threads=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +72,31 @@ def test_an_option_that_cannot_be_used(options: list[str], words: list[str], ref
     """Guards values that are silently accepted or changed, and contradictions where one of the two is ignored."""
     line = refused(*PROMPT, *options)
     assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["gen", "--file", "-"],
+        ["gen", "--file", "-", "--no-fit"],
+        ["bench", "--problems", "-", "--modes", "leader"],
+        ["serve", "--port", "0"],
+        ["analyze", "--problems", "-", "--limit", "300", "--no-fit"],
+    ],
+    ids=" ".join,
+)
+def test_more_prompts_at_a_time_than_llama_cpp_takes(command: list[str], env: dict[str, str]) -> None:
+    """Guards models that are loaded first, and a message in llama.cpp's words."""
+    problems = "".join(f"How many are {i} apples?\n" for i in range(300))
+    if command[0] != "gen":
+        problems = jsonl(*({"problem": line, "answer": "1"} for line in problems.splitlines()))
+    foreal = [sys.executable, "-m", "foreal_local"]
+    env = env | {"FOREAL_LANES": "1"}
+    done = run(*command, "--parallel", "300", "-q", env=env, stdin=problems, command=foreal)
+    assert done.returncode == 2
+    line = error_line(done)
+    assert "300 prompts at a time are too many: llama.cpp takes 256 sequences in a context" in line
+    assert re.search(r"--parallel may be 25[56] at most$", line)
 
 
 def test_a_variable_that_cannot_be_used(env: dict[str, str], refused: Callable[..., str]) -> None:

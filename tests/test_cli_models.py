@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -263,8 +264,32 @@ def test_no_draft_is_told(env: dict[str, str]) -> None:
     """Guards two sizes of a family that are taken for a pair because they share their vocabulary."""
     done = models(env, "fit", "gpt-oss")
     assert "No draft of 1/2.5 of its size or less shares its vocabulary" in done.stdout
-    assert "Not ggml-org/gpt-oss-20b-GGUF: 1/1.4 of the leader's size: it costs too much" in done.stdout
+    assert "Not ggml-org/gpt-oss-20b-GGUF:MXFP4: 1/1.4 of the leader's size: it costs too much" in done.stdout
     assert "foreal-gen --mode leader --leader ggml-org/gpt-oss-120b-GGUF" in done.stdout
+    assert "--leader ggml-org/gpt-oss-120b-GGUF:MXFP4 --draft Qwen/Qwen3-0.6B-GGUF:Q8_0" in done.stdout
+
+
+def test_drafts_with_another_vocabulary_are_told(env: dict[str, str], folder: Path) -> None:
+    """Guards pairs that answer, and are listed among those that do not fit."""
+    done = models(env, "fit", "tiny", "--dir", folder)
+    told = done.stdout.partition("Drafts with another vocabulary work too, but cost more: ")[2]
+    assert "both models read more" in told
+    found = listed(env, "fit", "tiny", "--dir", folder)
+    strangers = {Path(each["path"]).name: each for each in found["with_another_vocabulary"] if each["path"]}
+    assert set(strangers) == {"big-Q8_0.gguf", "small.gguf", "stranger.gguf"}
+    for name, each in strangers.items():
+        assert f"{name}: " in told
+        assert "do not share their words: token " in each["why"]
+        assert each["part"] <= 0.4
+    assert "Not " not in told
+
+
+def test_sizes_of_what_is_not_here_are_about(env: dict[str, str]) -> None:
+    """Guards a size of a table that is told as the file's own."""
+    done = models(env, "fit", "qwen3-8b")
+    assert "8.2 billion parameters, about 5.0 GB" in done.stdout
+    assert re.search(r"Qwen/Qwen3-0.6B-GGUF:Q8_0 +about 640 MB +not here", done.stdout)
+    assert re.search(r"tiny-draft.gguf +2 MB +here", models(env, "fit", "tiny").stdout)
 
 
 @pytest.mark.parametrize(

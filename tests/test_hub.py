@@ -250,6 +250,10 @@ def test_directory_instead_of_file(tmp_path: Path) -> None:
         ("M-F16.gguf M-Q4_0.gguf M-Q2_K.gguf", None, "M-Q4_0.gguf"),
         ("M-Q8_0.gguf M-UD-Q4_K_M.gguf", None, "M-UD-Q4_K_M.gguf"),
         ("mmproj-M-F16.gguf M.imatrix.gguf imatrix_M.gguf M-mmproj-Q8_0.gguf any.gguf", None, "any.gguf"),
+        ("M-MXFP4.gguf eagle3-M-Q8_0.gguf eagle3-M-BF16.gguf", None, "M-MXFP4.gguf"),
+        ("M-Q8_0.gguf MTP/mtp-M-Q8_0.gguf M-DFlash-Q8_0.gguf dflash-M-Q8_0.gguf", "Q8_0", "M-Q8_0.gguf"),
+        ("M-MTP-Q4_K_M.gguf mtp-M-Q4_K_M.gguf", None, "M-MTP-Q4_K_M.gguf"),
+        ("Eagle2-Q4_K_M.gguf M-Eagle3-Q4_K_M.gguf Smtp-Q8_0.gguf", None, "Eagle2-Q4_K_M.gguf"),
         ("M-imatrix-Q6_K.gguf", None, "M-imatrix-Q6_K.gguf"),
     ],
 )

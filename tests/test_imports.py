@@ -58,7 +58,7 @@ ALLOWED = {
     "tally": _CORE,
     "alone": _CORE | {"results"},
     "pairs": _SETTINGS | {"hub", "hub_names"},
-    "loading": _ENGINE | {"hub", "hub_names", "pairs"},
+    "loading": _ENGINE | {"hub", "hub_names", "memory", "pairs"},
     "memory": _CORE,
     "palette": set(),
     "wrapping": set(),

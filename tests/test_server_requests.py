@@ -88,6 +88,14 @@ REFUSED = [  # of a chat: what is sent beside the messages, and the field that t
     ({"foreal": {"ctx_size": 9}}, "foreal.ctx_size"),
     ({"foreal": {"stop": ["x"] * 65}}, "foreal.stop"),
     ({"foreal": {"gate": "entropy", "mode": "foreal", "logprobs": 3}}, "foreal.logprobs"),
+    ({"foreal": {"json_schema": "no JSON"}}, "foreal.json_schema"),
+    ({"foreal": {"json_schema": "[]"}}, "foreal.json_schema"),
+    ({"foreal": {"json_schema": {"type": "x"}}}, "foreal.json_schema"),
+    ({"foreal": {"json-schema": '{"$ref": "#"}'}}, "foreal.json-schema"),
+    ({"foreal": {"template_args": {"messages": []}}}, "foreal.template_args"),
+    ({"foreal": {"template-arg": {"tools": 1, "messages": []}}}, "foreal.template-arg"),
+    ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+    ({"foreal": {"now": "tomorrow"}}, "foreal.now"),
 ]
 
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ..runtime.gguf_vocabulary import why_different
-from .families import Family, FamilyModel, load_families, model_on_hub
+from .families import FamilyModel, load_families, model_on_hub
 from .inventory import LocalModel
 
 BEST, FROM, TO = 1 / 12, 1 / 30, 1 / 6
 """A draft's size as a part of its leader's that is worth trying first, and the range around it."""
 MOST = 1 / 2.5
 """The largest part at which a draft can save anything."""
-NO_SMALLER = "it is no smaller than the leader"
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,9 @@ class Judged:
 
     part: of the leader's size
     why: in words
-    worth: whether it is worth trying
+    worth: whether its size and kind are worth trying
     rank: what the drafts are sorted by, the best first
+    shares: whether its vocabulary is the leader's
     """
 
     draft: Candidate
@@ -67,6 +68,7 @@ class Judged:
     why: str
     worth: bool = False
     rank: tuple[bool | float, ...] = ()
+    shares: bool = True
 
 
 def of_file(model: LocalModel) -> Candidate:
@@ -93,10 +95,10 @@ def why_not_shared(leader: Candidate, draft: Candidate) -> str:
 
 
 def judged(leader: Candidate, draft: Candidate) -> Judged:
-    """Of a draft that shares its leader's vocabulary: whether it is worth trying, and why."""
+    """Whether a draft is worth trying, whatever its vocabulary, and why."""
     part = draft.active / leader.active
     if part >= 1:
-        return Judged(draft, part, NO_SMALLER)
+        return Judged(draft, part, "it is no smaller than the leader")
     size = f"{fraction(part)} of the leader's size"
     if part > MOST:
         return Judged(draft, part, f"{size}: it costs too much to save anything")
@@ -121,25 +123,32 @@ def _kinds(leader: str, draft: str) -> str:
     return f"the leader {words[leader]} and the draft {words[draft]}"
 
 
-def drafts_for(leader: Candidate, candidates: Iterable[Candidate]) -> tuple[list[Judged], list[tuple[Candidate, str]]]:
-    """Drafts that are worth trying, the best first, and all others with what keeps them."""
-    found, others = [], []
+class Drafts(NamedTuple):
+    """What could draft for a leader, the best first.
+
+    sharing: worth trying
+    strangers: of a size to try, but with another vocabulary: what the models read of each other costs more
+    others: not worth trying
+    """
+
+    sharing: list[Judged]
+    strangers: list[Judged]
+    others: list[Judged]
+
+
+def drafts_for(leader: Candidate, candidates: Iterable[Candidate]) -> Drafts:
+    found = Drafts([], [], [])
     for draft in candidates:
-        reason = why_not_shared(leader, draft)
-        verdict = None if reason else judged(leader, draft)
-        if verdict is None or not verdict.worth:
-            others.append((draft, reason or (verdict.why if verdict else "")))
-        else:
-            found.append(verdict)
-    return sorted(found, key=lambda each: each.rank), others
+        verdict, stranger = judged(leader, draft), why_not_shared(leader, draft)
+        if stranger:
+            why = stranger if verdict.worth else f"{verdict.why}; {stranger}"
+            verdict = replace(verdict, why=why, shares=False)
+        place = found.others if not verdict.worth else found.sharing if verdict.shares else found.strangers
+        place.append(verdict)
+    return Drafts(*(sorted(each, key=lambda verdict: verdict.rank) for each in found))
 
 
 def from_table(local: Iterable[LocalModel]) -> list[Candidate]:
     """The models of all families, but those of which a file is here."""
     here = {model.hub for each in local if (model := model_on_hub(each.name))}
     return [of_table(model) for family in load_families().values() for model in family.models if model.hub not in here]
-
-
-def families_sharing(leader: Candidate) -> list[Family]:
-    """The families whose vocabulary is the leader's."""
-    return [each for each in load_families().values() if not why_not_shared(leader, of_table(each.models[0]))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,7 @@ from .tables import print_tables
 
 if TYPE_CHECKING:
     from ..catalog.inventory import Inventory, LocalModel
-    from ..catalog.matching import Candidate, Judged
+    from ..catalog.matching import Candidate, Drafts, Judged
 
 EPILOG = """\b
 Examples:
@@ -56,7 +55,7 @@ def main(words: tuple[str, ...], folders: tuple[Path, ...], as_json: bool) -> No
     """List the models that are here: in the hub's cache, with the package, in --dir; and which could answer together.
 
     `foreal models fit LEADER` lists the drafts that share LEADER's vocabulary, the best first: of those that are here,
-    and of families in use; and says why others do not fit. LEADER is a file, a model on the hub, a pair or a family.
+    and of families in use; then what is against the others. LEADER is a file, a model on the hub, a pair or a family.
     """
     require_output("models are printed there")
     if words and (words[0] != "fit" or len(words) != 2):
@@ -111,8 +110,8 @@ def _print_matches(group: list[LocalModel]) -> None:
     from ..catalog.matching import drafts_for, of_file
 
     for leader in sorted(group, key=lambda each: -each.n_active):
-        drafts, _ = drafts_for(of_file(leader), [of_file(each) for each in group if each.path != leader.path])
-        if drafts:
+        others = [of_file(each) for each in group if each.path != leader.path]
+        if drafts := drafts_for(of_file(leader), others).sharing:
             names = "; ".join(f"{_shown_name(each.draft.name)} ({each.why})" for each in drafts[:3])
             click.echo(f"{_shown(leader)} could lead {names}")
 
@@ -215,37 +214,36 @@ def _fit(leader: Candidate, found: Inventory, as_json: bool) -> None:
     table = [each for each in from_table(found.models) if each.name != leader.name]
     if leader.local and (known := model_on_hub(leader.name)):
         table = [each for each in table if each.name != known.hub]
-    drafts, others = drafts_for(leader, [*local, *table])
+    drafts = drafts_for(leader, [*local, *table])
     if as_json:
-        click.echo(json.dumps(_fit_json(leader, drafts, others), indent=2))
+        click.echo(json.dumps(_fit_json(leader, drafts), indent=2))
         return
     click.echo(f"Leader: {leader.name}")
-    about = (f"{leader.billions:.3g} billion parameters", gigabytes(leader.n_bytes), leader.kind)
+    about = (f"{leader.billions:.3g} billion parameters", _size(leader), leader.kind)
     click.echo(f"  {', '.join(about)}, vocabulary {leader.vocabulary}\n")
     _print_drafts(leader, drafts)
-    _print_others(others)
+    _print_others(drafts.others)
+    _print_strangers(drafts.strangers)
     for unusable in found.unusable:
         click.echo(f"Not usable: {' '.join(unusable.reason.split())}")
 
 
-def _print_drafts(leader: Candidate, drafts: list[Judged]) -> None:
-    if not drafts:
+def _print_drafts(leader: Candidate, drafts: Drafts) -> None:
+    if not drafts.sharing:
         click.echo("No draft of 1/2.5 of its size or less shares its vocabulary, here or in the table of families.")
-        click.echo("Alone it answers too: foreal-gen --mode leader --leader " + shlex.quote(leader.name))
+        if drafts.strangers:
+            words = f"--leader {shlex.quote(leader.name)} --draft {shlex.quote(drafts.strangers[0].draft.name)}"
+            click.echo(f"With another: foreal-chat {words}")
+        click.echo("Alone:        foreal-gen --mode leader --leader " + shlex.quote(leader.name) + "\n")
         return
     rows = [
-        (
-            _shown_name(each.draft.name),
-            gigabytes(each.draft.n_bytes),
-            "here" if each.draft.local else "not here",
-            each.why,
-        )
-        for each in drafts
+        (_shown_name(each.draft.name), _size(each.draft), "here" if each.draft.local else "not here", each.why)
+        for each in drafts.sharing
     ]
     notes = ["What is not here is judged by its family; the tokens are compared when both are here."]
     columns = ("draft", "size", "<where", "<why")
     print_tables([Table("Drafts that share its vocabulary, the best first", columns, rows, notes)])
-    best = drafts[0].draft
+    best = drafts.sharing[0].draft
     words = f"--leader {shlex.quote(leader.name)} --draft {shlex.quote(best.name)}"
     named = (each.name for each in load_pairs().values() if (each.leader, each.draft) == (leader.name, best.name))
     words = next((f"--pair {name}" for name in named), words)
@@ -256,27 +254,43 @@ def _print_drafts(leader: Candidate, drafts: list[Judged]) -> None:
     click.echo(f"Measure:  foreal bench {words}\n")
 
 
-def _print_others(others: Iterable[tuple[Candidate, str]]) -> None:
+def _print_others(others: list[Judged]) -> None:
     """What does not fit: of what is here all, of the families what is smaller and shares the vocabulary."""
-    from ..catalog.matching import NO_SMALLER
-
-    smaller = [(draft, why) for draft, why in others if draft.local or why != NO_SMALLER]
-    near = [(draft, why) for draft, why in smaller if draft.local or not why.startswith("another vocabulary")]
-    far = sorted({draft.table.family for draft, why in others if draft.table and why.startswith("another vocabulary")})
-    for draft, why in near[:_MOST_OTHERS]:
-        click.echo(f"Not {_shown_name(draft.name)}: {why}")
+    near = [each for each in others if each.draft.local or (each.shares and each.part < 1)]
+    for each in near[:_MOST_OTHERS]:
+        click.echo(f"Not {_shown_name(each.draft.name)}: {each.why}")
     if len(near) > _MOST_OTHERS:
         click.echo(f"and {len(near) - _MOST_OTHERS} others; --json has all")
-    if far:
-        click.echo(f"Other families have another vocabulary, which works, but costs more: {', '.join(far)}.")
+    if near:
+        click.echo()
 
 
-def _fit_json(leader: Candidate, drafts: list[Judged], others: list[tuple[Candidate, str]]) -> dict[str, Any]:
+def _print_strangers(strangers: list[Judged]) -> None:
+    """What has another vocabulary: the files that are here with what differs, and the families' names."""
+    if not strangers:
+        return
+    click.echo(
+        "Drafts with another vocabulary work too, but cost more: both models read more, agree on fewer tokens, and "
+        "reviews are not read ahead."
+    )
+    for each in (each for each in strangers if each.draft.local):
+        click.echo(f"  {_shown_name(each.draft.name)}: {each.why}")
+    families = sorted({each.draft.table.family for each in strangers if each.draft.table})
+    if families:
+        click.echo(f"  families with such: {', '.join(families)}")
+
+
+def _fit_json(leader: Candidate, drafts: Drafts) -> dict[str, Any]:
     return {
         "leader": _candidate_json(leader),
-        "drafts": [_candidate_json(each.draft) | {"part": round(each.part, 4), "why": each.why} for each in drafts],
-        "others": [_candidate_json(draft) | {"why": why} for draft, why in others],
+        "drafts": [_judged_json(each) for each in drafts.sharing],
+        "with_another_vocabulary": [_judged_json(each) for each in drafts.strangers],
+        "others": [_judged_json(each) for each in drafts.others],
     }
+
+
+def _judged_json(verdict: Judged) -> dict[str, Any]:
+    return _candidate_json(verdict.draft) | {"part": round(verdict.part, 4), "why": verdict.why}
 
 
 def _candidate_json(model: Candidate) -> dict[str, Any]:
@@ -292,6 +306,11 @@ def _candidate_json(model: Candidate) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- texts
+def _size(model: Candidate) -> str:
+    """Of its file: as it is here, else about as the table of families has it."""
+    return gigabytes(model.n_bytes) if model.local else f"about {gigabytes(model.n_bytes)}"
+
+
 def _shown(model: LocalModel) -> str:
     return _shown_name(model.name)
 

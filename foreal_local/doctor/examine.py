@@ -73,9 +73,11 @@ def examine_pair(
 
 
 def _plan(findings: Findings, request: FitRequest) -> None:
+    from ..runtime.opening import require_slots
     from .models import planned
 
     assert findings.machine
+    require_slots(request.pair, request.runtime, request.n_slots, request.roles)
     findings.fitted, problems = planned(request, findings.machine)
     findings.problems += problems
 

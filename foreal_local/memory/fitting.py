@@ -35,9 +35,10 @@ class Fitting(Protocol):
 
 
 def fitting(wanted: bool, note: Callable[[str], None]) -> Fitting:
-    """Changes what does not fit this machine, and notes it in a line; NotEnoughMemoryError where nothing would fit.
+    """Changes what does not fit this machine, and notes it in a line; NotEnoughMemoryError where nothing would fit,
+    and UsageError where there are more slots than llama.cpp takes.
 
-    wanted: else nothing is changed or refused
+    wanted: else nothing is changed, or refused for want of memory
     """
 
     def fitted(
@@ -48,6 +49,9 @@ def fitting(wanted: bool, note: Callable[[str], None]) -> Fitting:
         roles: Iterable[Role] = tuple(Role),
         prefix_slot: bool = False,
     ) -> Fit:
+        from ..runtime.opening import require_slots
+
+        require_slots(pair, runtime, n_slots, roles, prefix_slot)
         if not wanted:
             return Fit(pair, runtime)
         from .fit import fit

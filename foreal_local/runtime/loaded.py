@@ -22,7 +22,7 @@ from .gguf_file import asks_for_time, fingerprint, n_ctx_train, read_shape
 from .interrupt import watching_interrupts
 from .messages import Messages, PromptContent, TokenIds
 from .model import Identity
-from .opening import Opening
+from .opening import Opening, require_slots
 from .pair_tokens import PairTokens
 from .speed import ENOUGH, SIZES, Sizes, measure
 from .tags import unknown_tag
@@ -77,6 +77,7 @@ class LoadedPair:
             raise
 
     def _open(self, on_progress: Progress | None) -> None:
+        require_slots(self.pair, self.runtime, self.n_slots, self.roles, self._prefix_slot)
         self.shapes = {role: read_shape(self.pair.of(role).path) for role in Role}
         self._asks_for_time = any(asks_for_time(self.pair.of(role).path) for role in self.roles)
         self.fingerprints = {role: fingerprint(self.pair.of(role).path) for role in Role}

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..config import Runtime
+from ..config import Pair, Runtime
+from ..errors import UsageError
 from ..method.roles import Role
 from . import llama
+from .gguf_file import model_file
 from .hardware import plan_slots, threads_each, usable_cores
 
 Lanes = list[dict[Role, llama.Context]]
@@ -62,3 +64,22 @@ class Opening:
                     prefix_slot=self.prefix_slot,
                     separate_caches=len(slots) > 1,
                 )
+
+
+def require_slots(
+    pair: Pair, runtime: Runtime, n_slots: int, roles: Iterable[Role] = tuple(Role), prefix_slot: bool = False
+) -> None:
+    """UsageError where a context would have more sequences than llama.cpp takes; no model is loaded for that."""
+    most = llama.most_sequences() - prefix_slot
+    if n_slots <= most:
+        return
+    models = {(model.path.resolve(), model.gpu_layers) for model in map(pair.of, roles)}
+    n_bytes = sum(model_file(path).n_bytes for path, _ in models)
+    threads = runtime.threads or usable_cores()
+    n_lanes = len(plan_slots(runtime, n_slots, threads, n_bytes, llama.supports_gpu_offload()))
+    if n_slots <= n_lanes * most:
+        return
+    why = f"llama.cpp takes {llama.most_sequences()} sequences in a context"
+    why += ", one of them for what all prompts begin with" if prefix_slot else ""
+    why += f", and these models have {n_lanes} contexts" if n_lanes > 1 else ""
+    raise UsageError(f"{n_slots} prompts at a time are too many: {why}; --parallel may be {n_lanes * most} at most")

@@ -40,7 +40,8 @@ class Chat:
         return Parts(None if self._fields.reasoning_format == "none" else tags)
 
     async def _check(self) -> None:
-        await self._serving.check([self._prompt], self._settings, self._prompting, "messages")
+        of_schema = self._fields.schema_field
+        await self._serving.check([self._prompt], self._settings, self._prompting, "messages", of_schema)
 
     # ---------------------------------------------------------------- whole
     async def whole(self) -> Json:

@@ -71,7 +71,8 @@ class Completions:
         return self._fields.max_tokens == 0
 
     async def _check(self) -> None:
-        await self._serving.check(self._prompts, self._settings, self._prompting, "prompt")
+        of_schema = self._fields.schema_field
+        await self._serving.check(self._prompts, self._settings, self._prompting, "prompt", of_schema)
 
     # ---------------------------------------------------------------- whole
     async def whole(self) -> Json:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from ..config import find_setting
 from ..settings import shown
 from .errors import ApiError, invalid, not_done
 
@@ -103,6 +104,13 @@ class CommonRequest(Fields):
     def wants_usage(self) -> bool:
         """Whether a stream shall end with a chunk of its usage."""
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def schema_field(self) -> str:
+        """The field that has the answer's JSON schema."""
+        settings = {key: find_setting(key) for key in self.foreal or {}}
+        key = next((key for key, each in settings.items() if each and each.name == "json_schema"), None)
+        return f"foreal.{key}" if key else "response_format"
 
     def values(self) -> dict[str, tuple[str, Any]]:
         """The settings that the fields give: the field's name and the value, by the setting's name."""

@@ -155,15 +155,17 @@ class Serving:
         """What the work gives, done in a thread while the event loop goes on."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    async def check(self, prompts: Sequence[Prompt], settings: Generation, prompting: Prompting, param: str) -> None:
+    async def check(
+        self, prompts: Sequence[Prompt], settings: Generation, prompting: Prompting, param: str, of_schema: str
+    ) -> None:
         """ApiError where a prompt cannot be answered so: said before anything else is.
 
-        param: the field that the prompts are from
+        param, of_schema: the fields that the prompts and the JSON schema are from
         """
         engine, run = self.engine, asyncio.get_running_loop().run_in_executor
         _require_roles(engine, settings)
         if settings.has_grammar:  # some schemas take minutes to be refused: nobody else waits for that
-            await run(self._schemas, _require_grammar, engine, settings)
+            await run(self._schemas, _require_grammar, engine, settings, of_schema)
         for prompt in prompts:
             await run(self._readers, _require_room, engine, prompt, prompting, roles_of(settings.mode), param)
         self.tell_warnings(engine)
@@ -227,12 +229,12 @@ def _require_roles(engine: Engine, settings: Generation) -> None:
         raise invalid(what, "foreal.gate")
 
 
-def _require_grammar(engine: Engine, settings: Generation) -> None:
+def _require_grammar(engine: Engine, settings: Generation, param: str) -> None:
     """ApiError where the schema cannot be read."""
     try:
         engine.loaded.require_grammar(settings)
     except UsageError as error:
-        raise invalid(f"`response_format`: {error}", "response_format") from None
+        raise invalid(f"`{param}`: {error}", param) from None
 
 
 def _require_room(engine: Engine, prompt: Prompt, prompting: Prompting, roles: list[Role], param: str) -> None:

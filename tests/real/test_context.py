@@ -87,7 +87,7 @@ def test_filling_up_changes_no_logits_and_takes_no_room(
     before, rows, n_ctx = some_tokens(20), some_tokens(44), 64
     found: list[list[np.ndarray]] = []
     for fewest in (0, 1 << 40):
-        monkeypatch.setattr("foreal_local.runtime.llama.context._FEWEST_BYTES_PADDED", fewest)
+        monkeypatch.setattr("foreal_local.runtime.llama.weights._FEWEST_BYTES_PADDED", fewest)
         with open_engine(make(kind), ctx_size=n_ctx, n_slots=2) as engine:
             context = leader_of(engine)
             assert context._plan.has_padding_slot == (fewest == 0)

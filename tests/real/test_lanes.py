@@ -38,6 +38,31 @@ def test_lanes_write_what_one_sequence_alone_writes(make: PairMaker) -> None:
 
 
 @pytest.mark.parametrize(
+    ("n_slots", "lanes", "shared", "most"),
+    [(257, 1, False, 256), (256, 1, True, 255), (900, 3, False, 768), (900, 3, True, 765), (600, None, False, 512)],
+)
+@pytest.mark.skipif(GPU, reason="one context feeds a GPU")
+def test_more_slots_than_contexts_take_are_refused_before_loading(
+    n_slots: int, lanes: int | None, shared: bool, most: int, make: PairMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guards minutes of loading that end in llama.cpp's words, and a limit that forgets that lanes divide the slots."""
+    options = {"ctx_size": 8, "lanes": lanes, "threads": 2, "shared_prefix": shared}
+    with monkeypatch.context() as patch:
+        patch.setattr("foreal_local.runtime.llama.Weights", None)
+        with pytest.raises(UsageError, match=f"^{n_slots} prompts .* --parallel may be {most} at most$"):
+            open_engine(make("llama"), n_slots=n_slots, **options)
+    open_engine(make("llama"), n_slots=most, **options).close()
+
+
+def test_a_slot_for_filling_up_takes_none_of_the_prompts(make: PairMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards 256 prompts at a time that large models cannot have, because one more slot would only save time."""
+    monkeypatch.setattr("foreal_local.runtime.llama.weights._FEWEST_BYTES_PADDED", 0)
+    for n_slots, is_padded in ((255, True), (256, False)):
+        with open_engine(make("llama"), ctx_size=8, n_slots=n_slots) as engine:
+            assert engine.loaded.lanes[0][LEADER]._plan.has_padding_slot == is_padded
+
+
+@pytest.mark.parametrize(
     ("n_slots", "lanes", "found"),
     [
         (8, 2, [4, 4]),

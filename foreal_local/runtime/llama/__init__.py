@@ -24,7 +24,7 @@ require_llama_cpp()  # before the modules below look for what another version do
 
 from .context import Context, open_context  # noqa: E402
 from .devices import Device, avoids_amx, backends, devices  # noqa: E402
-from .library import Abort, supports_gpu_offload  # noqa: E402
+from .library import Abort, most_sequences, supports_gpu_offload  # noqa: E402
 from .placing import hearing, placed  # noqa: E402
 from .vocabulary import Vocabulary  # noqa: E402
 from .weights import Weights, vocabulary_alone  # noqa: E402
@@ -39,6 +39,7 @@ __all__ = [
     "backends",
     "devices",
     "hearing",
+    "most_sequences",
     "open_context",
     "placed",
     "supports_gpu_offload",

@@ -20,14 +20,13 @@ from ...method.vocabulary import Logits
 from ..hardware import MOST_SINGLY, ContextPlan, padded_size, plan_context
 from ..model import Output, Row, Snapshot
 from .batch import Batch, Piece, split_rows
-from .library import Abort, library, supports_gpu_offload
+from .library import Abort, library, most_sequences, supports_gpu_offload
 from .weights import Weights
 
 _KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}  # ggml_type
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 _NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _MOST_MARKS = 4  # of a slot
-_FEWEST_BYTES_PADDED = 32 * 1024 * 1024  # of weights; smaller ones take no time worth filling up for
 # Only what cannot be truncated, in the host's memory: on the device llama.cpp keeps a single state per slot, and ends
 # the process where the cells of a memory are not in one piece.
 _MARK_FLAGS = llama_cpp.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
@@ -74,7 +73,7 @@ def open_context(
         gpu=supports_gpu_offload(),
         prefix_slot=prefix_slot,
         separate_caches=separate_caches,
-        padding=(weights.on_gpu or weights.n_bytes > _FEWEST_BYTES_PADDED) and not weights.needs_marks,
+        padding=weights.gains_by_padding and n_slots + prefix_slot < most_sequences(),
     )
     return Context(weights, plan, abort)
 

@@ -68,6 +68,11 @@ def supports_gpu_offload() -> bool:
     return bool(llama_cpp.llama_supports_gpu_offload())
 
 
+def most_sequences() -> int:
+    """How many sequences this build of llama.cpp takes in one context."""
+    return int(llama_cpp.llama_max_parallel_sequences())
+
+
 @functools.cache
 def must_avoid_amx() -> bool:
     """Whether this build of llama.cpp would crash when it multiplies quantised weights on AMX."""

@@ -26,6 +26,8 @@ from .vocabulary import Vocabulary
 _DESCRIPTION = re.compile(r"(\S+) \S+(?: \((?:Scout|Maverick)\))?(?: \(guessed\))? (.+)")
 """llama.cpp's: architecture, its own name of a size, and quantization."""
 
+_FEWEST_BYTES_PADDED = 32 * 1024 * 1024  # of weights; smaller ones take no time worth filling up for
+
 
 def _params(gpu_layers: int, avoids_amx: bool, simulated: bool) -> Any:
     params = llama_cpp.llama_model_default_params()
@@ -96,6 +98,11 @@ class Weights:
         self.n_swa = int(llama_cpp.llama_model_n_swa(model))
         recurrent = llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model)
         self.needs_marks = bool(recurrent or self.n_swa)
+
+    @property
+    def gains_by_padding(self) -> bool:
+        """Whether short evaluations may be filled up, and save time so."""
+        return (self.on_gpu or self.n_bytes > _FEWEST_BYTES_PADDED) and not self.needs_marks
 
     @functools.cached_property
     def template(self) -> ChatTemplate | None:
