@@ -76,7 +76,8 @@ def _user_pairs_file() -> Path | None:
     """The file FOREAL_PAIRS names, else foreal/pairs.toml in the user's folder for settings if it exists."""
     if named := os.environ.get("FOREAL_PAIRS"):
         return Path(os.path.expanduser(named))  # noqa: PTH111  (pathlib's raises where there is no home)
-    folder = os.environ.get("XDG_CONFIG_HOME") or (os.name == "nt" and os.environ.get("APPDATA")) or "~/.config"
+    named = os.environ.get("XDG_CONFIG_HOME", "")
+    folder = named if Path(named).is_absolute() else (os.name == "nt" and os.environ.get("APPDATA")) or "~/.config"
     file = Path(os.path.expanduser(folder)) / "foreal" / "pairs.toml"  # noqa: PTH111
     return file if file.is_file() else None
 

@@ -288,3 +288,14 @@ def test_a_user_without_a_home_can_chat(tmp_path: Path) -> None:
     with Terminal(*SHORT, env=terminal_environment(None, tmp_path) | env | {"TERM": "xterm"}) as chat:
         chat.leave()
     assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize("given", ["", ".", "settings"])
+def test_a_folder_that_is_no_absolute_path_is_ignored(given: str, tmp_path: Path) -> None:
+    """Guards sessions that are written into the folder a chat is started in, because XDG_CONFIG_HOME is empty."""
+    env, here = environment(None, tmp_path) | {"XDG_CONFIG_HOME": given}, tmp_path / "here"
+    here.mkdir()
+    done = run("--session", "s", "--max-tokens", "8", env=env, stdin=APPLES + "\n", cwd=here, command=CHAT)
+    assert done.returncode == 0, done.stderr
+    assert list(here.iterdir()) == []
+    assert (sessions(Path(env["HOME"])) / "s.session").exists()

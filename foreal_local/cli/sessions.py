@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def data_dir() -> Path:
     """Where sessions and the history are kept; UsageError where nobody knows the user's home."""
     folder = click.get_app_dir("foreal")
+    if not Path(folder).is_absolute():  # XDG_CONFIG_HOME is empty or a relative path, which is to be ignored
+        folder = os.path.expanduser("~/.config/foreal")  # noqa: PTH111  (pathlib's raises where there is no home)
     if folder.startswith("~"):
         raise UsageError("this user has no home folder, where sessions are kept: set HOME, or XDG_CONFIG_HOME")
     return Path(folder)
