@@ -53,9 +53,9 @@ def silence_llama_cpp() -> None:
 class Model:
     """One GGUF, evaluated one prefix at a time and always from its first token."""
 
-    def __init__(self, path: Path | str, n_ctx: int) -> None:
+    def __init__(self, path: Path | str, n_ctx: int, repacked: bool = False) -> None:
         loading = llama.llama_model_default_params()
-        loading.use_extra_bufts = False  # some compilers' AMX code ends the process over quantised weights
+        loading.use_extra_bufts = repacked  # some compilers' AMX code ends the process over quantised weights
         self.handle = llama.llama_model_load_from_file(str(path).encode(), loading)
         if not self.handle:
             raise ValueError(f"llama.cpp cannot load {path}")
@@ -790,10 +790,13 @@ def examine(
     *,
     tie: float | None = None,
     stop: Sequence[str] = (),
+    repacked: bool = False,
     judge: JudgeAnswer = judge_answer,
 ) -> Report:
     """Replays a trace of a pair with one vocabulary; `stop` are the run's stop strings.
 
+    repacked: with the kernels that want quantised weights in another order, as a run has them; they round so
+        differently that near ties are five times as wide without
     judge: what judges one answer, for pairs with two vocabularies (replay_mixed.py)
 
     Raises ValueError when a model cannot be loaded, RuntimeError when it cannot evaluate an answer.
@@ -806,7 +809,8 @@ def examine(
         return report
     prompts = [a.prompt[f"{role}_tokens"] for a in answers for role in ("leader", "draft")]
     n_ctx = max(map(len, prompts), default=0) + max((a.most_tokens for a in answers), default=0)
-    with closing(Model(leader_path, n_ctx)) as leader, closing(Model(draft_path, n_ctx)) as draft:
+    opened = (closing(Model(path, n_ctx, repacked)) for path in (leader_path, draft_path))
+    with next(opened) as leader, next(opened) as draft:
         for answer in answers:
             judge(header, answer, {"leader": leader, "draft": draft}, TIE if tie is None else tie, stop, report)
     return report
@@ -823,9 +827,18 @@ def main(arguments: Sequence[str] | None = None, judge: JudgeAnswer = judge_answ
     parser.add_argument("leader", type=Path)
     parser.add_argument("draft", type=Path)
     parser.add_argument("--tie", type=float, default=TIE, help="near tie: this share of the logits' range")
+    parser.add_argument("--repacked", action="store_true", help="the kernels for repacked weights, as in the run")
     parser.add_argument("--stop", action="append", default=[], help="a stop string of the run, repeatable")
     options = parser.parse_args(arguments)
-    report = examine(options.trace, options.leader, options.draft, tie=options.tie, stop=options.stop, judge=judge)
+    report = examine(
+        options.trace,
+        options.leader,
+        options.draft,
+        tie=options.tie,
+        stop=options.stop,
+        repacked=options.repacked,
+        judge=judge,
+    )
     for violation in report.violations:
         print(violation)
     print(
