@@ -100,7 +100,9 @@ class FakeWeights:
     def is_lost(self) -> bool:
         return self.child.is_lost
 
-    def open_context(self, role: Role, trouble: dict[int, str] | None = None, **options: Any) -> tuple[int, ContextFacts]:
+    def open_context(
+        self, role: Role, trouble: dict[int, str] | None = None, **options: Any
+    ) -> tuple[int, ContextFacts]:
         self._opened.append((str(role), options))
         facts = self.child.ask("open_context", str(role), options, trouble or {}, stopping=self.flag)
         return len(self._opened) - 1, facts

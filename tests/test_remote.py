@@ -67,6 +67,11 @@ def remote_scheduler(weights: FakeWeights, different: bool, trouble: dict[int, s
     return scheduler_of(leader, context(weights, DRAFT, agreement=0.8, **pieces, **options), different)
 
 
+def finish(scheduler: Scheduler) -> None:
+    while not scheduler.idle:
+        scheduler.step()
+
+
 # ---------------------------------------------------------------- laws
 @pytest.mark.parametrize("different", [False, True])
 @pytest.mark.parametrize("settings", [*SETTINGS[::3], *AHEAD[::2]], ids=str)
@@ -120,7 +125,7 @@ def test_what_a_library_prints_is_no_answer(weights: FakeWeights) -> None:
 
 
 # ---------------------------------------------------------------- trouble
-@pytest.mark.parametrize("what, reason", [("die", "signal 9"), ("abort", "Remote RPC server crashed")])
+@pytest.mark.parametrize(("what", "reason"), [("die", "signal 9"), ("abort", "Remote RPC server crashed")])
 def test_a_child_that_dies_fails_what_runs_and_nothing_else(what: str, reason: str, own: FakeWeights) -> None:
     """Guards a hang, a crash of this process, and caches that are believed to be there."""
     scheduler = remote_scheduler(own, False, {5: what})
@@ -129,8 +134,7 @@ def test_a_child_that_dies_fails_what_runs_and_nothing_else(what: str, reason: s
         scheduler.add(sequence)
     started = time.monotonic()
     with pytest.raises(WorkerError, match=reason):
-        while not scheduler.idle:
-            scheduler.step()
+        finish(scheduler)
     assert time.monotonic() - started < 5
     scheduler.close()
     scheduler.check()
@@ -154,8 +158,7 @@ def test_a_child_that_dies_between_two_evaluations_is_replaced_unnoticed(own: Fa
             while not own.is_lost:
                 time.sleep(0.01)
     assert own.generation == 1
-    found = [{**outcome(sequence), "cost": None} for sequence in there]
-    assert [each["tokens"] for each in found] == [outcome(sequence)["tokens"] for sequence in here]
+    assert [outcome(sequence)["tokens"] for sequence in there] == [outcome(sequence)["tokens"] for sequence in here]
 
 
 def test_rows_that_go_on_from_a_lost_cache_are_refused(own: FakeWeights) -> None:
@@ -205,7 +208,7 @@ def test_an_error_of_the_child_is_raised_here(weights: FakeWeights) -> None:
     assert model.n_calls == 1
 
 
-@pytest.mark.parametrize("what, is_lost", [("work", False), ("hang", True)])
+@pytest.mark.parametrize(("what", "is_lost"), [("work", False), ("hang", True)])
 def test_ctrl_c_ends_an_evaluation(what: str, is_lost: bool, own: FakeWeights, monkeypatch: pytest.MonkeyPatch) -> None:
     """Guards Ctrl-C that waits for a worker, and a stop that ends the next evaluation, too."""
     monkeypatch.setattr("foreal_local.runtime.remote.process._GRACE", 0.5)
@@ -234,7 +237,9 @@ print(weights.child.pid, flush=True)
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("then", ["time.sleep(60)", "import threading; weights.child.ask('load', 60.0, 1, stopping=weights.flag)"])
+@pytest.mark.parametrize(
+    "then", ["time.sleep(60)", "import threading; weights.child.ask('load', 60.0, 1, stopping=weights.flag)"]
+)
 def test_a_child_ends_with_its_parent(then: str) -> None:
     """Guards an orphan that holds gigabytes after kill -9, idle or in the midst of an evaluation."""
     code = _PARENT.format(tests=str(ROOT / "tests"), then=then)

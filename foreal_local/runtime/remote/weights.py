@@ -24,6 +24,7 @@ from .host import ContextFacts, Facts
 from .process import Child
 
 HOST = "foreal_local.runtime.remote.host:LlamaHost"
+"""What a child runs."""
 
 
 class RemoteWeights:
@@ -44,12 +45,10 @@ class RemoteWeights:
         runtime: Runtime,
         abort: llama.Abort,
         on_progress: Callable[[float], None] | None = None,
-        host: str = HOST,
     ) -> None:
-        """`host`: what the child runs (tests have a fake)."""
         self.role, self.workers, self.generation = role, tuple(workers), 0
         self.path, self.gpu_layers = settings.path, settings.gpu_layers
-        self._runtime, self._abort, self._host = runtime, abort, host
+        self._runtime, self._abort = runtime, abort
         self.shape, self.n_bytes = read_shape(self.path), model_file(self.path).n_bytes
         self._contexts: list[tuple[Any, ...]] = []  # what each was opened with
         self._lock = threading.RLock()  # of another child's start
@@ -65,11 +64,9 @@ class RemoteWeights:
         self.needs_marks, self.avoids_amx = facts.needs_marks, facts.avoids_amx
 
     def _load(self, on_progress: Callable[[float], None] | None = None) -> Facts:
-        """Start a child, and load the model in it. WorkerError where a worker does not answer, or is lost."""
-        for worker in self.workers:
-            require_answer(worker, self.role)
+        """Start a child, and load the model in it. WorkerError where a worker is lost meanwhile."""
         verbose = self._runtime.verbose
-        self._child = Child(self._host, self._runtime.rpc_timeout, verbose)
+        self._child = Child(HOST, self._runtime.rpc_timeout, verbose)
         arguments = (str(self.path), self.gpu_layers, verbose, [worker.endpoint for worker in self.workers])
         with self._abort.held():
             facts = self._asked("load", arguments, on_progress)
@@ -99,6 +96,8 @@ class RemoteWeights:
             if not self.is_lost:
                 return
             self._end_child()
+            for worker in self.workers:
+                require_answer(worker, self.role)
             self._load()
             for arguments in self._contexts:
                 self._asked("open_context", arguments)
