@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from foreal_local.method.roles import Role
 from foreal_local.runtime.model import CacheLostError, Model, Row
 from foreal_local.runtime.remote.context import RemoteContext
 from foreal_local.runtime.remote.process import Child
+from foreal_local.runtime.remote.sockets import look_after_all
 from foreal_local.runtime.scheduler import Scheduler
 
 ROOT = Path(__file__).parents[1]
@@ -253,3 +255,16 @@ def test_a_child_ends_with_its_parent(then: str) -> None:
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < until, "the child is still there"
         time.sleep(0.05)
+
+
+# ---------------------------------------------------------------- connections
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system does not list open files")
+def test_connections_are_looked_after_and_no_file_is_left_open() -> None:
+    """Guards a wait of hours for a machine that is gone, and files that pile up, one for each look."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        before = len(list(Path("/dev/fd").iterdir()))
+        for _ in range(3):
+            look_after_all()
+        assert len(list(Path("/dev/fd").iterdir())) == before
+        assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert not server.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -67,7 +67,7 @@ def work(result: Result) -> list[tuple[int, int]]:
 class TestInChildren:
     """Tests of states, slots and conversations, with both roles in children."""
 
-    @pytest.mark.parametrize("name", PAIRS)
+    @pytest.mark.parametrize("name", ["llama", "gemma3", "lfm2+llama"])
     def test_saved_states(self, name: str, make: PairMaker, tmp_path: Path) -> None:
         test_states.test_going_on_from_disk_writes_what_never_stopping_writes(name, 0.7, make, tmp_path)
 

@@ -13,6 +13,7 @@ Knows pickles and pipes, no model.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pickle
@@ -105,9 +106,18 @@ def serve(host: Host, requests: BinaryIO, answers: BinaryIO) -> None:
         send(kind, value)
 
 
+def _leave_no_core() -> None:
+    """llama.cpp ends this process when it loses a worker: no file of gigabytes is to stay."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def main() -> None:
     """Serve the parent with the class that the first argument names."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the terminal: the parent says what it means
+    _leave_no_core()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     module, _, name = sys.argv[1].partition(":")

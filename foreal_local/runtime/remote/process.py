@@ -51,7 +51,12 @@ class Child:
         variables |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
-            [sys.executable, "-m", _MODULE, host], stdin=pipe, stdout=pipe, stderr=pipe, env=variables
+            [sys.executable, "-m", _MODULE, host],
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=variables,
+            start_new_session=True,  # signals of the terminal are for the parent
         )
         assert self._process.stdin
         assert self._process.stdout

@@ -7,26 +7,34 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import threading
+import time
 
 _QUIET, _BETWEEN, _TIMES = 10, 5, 4
 """Seconds of silence after which the system asks, between two questions, and how many may stay without answer."""
 _EVERY = 5.0
-_MOST_FILES = 256
+_FILES = "/dev/fd"  # the numbers of this process's open files
 
 
 def watch_connections() -> None:
     """Let the system look after all TCP connections of this process, also those to come."""
-    if os.name == "posix":
+    if os.path.isdir(_FILES):  # noqa: PTH112
         threading.Thread(target=_watch, name="connections", daemon=True).start()
 
 
 def _watch() -> None:
     while True:
-        for number in range(3, _MOST_FILES):
-            with contextlib.suppress(OSError):
-                _look_after(number)
-        threading.Event().wait(_EVERY)
+        look_after_all()
+        time.sleep(_EVERY)
+
+
+def look_after_all() -> None:
+    """Those that there are now."""
+    for name in os.listdir(_FILES):  # noqa: PTH208
+        with contextlib.suppress(OSError):  # it is closed by now, or no connection
+            if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                _look_after(int(name))
 
 
 def _look_after(number: int) -> None:

@@ -56,7 +56,8 @@ class RemoteWeights:
         self._child: Child | None = None
         try:
             self._vocabulary = self._stack.enter_context(llama.vocabulary_alone(self.path))
-            facts = self._facts = self._load(on_progress)
+            with abort.held():
+                facts = self._facts = self._load(on_progress)
         except BaseException:
             self.close()
             raise
@@ -68,8 +69,7 @@ class RemoteWeights:
         verbose = self._runtime.verbose
         self._child = Child(HOST, self._runtime.rpc_timeout, verbose)
         arguments = (str(self.path), self.gpu_layers, verbose, [worker.endpoint for worker in self.workers])
-        with self._abort.held():
-            facts = self._asked("load", arguments, on_progress)
+        facts = self._asked("load", arguments, on_progress)
         assert isinstance(facts, Facts)
         return facts
 
