@@ -98,9 +98,13 @@ class RemoteWeights:
             self._end_child()
             for worker in self.workers:
                 require_answer(worker, self.role)
-            self._load()
-            for arguments in self._contexts:
-                self._asked("open_context", arguments)
+            try:
+                self._load()
+                for arguments in self._contexts:
+                    self._asked("open_context", arguments)
+            except BaseException:  # half of a child is none
+                self._end_child()
+                raise
             self.generation += 1
 
     def _asked(
