@@ -43,6 +43,12 @@ MODES: dict[str, dict[str, Any]] = {
     "speculative": {"mode": "speculative", "proposals": 8},
     "fast": preset("fast") | {"proposals": 16},
 }
+WAYS: dict[str, dict[str, float] | None] = {
+    "two workers": None,
+    "two workers, counted": {},
+    "1 Gbit/s, 1 ms": {"one_way": MILLISECOND / 2, "bytes_per_second": GIGABIT},
+}
+"""What is measured with workers, and the network before each of them, if there is one."""
 
 
 class Run(NamedTuple):
@@ -67,10 +73,7 @@ class Run(NamedTuple):
 @click.option("--threads", "-t", default=1, show_default=True, help="Of this process, and of each worker.")
 @click.option("--max-tokens", default=60, show_default=True)
 @click.option("--mode", "modes", type=click.Choice(list(MODES)), multiple=True, default=list(MODES))
-@click.option("--output-here", type=int, metavar="LAYERS", help="Also with so many layers there, all but the last one.")
-def main(
-    leader: str, draft: str, threads: int, max_tokens: int, modes: tuple[str, ...], output_here: int | None
-) -> None:
+def main(leader: str, draft: str, threads: int, max_tokens: int, modes: tuple[str, ...]) -> None:
     """Measure a leader over two workers."""
     click.echo(
         f"{'mode':12}{'leader':22}{'tokens/s':>9}{'ratio':>7}{'kB out':>9}{'kB in':>9}{'trips':>7}{'1 Gbit/s':>9}  text"
@@ -87,28 +90,16 @@ def main(
             plain[mode] = measured(engine, mode, max_tokens, [])
             show(mode, "here, same kernels", plain[mode], local[mode])
     with workers(threads) as ports:
-        for label, options, network in ways(output_here):
+        for label, network in WAYS.items():
             with contextlib.ExitStack() as stack:
                 forwarders = [Forwarder(port, **network) for port in ports] if network is not None else []
                 for each in forwarders:
                     stack.callback(each.close)
                 there = [each.port for each in forwarders] or ports
                 rpc = ",".join(f"127.0.0.1:{port}" for port in there)
-                engine = stack.enter_context(foreal_local.load(**models | options | {"leader_rpc": rpc}))
+                engine = stack.enter_context(foreal_local.load(**models | {"leader_rpc": rpc}))
                 for mode in modes:
                     show(mode, label, measured(engine, mode, max_tokens, forwarders), local[mode], plain[mode])
-
-
-def ways(output_here: int | None) -> Iterator[tuple[str, dict[str, Any], dict[str, float] | None]]:
-    """What is measured with workers: its name, options of the pair, and the network, if there is one."""
-    slow = {"one_way": MILLISECOND / 2, "bytes_per_second": GIGABIT}
-    yield "two workers", {}, None
-    yield "two workers, counted", {}, {}
-    yield "1 Gbit/s, 1 ms", {}, slow
-    if output_here is not None:
-        layers = {"leader_gpu_layers": output_here}
-        yield "output layer here", layers, {}
-        yield "the same, 1 Gbit/s", layers, slow
 
 
 @contextlib.contextmanager
