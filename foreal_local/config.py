@@ -23,6 +23,7 @@ from .method.settings import Method as Method
 from .model_files import FilePath as FilePath
 from .model_files import ModelSettings as ModelSettings
 from .model_files import Pair as Pair
+from .running import OF_WORKERS as OF_WORKERS
 from .running import Runtime as Runtime
 from .settings import OWN_TEMPLATE_ARGS, Setting, as_json, check_all, setting, settings_of, shown
 

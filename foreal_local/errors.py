@@ -10,6 +10,7 @@
     ├── ContextFullError        1   a conversation with no room for an answer
     ├── SessionError            1   a saved session that cannot be resumed
     ├── SequenceError           1   one sequence cannot continue; the others can
+    ├── WorkerError             1   a machine that lends its memory to a model is not there, or was lost
     └── EvaluationError         1   llama.cpp failed and the context cannot be trusted any more
 
 Ctrl-C is Python's own KeyboardInterrupt (130).
@@ -82,3 +83,7 @@ class SequenceError(ForealError):
 
 class EvaluationError(ForealError):
     """llama.cpp failed, and the context cannot be trusted any more."""
+
+
+class WorkerError(ForealError):
+    """A machine that lends its memory and compute to a model cannot be reached, or was lost while the model ran."""

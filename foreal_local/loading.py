@@ -73,7 +73,8 @@ def load(
     fit: where memory is short, what is not given (the context, the caches' types, layers) becomes smaller, and a
         UserWarning says so; False: all is loaded as it is
     settings, prompting: what prompts are answered with; None: the pair's, or the defaults
-    by_name: single settings by their names in config.py: more of Runtime (kv_type_k="q8_0"), and those of a response
+    by_name: single settings by their names in config.py: more of Runtime (kv_type_k="q8_0",
+        leader_rpc="192.168.1.20:50052" for layers on another machine), and those of a response
         (temp=0, system="Be brief."), which go before `settings`
 
     UsageError for an unknown pair or setting, ModelFileError for an unusable file, DownloadError without the hub,

@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from .config import Generation, Prompting
-from .errors import ForealError, SessionError
+from .errors import ForealError, SessionError, WorkerError
 from .lane import Lane, Ticket
 from .method.tokens import FinishReason
 from .method.view import n_common
@@ -95,8 +95,13 @@ class OfflineRun:
             if not isinstance(error, SessionError):
                 for ticket in running.values():
                     self._save(lane, ticket, whole)
+            if isinstance(error, WorkerError) and not self._checkpoints:
+                for ticket in running.values():
+                    ticket.sequence.finish(FinishReason.ERROR, str(error))
             if not whole:
                 lane.close()
+            if isinstance(error, WorkerError) and not self._checkpoints:
+                yield from (event for _, event in events if isinstance(event, Result))
             raise
         finally:
             for ticket in running.values():

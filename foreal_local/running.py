@@ -10,6 +10,8 @@ from .settings import check_all, setting
 FLASH_ATTENTION = ("auto", "on", "off")
 KV_TYPES = ("auto", "f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 _MAX_CTX_SIZE = 2**24
+OF_WORKERS = ("leader_rpc", "draft_rpc", "rpc_timeout", "allow_public")
+"""Settings of models that lie on several machines."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,10 @@ class Runtime:
     kv_type_k, kv_type_v: element types of the KV cache
     rollback: how many tokens a recurrent memory can take back at once, where its architecture can; each costs one
         more state per sequence
+    leader_rpc, draft_rpc: the workers (foreal rpc-worker) that a role's layers lie on: HOST:PORT, several with commas;
+        None: it is all here
+    rpc_timeout: seconds without a sign of life after which a role with workers is given up
+    allow_public: workers may have addresses that the whole internet can reach
     verbose: llama.cpp's own log on stderr
     """
 
@@ -49,9 +55,26 @@ class Runtime:
     rollback: int = setting(
         0, "Tokens that a recurrent memory can take back at once.", "--rollback", kind=int, metavar="N", low=0, high=64
     )
+    leader_rpc: str | None = setting(
+        None, "Workers that the leader's layers lie on (foreal rpc-worker).", "--leader-rpc", metavar="HOST:PORT,...",
+        optional=True,
+    )  # fmt: skip
+    draft_rpc: str | None = setting(
+        None, "The same for the draft.", "--draft-rpc", metavar="HOST:PORT,...", optional=True
+    )
+    rpc_timeout: float = setting(
+        300.0, "Seconds that a role with workers may be silent.", "--rpc-timeout", kind=float, metavar="S", above=0
+    )
+    allow_public: bool = setting(
+        False, "Workers at public addresses: anybody may read and change what is sent.", "--allow-public", kind=bool
+    )
     verbose: bool = setting(False, "llama.cpp's own log on stderr.", "--verbose", kind=bool, short="-v")
 
     MAX_DEFAULT_CTX_SIZE = 8192
+
+    def workers(self, role: str) -> str | None:
+        """Those of a role, as they were given; None: it has none."""
+        return self.leader_rpc if role == "leader" else self.draft_rpc
 
     def __post_init__(self) -> None:
         check_all(self)

@@ -35,6 +35,7 @@ _FIRST = {
     "pairs": "foreal pairs",
     "models": "foreal models",
     "pull": "foreal pull",
+    "rpc-worker": "foreal rpc-worker",
     "serve": "foreal serve",
 }
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,10 +43,16 @@ class Terminal:
     """
 
     def __init__(
-        self, *arguments: str | Path, env: dict[str, str], columns: int = 100, lines: int = 50, command: str = "chat"
+        self,
+        *arguments: str | Path,
+        env: dict[str, str],
+        columns: int = 100,
+        lines: int = 50,
+        command: str = "chat",
+        program: Sequence[str] = ("-m", "foreal_local"),
     ) -> None:
         self._dumb = env["TERM"] == "dumb"
-        words = ["-m", "foreal_local", command, *map(str, arguments)]
+        words = [*program, command, *map(str, arguments)]
         self.process = pexpect.spawn(sys.executable, words, env=env, cwd=str(ROOT), dimensions=(lines, columns))
         self.process.delaybeforesend = None
         self.screen = _Screen(columns, lines, history=3000)

@@ -17,7 +17,7 @@ from pathlib import Path
 from ..alone import LeaderAlone
 from ..config import MODES, Generation, Prompting
 from ..engine import Engine
-from ..errors import ContextFullError, UsageError
+from ..errors import ContextFullError, UsageError, WorkerError
 from ..lane import BITE, Ticket
 from ..method.ledger import Cost
 from ..method.roles import Role
@@ -158,6 +158,8 @@ class Conversation:
             )
             try:
                 yield from self._events(ticket, events)
+            except WorkerError as error:
+                ticket.sequence.finish(FinishReason.ERROR, str(error))
             finally:
                 self.engine.cancel(ticket)
                 self._note_answer(ticket, messages)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from ..config import Generation, ModelSettings, Sampling, generation_of, prompting_of, runtime_of
+from ..config import OF_WORKERS, Generation, ModelSettings, Sampling, generation_of, prompting_of, runtime_of
 from ..errors import UsageError
 from ..storage.files import LineFile, locked
 from ..storage.ownership import check_writable, was_there
@@ -104,7 +104,7 @@ _FIRST = (
 @option("--parallel", "-P", type=int, default=4, metavar="N", help="Prompts answered, and responses read, at a time.")
 @option("--seed", type=int, default=0, metavar="N", section=SAMPLING, help="Of the intervals, and of shuffled choices.")
 @option("--quiet", "-q", is_flag=True, help="No progress.")
-@model_options(_drafts_option, without=["rollback"])
+@model_options(_drafts_option, without=["rollback", *OF_WORKERS])
 @setting_options("n", "p", "k", "hits_from", "boundaries", "compare", "tau")
 @prompting_options
 @click.version_option(__version__, prog_name="foreal analyze")

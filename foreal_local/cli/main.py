@@ -18,6 +18,7 @@ _COMMANDS = {
     "models": "List the models that are here, and drafts that fit a leader.",
     "pairs": "List the pairs of models that have names.",
     "pull": "Download models and pairs.",
+    "rpc-worker": "Offer this machine's memory and compute to models on others.",
     "serve": "Answer OpenAI's API over HTTP, and show a page.",
 }
 
@@ -31,7 +32,7 @@ class LazyGroup(StreamsCommand, click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command = import_module(f".{name}", __package__).main
+        command = import_module(f".{name.replace('-', '_')}", __package__).main
         assert isinstance(command, click.Command)
         return command
 

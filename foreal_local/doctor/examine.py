@@ -58,31 +58,38 @@ def examine_pair(
     """
     if findings.machine is None:
         return
+    from ..memory.fitting import NOT_PLANNED, roles_here
     from ..memory.request import FitRequest
 
     try:
         pair = pair_for()
         wanted = tuple(role for role in Role if role in set(roles))
         findings.models = {role: pair.of(role).path for role in wanted}
-        _plan(findings, FitRequest(pair, runtime, n_slots, wanted))
+        here = roles_here(runtime, wanted)
+        findings.problems += [Problem(NOT_PLANNED.format(role)) for role in wanted if role not in here]
+        _plan(findings, FitRequest(pair, runtime, n_slots, here))
         if measures and not findings.stops:
-            _measure(findings, note)
+            _measure(findings, wanted, note)
     except ForealError as error:
         findings.problems.append(Problem(str(error), stops=True))
     findings.problems.sort(key=lambda problem: not problem.stops)
 
 
 def _plan(findings: Findings, request: FitRequest) -> None:
+    from ..memory.fit import Fitted
     from ..runtime.opening import require_slots
     from .models import planned
 
     assert findings.machine
     require_slots(request.pair, request.runtime, request.n_slots, request.roles)
+    if not request.roles:
+        findings.fitted = Fitted(request)
+        return
     findings.fitted, problems = planned(request, findings.machine)
     findings.problems += problems
 
 
-def _measure(findings: Findings, note: Note) -> None:
+def _measure(findings: Findings, roles: tuple[Role, ...], note: Note) -> None:
     from ..runtime.hardware import usable_cores
     from ..runtime.loaded import LoadedPair
     from .speed import advice_of, busy_problem, expected_of, measured
@@ -94,7 +101,7 @@ def _measure(findings: Findings, note: Note) -> None:
     busy = busy_problem(os.getloadavg()[0], cores) if hasattr(os, "getloadavg") else None
     findings.problems += [busy] if busy else []
     note("measuring, for up to 20 seconds")
-    loaded = LoadedPair(request.pair, runtime=request.runtime, roles=request.roles)
+    loaded = LoadedPair(request.pair, runtime=request.runtime, roles=roles)
     try:
         findings.problems += [Problem(warning) for warning in loaded.warnings]
         findings.plan = measured(loaded)

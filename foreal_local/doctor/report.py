@@ -56,6 +56,7 @@ def _machine(findings: Findings) -> Iterator[str]:
         yield from _row(
             "llama.cpp", f"llama-cpp-python {findings.version}, {', '.join(machine.backends) or 'CPU alone'}"
         )
+        yield from _row("RPC", "built in" if machine.has_rpc else "not built in (models on several machines need it)")
     if cache:
         models = f"{cache.n_models} model{'s' * (cache.n_models != 1)}, {in_words(cache.n_bytes)}"
         yield from _row("hub's cache", f"{shortened(cache.folder)}: {models}; {in_words(cache.free)} of disk free")

@@ -8,6 +8,13 @@ from typing import NamedTuple, Protocol
 from ..config import Pair, Runtime
 from ..method.roles import Role
 
+NOT_PLANNED = "the {}'s memory is not planned, because its layers lie on workers"
+
+
+def roles_here(runtime: Runtime, roles: Iterable[Role]) -> tuple[Role, ...]:
+    """Those whose models this machine holds: others have workers, among which llama.cpp divides them."""
+    return tuple(role for role in Role if role in set(roles) and not runtime.workers(str(role)))
+
 
 class Fit(NamedTuple):
     """How a pair runs.
@@ -59,7 +66,11 @@ def fitting(wanted: bool, note: Callable[[str], None]) -> Fitting:
         from .request import FitRequest
         from .simulator import Simulator
 
-        present = tuple(role for role in Role if role in set(roles))
+        present = roles_here(runtime, roles)
+        for role in (role for role in Role if role in set(roles) and role not in present):
+            note(f"{NOT_PLANNED.format(role)}: give --ctx-size if the default does not fit there")
+        if not present:
+            return Fit(pair, runtime)
         with Simulator() as simulator:
             found = fit(FitRequest(pair, runtime, n_slots, present, prefix_slot), this_machine(), simulator)
         for line in found.notes:

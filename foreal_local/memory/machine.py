@@ -51,6 +51,7 @@ class Machine:
     cores: that this process may use
     processors: that the system has, as it counts them
     backends: what llama.cpp can compute with besides the processor
+    has_rpc: models may lie on several machines
     avoids_amx: its build would crash on this processor's AMX
     """
 
@@ -59,6 +60,7 @@ class Machine:
     cores: int = 1
     processors: int = 1
     backends: tuple[str, ...] = ()
+    has_rpc: bool = False
     avoids_amx: bool = False
 
 
@@ -72,6 +74,7 @@ def this_machine() -> Machine:
         cores=usable_cores(),
         processors=os.cpu_count() or 1,
         backends=tuple(llama.backends()),
+        has_rpc=llama.has_rpc(),
         avoids_amx=llama.avoids_amx(),
     )
 

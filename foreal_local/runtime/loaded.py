@@ -22,8 +22,10 @@ from .gguf_file import asks_for_time, fingerprint, n_ctx_train, read_shape
 from .interrupt import watching_interrupts
 from .messages import Messages, PromptContent, TokenIds
 from .model import Identity
-from .opening import Opening, require_slots
+from .opening import AnyWeights, Lanes, Opening, require_slots
 from .pair_tokens import PairTokens
+from .remote.addresses import WARNING, Address, require_answer, workers_of
+from .remote.weights import RemoteWeights
 from .speed import ENOUGH, SIZES, Sizes, measure
 from .tags import unknown_tag
 from .text import PromptTokens, encode_prompt, prompt_of_ids
@@ -38,6 +40,7 @@ class LoadedPair:
     """The models of a pair, for at most `n_slots` sequences at a time. Owns the weights and the contexts.
 
     pair, runtime, n_slots, roles: as they were given; only these roles' models are loaded
+    workers: those that a role's layers lie on, of roles that have any
     lanes: each a context for each role, driven by one thread at a time
     abort: the flag that stops evaluations
     tokens: the vocabularies of both roles
@@ -67,8 +70,8 @@ class LoadedPair:
         self._warnings: list[str] = []
         self.opened = datetime.now().isoformat(timespec="seconds")
         self.abort = llama.Abort()
-        self._weights: dict[Role, llama.Weights] = {}
-        self.lanes: list[dict[Role, llama.Context]] = []
+        self._weights: dict[Role, AnyWeights] = {}
+        self.lanes: Lanes = []
         try:
             with watching_interrupts(self.abort):
                 self._open(on_progress)
@@ -81,16 +84,10 @@ class LoadedPair:
         self.shapes = {role: read_shape(self.pair.of(role).path) for role in Role}
         self._asks_for_time = any(asks_for_time(self.pair.of(role).path) for role in self.roles)
         self.fingerprints = {role: fingerprint(self.pair.of(role).path) for role in Role}
+        self.workers = self._reached_workers()
         for role in self.roles:
-            settings = self.pair.of(role)
-            shared = self._weights.get(role.other)
-            if shared and settings.path.samefile(shared.path) and settings.gpu_layers == self.pair.leader.gpu_layers:
-                self._weights[role] = shared
-                continue
             report = (lambda done, role=role: on_progress(role, done)) if on_progress else None
-            self._weights[role] = llama.Weights(
-                settings.path, settings.gpu_layers, self.runtime.verbose, report, self.abort
-            )
+            self._weights[role] = self._shared(role) or self._loaded(role, report)
         vocabularies: dict[Role, RoleVocabulary] = {role: w.vocabulary for role, w in self._weights.items()}
         self._vocabularies = vocabularies
         self._templates = {role: w.template for role, w in self._weights.items()}
@@ -103,7 +100,33 @@ class LoadedPair:
         self.identity = Identity({str(role): self.fingerprints[role] for role in self.roles}, formats)
         self._warn()
 
+    def _reached_workers(self) -> dict[Role, list[Address]]:
+        """The workers of each role that has any. InstallationError or WorkerError where they cannot be used: before
+        anything is loaded."""
+        workers = {Role(role): some for role, some in workers_of(self.runtime, map(str, self.roles)).items()}
+        if workers:
+            llama.require_rpc()
+        for role, addresses in workers.items():
+            for address in addresses:
+                require_answer(address, role)
+        return workers
+
+    def _shared(self, role: Role) -> AnyWeights | None:
+        """The other role's weights, where they are of the same file and lie where this role's would."""
+        settings, shared = self.pair.of(role), self._weights.get(role.other)
+        if shared is None or self.workers or not settings.path.samefile(shared.path):
+            return None
+        return shared if settings.gpu_layers == self.pair.leader.gpu_layers else None
+
+    def _loaded(self, role: Role, report: Callable[[float], None] | None) -> AnyWeights:
+        settings, runtime = self.pair.of(role), self.runtime
+        if role in self.workers:
+            return RemoteWeights(role, settings, self.workers[role], runtime, self.abort, report)
+        return llama.Weights(settings.path, settings.gpu_layers, runtime.verbose, report, self.abort)
+
     def _warn(self) -> None:
+        if any(not address.is_loopback for some in self.workers.values() for address in some):
+            self._warnings.append(WARNING)
         trained = min(w.n_ctx_train for w in self._weights.values())
         if self.ctx_size > trained:
             self._warnings.append(f"--ctx-size {self.ctx_size} is more than the models were trained for ({trained})")
@@ -113,7 +136,8 @@ class LoadedPair:
                 f"--threads {self._opening.threads} is more than this machine's {n_processors} processors: "
                 "threads that wait for each other make this very slow"
             )
-        wanted = [role for role in self.roles if self.pair.of(role).gpu_layers > 0]
+        here = [role for role in self.roles if role not in self.workers]
+        wanted = [role for role in here if self.pair.of(role).gpu_layers > 0]
         if wanted and not llama.supports_gpu_offload():
             self._warnings.append(
                 "layers are to be offloaded, but llama-cpp-python finds no GPU (a build without GPU support, or no "
@@ -245,6 +269,8 @@ class LoadedPair:
         """Model, size and where it runs, in a few words."""
         weights = self._weights[role]
         where = "GPU" if llama.supports_gpu_offload() and self.pair.of(role).gpu_layers != 0 else "CPU"
+        if role in self.workers:
+            where = " and ".join(map(str, self.workers[role]))
         size = f"{weights.n_bytes / 1e9:.1f} GB" if weights.n_bytes >= 1e9 else f"{weights.n_bytes / 1e6:.1f} MB"
         return f"{weights.path.name} ({weights.describe()}, {size}, {where})"
 

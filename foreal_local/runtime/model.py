@@ -13,6 +13,10 @@ from ..errors import SequenceError
 from ..method.vocabulary import Logits
 
 
+class CacheLostError(Exception):
+    """A model was loaded again, and nothing is cached any more: rows that went on from there have to begin anew."""
+
+
 class Row(NamedTuple):
     """Tokens to evaluate after what `slot` has cached; logits are wanted at the last `n_outputs` of them.
 

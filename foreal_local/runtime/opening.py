@@ -12,8 +12,12 @@ from ..method.roles import Role
 from . import llama
 from .gguf_file import model_file
 from .hardware import plan_slots, threads_each, usable_cores
+from .remote.context import RemoteContext
+from .remote.weights import RemoteWeights
 
-Lanes = list[dict[Role, llama.Context]]
+AnyWeights = llama.Weights | RemoteWeights
+AnyContext = llama.Context | RemoteContext
+Lanes = list[dict[Role, AnyContext]]
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Opening:
     prefix_slot: one more slot in each lane, for a prefix that many sequences share
     """
 
-    weights: Mapping[Role, llama.Weights]
+    weights: Mapping[Role, AnyWeights]
     runtime: Runtime
     n_slots: int
     ctx_size: int
@@ -43,27 +47,39 @@ class Opening:
         """Of the models' files; one that has both roles counts once."""
         return sum(weights.n_bytes for weights in set(self.weights.values()))
 
+    @cached_property
+    def _elsewhere(self) -> bool:
+        """Whether some of it is computed by other devices than this machine's processor."""
+        return llama.supports_gpu_offload() or any(weights.has_workers for weights in self.weights.values())
+
     def threads_each(self, n_busy: int) -> int:
         """Threads of each of so many lanes that evaluate."""
-        return threads_each(self.runtime, self.threads, n_busy, self.n_bytes, llama.supports_gpu_offload())
+        return threads_each(self.runtime, self.threads, n_busy, self.n_bytes, self._elsewhere)
 
     def open(self, lanes: Lanes, abort: llama.Abort, roles: Iterable[Role] = tuple(Role)) -> None:
         """Add all lanes with these roles' contexts; where that fails, those that were made are in `lanes`."""
-        slots = plan_slots(self.runtime, self.n_slots, self.threads, self.n_bytes, llama.supports_gpu_offload())
+        slots = plan_slots(self.runtime, self.n_slots, self.threads, self.n_bytes, self._elsewhere)
         for n_slots in slots:
-            lane: dict[Role, llama.Context] = {}
+            lane: dict[Role, AnyContext] = {}
             lanes.append(lane)
             for role in (role for role in roles if role in self.weights):
-                lane[role] = llama.open_context(
-                    self.weights[role],
-                    n_slots,
-                    self.ctx_size,
-                    self.threads_each(len(slots)),
-                    self.runtime,
-                    abort,
-                    prefix_slot=self.prefix_slot,
-                    separate_caches=len(slots) > 1,
-                )
+                lane[role] = self._context(self.weights[role], n_slots, len(slots), abort)
+
+    def _context(self, weights: AnyWeights, n_slots: int, n_lanes: int, abort: llama.Abort) -> AnyContext:
+        threads, several = self.threads_each(n_lanes), n_lanes > 1
+        if isinstance(weights, RemoteWeights):
+            how = (n_slots, self.ctx_size, threads, self.runtime, self.prefix_slot, several)
+            return RemoteContext(weights, *weights.open_context(*how))
+        return llama.open_context(
+            weights,
+            n_slots,
+            self.ctx_size,
+            threads,
+            self.runtime,
+            abort,
+            prefix_slot=self.prefix_slot,
+            separate_caches=several,
+        )
 
 
 def require_slots(
@@ -76,7 +92,8 @@ def require_slots(
     models = {(model.path.resolve(), model.gpu_layers) for model in map(pair.of, roles)}
     n_bytes = sum(model_file(path).n_bytes for path, _ in models)
     threads = runtime.threads or usable_cores()
-    n_lanes = len(plan_slots(runtime, n_slots, threads, n_bytes, llama.supports_gpu_offload()))
+    elsewhere = llama.supports_gpu_offload() or bool(runtime.leader_rpc or runtime.draft_rpc)
+    n_lanes = len(plan_slots(runtime, n_slots, threads, n_bytes, elsewhere))
     if n_slots <= n_lanes * most:
         return
     why = f"llama.cpp takes {llama.most_sequences()} sequences in a context"

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ..errors import SequenceError
+from ..errors import SequenceError, WorkerError
 from ..method.begin import begin
 from ..method.job import Job
 from ..method.ledger import Cost, Shape
@@ -195,7 +195,12 @@ class Scheduler:
         for job in jobs:
             self._touched[job.sequence] = None
             job.served = self._n_turns
-        if not self._turns.take(role, jobs):
+        try:
+            taken = self._turns.take(role, jobs)
+        except WorkerError:  # its caches are gone
+            self.slots.forget(role)
+            raise
+        if not taken:
             self.slots.forget(role)
         return True
 

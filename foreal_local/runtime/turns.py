@@ -14,7 +14,7 @@ from ..method.tokens import FinishReason
 from ..method.vocabulary import PairVocabulary
 from .accounting import Accounts, Turn
 from .beside import Beside
-from .model import Model, Output, Row
+from .model import CacheLostError, Model, Output, Row
 from .rows import row_for
 from .shared_prefix import SharedPrefix
 
@@ -51,9 +51,18 @@ class Turns:
     def take(self, role: Role, jobs: list[Job]) -> bool:
         """Evaluate what the role has not seen of these jobs' sequences, and let their flows go on.
 
-        False where it gave no numbers (NaN, infinity): its cache is empty then, because they spread in it, and the jobs
-        are evaluated again, first each by itself, to find the one that is the cause.
+        False where that is to be done again, because the role's cache is empty now: it was lost, or the model gave no
+        numbers (NaN, infinity), which spread in it; then each job is evaluated by itself first, to find the one that is
+        the cause.
         """
+        try:
+            return self._taken(role, jobs)
+        except CacheLostError:
+            for job in jobs:
+                job.forget_proposals()
+            return False
+
+    def _taken(self, role: Role, jobs: list[Job]) -> bool:
         turns = []
         for job in [job for job in jobs if role in job.doubted][:1] or jobs:
             turn = self._turn(role, job)

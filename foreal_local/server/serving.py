@@ -19,7 +19,7 @@ from typing import TypeVar
 from .. import __version__
 from ..config import Generation, Prompting
 from ..engine import Engine
-from ..errors import ForealError, UsageError
+from ..errors import ForealError, UsageError, WorkerError
 from ..method.modes import gate_of, roles_of
 from ..method.reasoning import DEFAULT_TAGS, ReasoningTags
 from ..method.roles import Role
@@ -188,7 +188,7 @@ class Serving:
                     require_answered(event)
                 yield event
         except ForealError as error:
-            raise failed(str(error)) from error
+            raise _failure(error) from error
         finally:
             await events.aclose()
 
@@ -197,7 +197,7 @@ class Serving:
         try:
             results = await self.engine.agenerate(prompts, settings, prompting)
         except ForealError as error:
-            raise failed(str(error)) from error
+            raise _failure(error) from error
         for result in results:
             require_answered(result)
         return results
@@ -251,6 +251,11 @@ def _require_room(engine: Engine, prompt: Prompt, prompting: Prompting, roles: l
         raise invalid("the prompt is empty: there is no token to continue from", param)
     if max(needed) > ctx_size:
         raise context_full(max(needed), ctx_size, param)
+
+
+def _failure(error: ForealError) -> ApiError:
+    """What a request hears of an error; of a worker that is lost, that it may ask again later."""
+    return unavailable(str(error), "worker_lost", 10) if isinstance(error, WorkerError) else failed(str(error))
 
 
 def require_answered(result: Result) -> None:

@@ -21,10 +21,9 @@ from ..hardware import MOST_SINGLY, ContextPlan, padded_size, plan_context
 from ..model import Output, Row, Snapshot
 from .batch import Batch, Piece, split_rows
 from .library import Abort, library, most_sequences, supports_gpu_offload
+from .parameters import parameters
 from .weights import Weights
 
-_KV_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}  # ggml_type
-_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # llama_flash_attn_type
 _NO_ROOM, _ABORTED = 1, 2  # of llama_decode
 _MOST_MARKS = 4  # of a slot
 # Only what cannot be truncated, in the host's memory: on the device llama.cpp keeps a single state per slot, and ends
@@ -70,29 +69,12 @@ def open_context(
         threads=threads,
         n_heads=weights.n_heads,
         head_size=weights.shape.width // max(1, weights.n_heads),
-        gpu=supports_gpu_offload(),
+        gpu=supports_gpu_offload() or weights.has_workers,
         prefix_slot=prefix_slot,
         separate_caches=separate_caches,
         padding=weights.gains_by_padding and n_slots + prefix_slot < most_sequences(),
     )
     return Context(weights, plan, abort)
-
-
-def _parameters(plan: ContextPlan, abort: Abort) -> Any:
-    """The plan as llama.cpp's llama_context_params."""
-    params = llama_cpp.llama_context_default_params()
-    params.n_ctx = plan.n_cells
-    params.n_batch, params.n_ubatch = plan.n_batch, plan.n_ubatch
-    params.n_seq_max = plan.n_sequences
-    params.n_outputs_max = plan.n_outputs
-    params.n_threads = params.n_threads_batch = plan.threads
-    params.kv_unified = plan.kv_unified
-    params.n_rs_seq = plan.n_rollback
-    params.flash_attn_type = _FLASH_ATTENTION[plan.flash_attention]
-    params.type_k, params.type_v = _KV_TYPES[plan.type_k], _KV_TYPES[plan.type_v]
-    params.abort_callback, params.abort_callback_data = abort.callback, abort.data
-    params.no_perf = True
-    return params
 
 
 class Context:
@@ -119,12 +101,12 @@ class Context:
         self.n_calls, self.seconds = 0, 0.0
         self.row_calls: list[int] = []
         self._n_vocab = weights.vocabulary.n_tokens
-        self._gpu = supports_gpu_offload()
+        self._gpu = supports_gpu_offload() or weights.has_workers
         self._n_last = 0  # tokens of the last evaluation
         types, flash_attention = f"{plan.type_k} {plan.type_v}", plan.flash_attention
         self.cache_format = f"{types}, flash attention {flash_attention}, {llama_cpp.__version__}"
         with abort.held():
-            context = llama_cpp.llama_init_from_model(weights.model, _parameters(plan, abort))
+            context = llama_cpp.llama_init_from_model(weights.model, parameters(plan, abort))
         if not context:
             raise EvaluationError(
                 f"no context of {plan.n_slots} x {plan.n_ctx} tokens for {weights.path.name}: "
@@ -159,18 +141,23 @@ class Context:
             llama_cpp.llama_set_n_threads(self._context, n, n)
 
     def evaluate(self, rows: list[Row]) -> Iterator[Output]:
+        for outputs in self.evaluate_parts(rows):
+            yield from outputs
+
+    def evaluate_parts(self, rows: list[Row]) -> Iterator[list[Output]]:
+        """As evaluate, all outputs of a call of llama_decode together."""
         self.row_calls = [0] * len(rows)
         for pieces in self._split(rows):
             if self._decode(rows, pieces) or (self._give_up_prefix_slot(rows) and self._decode(rows, pieces)):
-                yield from self._outputs(rows, pieces)
+                yield self._outputs(rows, pieces)
                 continue
             for piece in pieces:  # no room for all together: one by one, so that only what has no room fails
                 if len(pieces) > 1 and self._decode(rows, [piece]):
-                    yield from self._outputs(rows, [piece])
+                    yield self._outputs(rows, [piece])
                 else:
                     n_tokens = piece.end - piece.begin
                     reason = f"no room in the KV cache for {n_tokens} more tokens: lower --parallel"
-                    yield Output(piece.row, 0, None, SequenceError(reason))
+                    yield [Output(piece.row, 0, None, SequenceError(reason))]
 
     def _split(self, rows: list[Row]) -> list[list[Piece]]:
         """The pieces of one evaluation after another; where shapes matter, two or three tokens after single ones are

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-from .library import library, must_avoid_amx
+from .library import ACCELERATOR, CPU, GPU, library, must_avoid_amx
 from .native import function
 
-_CPU, _ACCELERATOR = 0, 3
-_WITH_OWN_MEMORY = 1
-"""ggml's kinds of devices: a processor, a GPU with memory of its own, one that shares the computer's, an accelerator
-that works on the computer's memory."""
-_BACKENDS_ALL_HAVE = ("CPU", "BLAS")
+_NO_COMPUTE = ("CPU", "BLAS", "RPC")
+"""Backends that all builds may have, and the one that has no device of its own."""
 _SHARING = ("MTL", "Metal")  # say that they have memory of their own
 
 
@@ -39,30 +36,35 @@ class Device:
 
 def devices() -> list[Device]:
     """All GPUs that llama.cpp would use."""
+    return [described(device) for device, kind in all_devices() if kind not in (CPU, ACCELERATOR)]
+
+
+def all_devices() -> list[tuple[int, int]]:
+    """llama.cpp's devices on this machine, and of which kind each is."""
     library()
-    found = []
-    for index in range(function("ggml_backend_dev_count", ctypes.c_size_t)()):
-        device = function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)(index)
-        kind = function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)(device)
-        if kind in (_CPU, _ACCELERATOR):
-            continue
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        function("ggml_backend_dev_memory", None, *[ctypes.c_void_p] * 3)(
-            device, ctypes.byref(free), ctypes.byref(total)
-        )
-        name, description = _text("ggml_backend_dev_name", device), _text("ggml_backend_dev_description", device)
-        shares = kind != _WITH_OWN_MEMORY or name.startswith(_SHARING)
-        found.append(Device(name, description, total.value, free.value, shares))
-    return found
+    get = function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+    pointers = [get(index) for index in range(function("ggml_backend_dev_count", ctypes.c_size_t)())]
+    kind_of = function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)
+    return [(pointer, kind_of(pointer)) for pointer in pointers]
+
+
+def described(device: int) -> Device:
+    """One of `all_devices`."""
+    kind = function("ggml_backend_dev_type", ctypes.c_int, ctypes.c_void_p)(device)
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    function("ggml_backend_dev_memory", None, *[ctypes.c_void_p] * 3)(device, ctypes.byref(free), ctypes.byref(total))
+    name, description = _text("ggml_backend_dev_name", device), _text("ggml_backend_dev_description", device)
+    shares = kind != GPU or name.startswith(_SHARING)
+    return Device(name, description, total.value, free.value, shares)
 
 
 def backends() -> list[str]:
-    """What it can compute with besides the processor: CUDA, Metal, Vulkan, RPC and so on."""
+    """What it can compute with besides the processor: CUDA, Metal, Vulkan and so on."""
     library()
     count = function("ggml_backend_reg_count", ctypes.c_size_t)()
     get = function("ggml_backend_reg_get", ctypes.c_void_p, ctypes.c_size_t)
     names = [_text("ggml_backend_reg_name", get(index)) for index in range(count)]
-    return [name for name in names if name not in _BACKENDS_ALL_HAVE]
+    return [name for name in names if name not in _NO_COMPUTE]
 
 
 def avoids_amx() -> bool:

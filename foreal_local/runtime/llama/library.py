@@ -17,7 +17,11 @@ from pathlib import Path
 import llama_cpp
 
 from ..hardware import amx_crashes
+from .native import function
 
+CPU, GPU, SHARING_GPU, ACCELERATOR = range(4)
+"""ggml's kinds of devices: a processor, a GPU with memory of its own, one that shares the computer's, an accelerator
+that works on the computer's memory."""
 _LOG_ERROR, _LOG_CONTINUED = 4, 5
 
 
@@ -65,7 +69,15 @@ def library() -> NativeLog:
 def supports_gpu_offload() -> bool:
     """Whether this build of llama.cpp can compute on a GPU, and finds one."""
     library()  # the first question about devices makes llama.cpp log: the log must be ours by then
-    return bool(llama_cpp.llama_supports_gpu_offload())
+    if not llama_cpp.llama_supports_gpu_offload():
+        return False
+    return not llama_cpp.llama_supports_rpc() or _has_gpu()  # a build with RPC says yes without any
+
+
+@functools.cache
+def _has_gpu() -> bool:
+    by_type = function("ggml_backend_dev_by_type", ctypes.c_void_p, ctypes.c_int)
+    return any(by_type(kind) for kind in (GPU, SHARING_GPU))
 
 
 def most_sequences() -> int:

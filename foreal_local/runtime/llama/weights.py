@@ -7,7 +7,7 @@ import ctypes
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..gguf_check import has_tokenizer
 from ..gguf_file import is_quantised, model_file, read_shape, stamp_of
 from ..tags import own_tags
 from .library import Abort, library, must_avoid_amx, supports_gpu_offload
+from .rpc import devices_with
 from .trial import try_loading
 from .vocabulary import Vocabulary
 
@@ -29,10 +30,12 @@ _DESCRIPTION = re.compile(r"(\S+) \S+(?: \((?:Scout|Maverick)\))?(?: \(guessed\)
 _FEWEST_BYTES_PADDED = 32 * 1024 * 1024  # of weights; smaller ones take no time worth filling up for
 
 
-def _params(gpu_layers: int, avoids_amx: bool, simulated: bool) -> Any:
+def _params(gpu_layers: int, avoids_amx: bool, simulated: bool, devices: Any = None) -> Any:
     params = llama_cpp.llama_model_default_params()
     if simulated:
         params.no_alloc, params.load_mode = True, llama_cpp.LLAMA_LOAD_MODE_NONE
+    if devices is not None:
+        params.devices = ctypes.addressof(devices)
     params.n_gpu_layers = gpu_layers if gpu_layers >= 0 else 1_000_000
     params.use_extra_bufts = not avoids_amx
     return params
@@ -51,6 +54,7 @@ class Weights:
     n_swa: tokens of its sliding window; 0: it has none
     needs_marks: the cache cannot be truncated freely (recurrent memory, sliding window); it can return to a position
         that was saved by Context.mark
+    has_workers: its layers lie on other machines; on_gpu means a GPU of this one
     avoids_amx: AMX and the repacked kernels are not used, because this build of llama.cpp would crash
     """
 
@@ -62,7 +66,10 @@ class Weights:
         on_progress: Callable[[float], None] | None = None,
         abort: Abort | None = None,
         simulated: bool = False,
+        endpoints: Sequence[str] = (),
     ) -> None:
+        """`endpoints`: workers that its layers lie on. llama.cpp ends the process that loses one: only a child of
+        remote/ has any."""
         abort, log = abort or Abort(), library()
         log.verbose = verbose
         log.errors.clear()
@@ -74,7 +81,9 @@ class Weights:
             if not simulated:
                 try_loading(path)
         self.avoids_amx = is_quantised(path) and must_avoid_amx()  # plain weights are not multiplied there
-        params = _params(gpu_layers, self.avoids_amx, simulated)
+        self.has_workers = bool(endpoints)
+        devices = devices_with(endpoints) if endpoints else None
+        params = _params(gpu_layers, self.avoids_amx, simulated, devices)
 
         def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
             if on_progress is not None:
