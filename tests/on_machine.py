@@ -31,9 +31,8 @@ def machine_of(**fake: Any) -> Any:
         Device(gpu["name"], "a GPU", gpu["total"], gpu["free"], gpu.get("shares", False))
         for gpu in fake.get("gpus", ())
     ]
-    return machine.Machine(
-        memory, tuple(devices), fake.get("cores", 2), 2, tuple(fake.get("backends", ())), fake.get("amx", False)
-    )
+    backends, cores = tuple(fake.get("backends", ())), fake.get("cores", 2)
+    return machine.Machine(memory, tuple(devices), cores, 2, backends, avoids_amx=fake.get("amx", False))
 
 
 def main() -> None:
