@@ -43,7 +43,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 def assert_free(engine: Engine) -> None:
     """Nobody waits, no thread is left, and every slot can be taken."""
-    with engine._driver.quiet():
+    with engine.driver.quiet():
         for lane in engine.lanes:
             lane.scheduler.check()
             assert lane.n_open == 0
@@ -336,7 +336,7 @@ def test_a_stream_that_is_only_left_behind_is_ended(make: PairMaker) -> None:
         async for event in engine.astream(" wait", ENDLESS, RAW):
             assert isinstance(event, Chunk)
             break
-        await until(lambda: not engine._driver._open)
+        await until(lambda: not engine.driver._open)
 
     with open_engine(make("llama"), ctx_size=4096) as engine:
         run(main(engine))
@@ -356,7 +356,7 @@ def test_an_event_loop_that_is_closed_under_its_caller_frees_the_slot(make: Pair
         stream = loop.run_until_complete(first(engine))
         loop.close()
         end = time.monotonic() + 20
-        while engine._driver._open:
+        while engine.driver._open:
             assert time.monotonic() < end, "the thread has not noticed"
             time.sleep(0.01)
         assert_free(engine)
@@ -554,7 +554,7 @@ async def answer():
     await engine.agenerate([" two" * 1500, " wait"] * 100, raw=True)
 
 def tell():
-    while not engine._driver._open:
+    while not engine.driver._open:
         time.sleep(0.01)
     print("begun", flush=True)
 
@@ -589,7 +589,7 @@ def test_ctrl_c_ends_the_program_at_once(lanes: int, make: PairMaker) -> None:
 try:
     asyncio.run(answer())
 except KeyboardInterrupt:
-    with engine._driver.quiet():
+    with engine.driver.quiet():
         print("interrupted", engine.generate(" wait", max_tokens=2, raw=True).error)
 """
     process = begun(make, lanes, end)

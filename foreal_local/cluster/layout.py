@@ -1,0 +1,69 @@
+"""How a cluster's machines are shared out: actors, and the threads or the GPU of each. Knows numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..runtime.hardware import plan_lanes
+
+_TASKS_AT_A_TIME = 512
+"""Prompts that a cluster has at work, from where on several travel together: each journey costs the driver some
+milliseconds (scripts/measure_ray.py)."""
+_MOST_TOGETHER = 16
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster: what of it Ray may give away."""
+
+    cpus: float
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What each actor gets.
+
+    n_actors: there are
+    threads: CPUs of each, and threads that evaluate there
+    gpus: GPUs of each
+    """
+
+    n_actors: int
+    threads: int
+    gpus: int = 0
+
+    def together(self, parallel: int) -> int:
+        """How many prompts travel together.
+
+        parallel: prompts that an actor answers at a time
+        """
+        return min(_MOST_TOGETHER, max(1, self.n_actors * parallel // _TASKS_AT_A_TIME))
+
+
+def layout_of(
+    nodes: Sequence[Node], *, n_bytes: int, threads: int | None, parallel: int, on_gpu: bool, n_actors: int | None
+) -> Layout:
+    """As many actors as the machines have room for, or n_actors of them. UsageError where no machine has room for one.
+
+    n_bytes: of both models' weights
+    threads: of each actor; None: one for each of its prompts where the models are small, else those of the smallest
+        machine, shared between its GPUs
+    parallel: prompts that an actor answers at a time
+    on_gpu: the models go to a GPU, where the cluster has one
+    """
+    gpus = int(on_gpu and any(node.gpus >= 1 for node in nodes))
+    usable = [node for node in nodes if node.cpus >= 1 and node.gpus >= gpus]
+    if not usable:
+        raise UsageError("no machine of this Ray cluster has a CPU to give away: start it with --num-cpus")
+    if threads is None:
+        cpus = min(int(node.cpus // max(1, node.gpus if gpus else 1)) for node in usable)
+        is_small = plan_lanes(n_bytes, 2, bool(gpus)) > 1
+        threads = max(1, min(parallel, cpus) if is_small else cpus)
+    most = max(int(node.cpus) for node in usable)
+    if threads > most:
+        raise UsageError(f"--threads is {threads}, and no machine of this Ray cluster has more than {most} CPUs for it")
+    room = sum(min(int(node.cpus // threads), int(node.gpus) if gpus else 10**9) for node in usable)
+    return Layout(n_actors or room, threads, gpus)

@@ -1,0 +1,86 @@
+"""A folder of results in parts: part-000000.jsonl and so on, each written whole or not at all.
+
+Knows files and finished records. Does not know who answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import UsageError
+from ..storage.files import OutputError, replace_file
+from .work import Answer
+
+_NAME = re.compile(r"part-(\d{6,})\.jsonl")
+MOST_RECORDS = 256
+MOST_SECONDS = 30.0
+"""When a part is written at the latest: after so many records, and so long after its first one."""
+
+
+class Parts:
+    """The parts of one folder, older ones too. Other files there are never touched.
+
+    folder: is created by `create`
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._answers: list[Answer] = []
+        self._since = 0.0
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"--output {folder} is a file, and with --ray it is a folder of parts: name another")
+
+    @contextlib.contextmanager
+    def created(self) -> Iterator[None]:
+        """The folder is there meanwhile, and is gone afterwards where nothing came into it; OutputError where it cannot
+        be made."""
+        is_new = not self.folder.exists()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.folder}: {error.strerror or error}") from None
+        try:
+            yield
+        finally:
+            if is_new:
+                with contextlib.suppress(OSError):  # it is not empty
+                    self.folder.rmdir()
+
+    def files(self) -> list[Path]:
+        """The parts that are there, in their order."""
+        found = ((_NAME.fullmatch(file.name), file) for file in self.folder.glob("part-*.jsonl"))
+        return [file for _, file in sorted((int(name[1]), file) for name, file in found if name)]
+
+    def add(self, answers: list[Answer]) -> list[Answer]:
+        """Take finished records; those that are on the disk now, which is none until a part is full."""
+        if not self._answers:
+            self._since = time.monotonic()
+        self._answers += answers
+        is_full = len(self._answers) >= MOST_RECORDS or time.monotonic() - self._since >= MOST_SECONDS
+        return self.flush() if is_full else []
+
+    def flush(self) -> list[Answer]:
+        """Write what was taken as a part of its own; what is in it."""
+        answers, self._answers = self._answers, []
+        if not answers:
+            return []
+        files = self.files()
+        path = self.folder / f"part-{_number_of(files[-1]) + 1 if files else 0:06}.jsonl"
+        try:
+            replace_file(path, [answer.line.encode() for answer in answers], is_own=lambda file: False)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OutputError(
+                f"cannot write {path}: {reason}; earlier parts are whole, and --resume does the rest"
+            ) from None
+        return answers
+
+
+def _number_of(file: Path) -> int:
+    name = _NAME.fullmatch(file.name)
+    assert name
+    return int(name[1])
