@@ -28,12 +28,21 @@ class Layout:
 
     n_actors: there are
     threads: CPUs of each, and threads that evaluate there
+    n_nodes: machines that have room for some
     gpus: GPUs of each
     """
 
     n_actors: int
     threads: int
+    n_nodes: int
     gpus: int = 0
+
+    def describe(self, n_actors: int) -> str:
+        """So many of them, in words."""
+        each = f"{self.threads} CPU{'s' * (self.threads > 1)}{' and a GPU' * bool(self.gpus)}"
+        machines = f"{self.n_nodes} machine{'s' * (self.n_nodes > 1)}"
+        one_each = " each" * (n_actors > 1)
+        return f"{n_actors} actor{'s' * (n_actors > 1)} with {each}{one_each}, in a Ray cluster with room on {machines}"
 
     def together(self, parallel: int) -> int:
         """How many prompts travel together.
@@ -65,5 +74,5 @@ def layout_of(
     most = max(int(node.cpus) for node in usable)
     if threads > most:
         raise UsageError(f"--threads is {threads}, and no machine of this Ray cluster has more than {most} CPUs for it")
-    room = sum(min(int(node.cpus // threads), int(node.gpus) if gpus else 10**9) for node in usable)
-    return Layout(n_actors or room, threads, gpus)
+    rooms = [min(int(node.cpus // threads), int(node.gpus) if gpus else 10**9) for node in usable]
+    return Layout(n_actors or sum(rooms), threads, sum(map(bool, rooms)), gpus)

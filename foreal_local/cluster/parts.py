@@ -17,7 +17,7 @@ from .work import Answer
 
 _NAME = re.compile(r"part-(\d{6,})\.jsonl")
 MOST_RECORDS = 256
-MOST_SECONDS = 30.0
+MOST_SECONDS = 10.0
 """When a part is written at the latest: after so many records, and so long after its first one."""
 
 

@@ -99,6 +99,7 @@ class ClusterRun:
                 "--resume goes on with them, or name another folder"
             )
         self._roles = request.roles or set(roles_of(request.settings.mode))
+        self._run_file = RunFile(self._parts.folder, OutputError, self._note)
         self._pair_for, self._pair = pair_for, pair_for(self._roles)
         self._checkpoints: Checkpoints | None = None
         self._first: list[Prompt] = []
@@ -144,16 +145,21 @@ class ClusterRun:
         request = self._request
         stack.enter_context(self._parts.created())
         stack.enter_context(locked(self._parts.folder, "--output"))
+        stack.callback(self._tidy)
         if request.checkpoint:
             folder = Path(request.checkpoint)
             self._checkpoints = Checkpoints(folder, request.checkpoint_every, self._note)
             stack.enter_context(locked(folder, "--checkpoint"))
             self._checkpoints.clean()
 
+    def _tidy(self) -> None:
+        """Keep nothing of a run that has written nothing."""
+        if not self._parts.files():
+            self._run_file.remove()
+
     def _settle(self) -> EarlierParts | None:
         """The seed and the time of the run, those of the earlier run where it is resumed; and that run."""
-        request, run_file = self._request, RunFile(self._parts.folder, OutputError, self._note)
-        earlier = None
+        request, run_file, earlier = self._request, self._run_file, None
         if request.resume and self._parts.files():
             earlier = EarlierParts(self._parts, ctx_size_of(self._pair, request.runtime))
             if self._settings.seed is None and earlier.seed is not None:
@@ -214,8 +220,7 @@ class ClusterRun:
             spans = spool.spans(layout.together(request.parallel))
             n_actors = min(layout.n_actors, len(spans.begins))
             if not request.quiet:
-                each = f"{layout.threads} CPUs" if not layout.gpus else f"a GPU and {layout.threads} CPUs"
-                self._note(f"{n_actors} actors with {each} each, on {len(nodes)} machines of the Ray cluster")
+                self._note(layout.describe(n_actors))
             started = time.perf_counter()
             work = self._work(replace(runtime, threads=layout.threads))
             rows = cluster.answers(spool.path, spans, layout, request.parallel, self._answerer, work)
