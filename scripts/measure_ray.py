@@ -100,10 +100,10 @@ def records_of(output: Path) -> Records:
     return [json.loads(line) for file in files for line in file.read_text("utf-8").splitlines()]
 
 
-def prompts_file(folder: Path, n: int) -> Path:
+def prompts_file(folder: Path, n: int, name: str = "prompts.jsonl") -> Path:
     """The first held-out problems of the bundled pair."""
     rows = [json.loads(line) for line in (ROOT / "models" / "heldout.jsonl").read_text("utf-8").splitlines()[:n]]
-    path = folder / "prompts.jsonl"
+    path = folder / name
     path.write_text("".join(json.dumps({"id": row["id"], "prompt": row["prompt"]}) + "\n" for row in rows), "utf-8")
     return path
 
@@ -130,6 +130,8 @@ def same(folder: Path, address: str, n: int, n_nodes: int, cpus: int) -> None:
     prompts, threads = prompts_file(folder, n), str(n_nodes * cpus)
     alone = Run(command(prompts, folder / "alone.jsonl", "--threads", "1")).wait()
     many = Run(command(prompts, folder / "many.jsonl", "--threads", threads, "--parallel", threads)).wait()
+    few = prompts_file(folder, n_nodes, "few.jsonl")
+    start = Run(command(few, folder / "few", "--threads", str(cpus), "--ray", address)).wait()
     run = Run(command(prompts, folder / "out", "--threads", str(cpus), "--ray", address))
     ray = run.wait()
     again = Run(command(prompts, folder / "out", "--threads", str(cpus), "--resume", "--ray", address)).wait()
@@ -140,9 +142,12 @@ def same(folder: Path, address: str, n: int, n_nodes: int, cpus: int) -> None:
     row("one process, one prompt at a time", f"{alone:.1f} s")
     row(f"one process, {threads} threads and prompts", f"{many:.1f} s")
     row(f"cluster, {n_nodes} actors with {cpus} CPU", f"{ray:.1f} s, {many / ray:.2f} of that throughput")
+    row(f"the same for {n_nodes} prompts: starts", f"{start:.1f} s")
+    steady = (many / n) / ((ray - start) / (n - n_nodes))
+    row("throughput without the starts", f"{steady:.2f} of the process with as many threads")
     row("no model evaluates, of the time that prompts take", f"{outside_models(found['out']):.1%}")
     row("the same without a cluster", f"{outside_models(found['alone.jsonl']):.1%}")
-    row("actors without a prompt, all starts included", f"{1 - answering(found['out']) / (ray * n_nodes):.1%}")
+    row("actors without a prompt, starts included", f"{1 - answering(found['out']) / (ray * n_nodes):.1%}")
     row("driver's memory", f"{run.n_bytes / 1e6:.0f} MB")
     row("--resume of what is done", f"{again:.1f} s")
 

@@ -181,6 +181,7 @@ def test_bench_is_graded_from_parts(
         (["-o", "out", "--ray", "--loss", "3"], "--loss cannot be used with --ray"),
         (["-o", "out", "--ray-actors", "3"], "--ray-actors is for --ray, which is missing"),
         (["-o", "out", "--ray", "--ray-actors", "0"], "--ray-actors is 0, but must be 1 or more"),
+        (["-o", "s3://bucket/out", "--ray"], "--output s3://bucket/out is an address"),
         (["-o", "prompts.jsonl", "--ray"], "--output prompts.jsonl is a file, and with --ray it is a folder of parts"),
         (
             ["-o", "out", "--ray", "--threads", "7"],
@@ -300,8 +301,14 @@ def test_a_cluster_without_room_is_refused() -> None:
     """Guards a run that waits for ever."""
     with pytest.raises(UsageError, match="no machine of this Ray cluster has a CPU"):
         layout_of([Node(0)], n_bytes=1, threads=None, parallel=1, on_gpu=False, n_actors=None)
-    assert Layout(3, 1, 3).together(1) == 1
-    assert Layout(1000, 1, 1000).together(8) == 15
+
+
+def test_prompts_travel_together_where_there_are_many() -> None:
+    """Guards a driver that is too busy with journeys, and a machine that has much of the run in hand."""
+    assert Layout(3, 1, 3).together(200, 1) == 1
+    assert Layout(3, 1, 3).together(1500, 1) == 5
+    assert Layout(3, 1, 3).together(10**6, 8) == 16
+    assert Layout(1000, 1, 1000).together(10**6, 8) == 15
 
 
 def _read(path: Path) -> list[Prompt]:

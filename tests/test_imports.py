@@ -189,16 +189,26 @@ def test_the_flow_knows_no_model_and_no_numbers() -> None:
     assert "numpy" not in (PACKAGE / "method" / "flows.py").read_text(encoding="utf-8")
 
 
-def test_one_folder_imports_llama_cpp() -> None:
-    """Guards a second folder that talks to C."""
-    found = []
+def importers(package: str) -> set[Path]:
+    """The sources that import another package, anywhere in them."""
+    found = set()
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(name.partition(".")[0] == "llama_cpp" for name in names):
-                found.append(path.parent.relative_to(PACKAGE).as_posix())
-    assert set(found) == {"runtime/llama"}
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            if any(name.partition(".")[0] == package for name in names):
+                found.add(path.relative_to(PACKAGE))
+    return found
+
+
+def test_one_folder_imports_llama_cpp() -> None:
+    """Guards a second folder that talks to C."""
+    assert {path.parent.as_posix() for path in importers("llama_cpp")} == {"runtime/llama"}
+
+
+def test_one_module_imports_ray() -> None:
+    """Guards a second module that needs Ray, which most do not have."""
+    assert {path.as_posix() for path in importers("ray")} == {"cluster/ray_data.py"}
 
 
 _WITHOUT_LLAMA = ["runtime.scheduler", "results", "evaluation.benchmark", "evaluation.reports.bench_table", "pairs"]

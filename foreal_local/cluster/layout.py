@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from ..runtime.hardware import plan_lanes
 
-_TASKS_AT_A_TIME = 512
-"""Prompts that a cluster has at work, from where on several travel together: each journey costs the driver some
-milliseconds (scripts/measure_ray.py)."""
 _MOST_TOGETHER = 16
+_FEWEST_JOURNEYS = 100
+"""Journeys that each slot makes at least, where several prompts travel together: what a machine has in hand, and what
+the others wait for at the end, is a hundredth of its work."""
+_SLOTS_TO_SERVE = 512
+"""Slots of the cluster that the driver can fill with one prompt at a time: a journey costs it some milliseconds
+(scripts/measure_ray.py), and a response takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Layout:
         one_each = " each" * (n_actors > 1)
         return f"{n_actors} actor{'s' * (n_actors > 1)} with {each}{one_each}, in a Ray cluster with room on {machines}"
 
-    def together(self, parallel: int) -> int:
-        """How many prompts travel together.
+    def together(self, n_prompts: int, parallel: int) -> int:
+        """How many of n_prompts travel together.
 
         parallel: prompts that an actor answers at a time
         """
-        return min(_MOST_TOGETHER, max(1, self.n_actors * parallel // _TASKS_AT_A_TIME))
+        n_slots = self.n_actors * parallel
+        wanted = max(n_prompts // (_FEWEST_JOURNEYS * n_slots), n_slots // _SLOTS_TO_SERVE)
+        return min(_MOST_TOGETHER, max(1, wanted))
 
 
 def layout_of(

@@ -9,7 +9,9 @@ import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -62,7 +64,8 @@ class RayCluster:
                 import ray.data
 
                 if not ray.is_initialized():  # by the program that calls this
-                    self._connect(ray)
+                    with _own_signals():
+                        self._connect(ray)
                     stack.callback(self._disconnect)
             self._n_nodes = len(self.nodes())
             self._stack = stack.pop_all()
@@ -180,6 +183,19 @@ def _explained() -> Iterator[None]:
         lines = [line for line in str(cause).splitlines() if line.strip()]
         told = " ".join((lines[-1] if lines else type(cause).__name__).split())
         raise RayError(f"Ray gave up: {told[:400]} (--verbose shows all)") from error
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """SIGTERM does afterwards what it did before, and not what Ray makes of it: to end at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _WithoutRaylet:

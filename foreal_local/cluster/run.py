@@ -89,6 +89,8 @@ class ClusterRun:
         require_ray()
         if not request.output or request.output == "-":
             raise UsageError("--ray needs --output FOLDER: the results are written there in parts")
+        if "://" in request.output:
+            raise UsageError(f"--output {request.output} is an address: results go to a folder that is mounted here")
         self._request, self._options, self._models, self._answerer = request, options, models, answerer
         self._settings, self._prompting = request.settings, request.prompting
         self._source = chain(request.prompts, prompts)
@@ -217,7 +219,7 @@ class ClusterRun:
                 on_gpu=on_gpu,
                 n_actors=options.actors,
             )
-            spans = spool.spans(layout.together(request.parallel))
+            spans = spool.spans(layout.together(len(spool), request.parallel))
             n_actors = min(layout.n_actors, len(spans.begins))
             if not request.quiet:
                 self._note(layout.describe(n_actors))
