@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from test_cli_gen_resume import PROMPTS, call
 
 from foreal_local.batch.prompts import read_prompts
 from foreal_local.batch.resume import read_earlier
+from foreal_local.cluster import parts as parts_module
 from foreal_local.cluster.layout import Layout, Node, layout_of
 from foreal_local.cluster.parts import MOST_RECORDS, Parts
 from foreal_local.cluster.source import PromptFile, numbered
@@ -25,6 +29,7 @@ from foreal_local.config import Generation, Prompting
 from foreal_local.errors import UsageError
 from foreal_local.hub import bundled_dir
 from foreal_local.results import Prompt
+from foreal_local.storage.files import OutputError
 
 SETTINGS = ("--temp", "0", "--seed", "1", "--max-tokens", "30", "--threads", "1")
 SAME = ("id", "index", "prompt", "extra", "text", "finish_reason", "error", "seed", "settings_hash", "usage", "mode")
@@ -266,15 +271,39 @@ def test_parts_are_whole_and_nobody_elses_file_is_touched(tmp_path: Path) -> Non
     (tmp_path / "part-000004.jsonl").write_text('{"id": "x", "finish_reason": "stop"}\n')
     (tmp_path / "part-4.jsonl").write_text("mine")
     (tmp_path / "notes.txt").write_text("mine")
-    parts = Parts(tmp_path)
-    assert parts.add(_answers("a", "b")) == []
-    assert [answer.id for answer in parts.flush()] == ["a", "b"]
-    assert parts.flush() == []
-    assert len(parts.add(_answers(*map(str, range(MOST_RECORDS))))) == MOST_RECORDS
+    written: list[str] = []
+    parts = Parts(tmp_path, lambda answers: written.extend(answer.id for answer in answers))
+    parts.add(_answers("a", "b"))
+    assert not written
+    parts.flush()
+    parts.flush()
+    assert written == ["a", "b"]
+    parts.add(_answers(*map(str, range(MOST_RECORDS))))
+    assert len(written) == 2 + MOST_RECORDS
     names = [file.name for file in parts.files()]
     assert names == ["part-000004.jsonl", "part-000005.jsonl", "part-000006.jsonl"]
     assert [len(read_earlier(file).lines) for file in parts.files()] == [1, 2, MOST_RECORDS]
     assert {(tmp_path / name).read_text() for name in ("part-4.jsonl", "notes.txt")} == {"mine"}
+
+
+def test_records_are_written_while_nothing_more_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards finished records that wait for the slowest prompt, and an error of the disk that nobody hears of."""
+    monkeypatch.setattr(parts_module, "MOST_SECONDS", 0.05)
+    written = threading.Event()
+    parts = Parts(tmp_path / "out", lambda answers: written.set())
+    with parts.created():
+        parts.add(_answers("a"))
+        assert written.wait(20)
+        assert [file.read_text() for file in parts.files()] == [_answers("a")[0].line]
+        monkeypatch.setattr(parts_module, "replace_file", _full_disk)
+        parts.add(_answers("b"))
+        time.sleep(0.5)
+        with pytest.raises(OutputError, match="No space left on device; earlier parts are whole"):
+            parts.add(_answers("c"))
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize(

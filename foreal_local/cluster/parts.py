@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ..errors import UsageError
@@ -24,13 +24,15 @@ MOST_SECONDS = 10.0
 class Parts:
     """The parts of one folder, older ones too. Other files there are never touched.
 
-    folder: is created by `create`
+    folder: is created by `created`
+    on_written: is told what is on the disk now, perhaps from a thread of its own
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, on_written: Callable[[list[Answer]], None] = lambda answers: None) -> None:
+        self.folder, self._on_written = folder, on_written
         self._answers: list[Answer] = []
-        self._since = 0.0
+        self._lock, self._timer = threading.Lock(), threading.Timer(0, lambda: None)
+        self._error: OutputError | None = None
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"--output {folder} is a file, and with --ray it is a folder of parts: name another")
 
@@ -55,19 +57,37 @@ class Parts:
         found = ((_NAME.fullmatch(file.name), file) for file in self.folder.glob("part-*.jsonl"))
         return [file for _, file in sorted((int(name[1]), file) for name, file in found if name)]
 
-    def add(self, answers: list[Answer]) -> list[Answer]:
-        """Take finished records; those that are on the disk now, which is none until a part is full."""
-        if not self._answers:
-            self._since = time.monotonic()
-        self._answers += answers
-        is_full = len(self._answers) >= MOST_RECORDS or time.monotonic() - self._since >= MOST_SECONDS
-        return self.flush() if is_full else []
+    def add(self, answers: list[Answer]) -> None:
+        """Take finished records. They are written when there are enough for a part, or after some seconds, also where
+        nothing more comes meanwhile."""
+        with self._lock:
+            self._answers += answers
+            is_full, is_first = len(self._answers) >= MOST_RECORDS, len(self._answers) == len(answers)
+        if is_full or self._error:
+            self.flush()
+        elif is_first:
+            self._timer = threading.Timer(MOST_SECONDS, self._flush_late)
+            self._timer.daemon = True
+            self._timer.start()
 
-    def flush(self) -> list[Answer]:
-        """Write what was taken as a part of its own; what is in it."""
-        answers, self._answers = self._answers, []
-        if not answers:
-            return []
+    def _flush_late(self) -> None:
+        try:
+            self.flush()
+        except OutputError as error:
+            self._error = error  # for the run's thread
+
+    def flush(self) -> None:
+        """Write what was taken as a part of its own; OutputError where that fails, now or earlier."""
+        self._timer.cancel()
+        if self._error:
+            raise self._error
+        with self._lock:
+            answers, self._answers = self._answers, []
+            if answers:
+                self._write(answers)
+                self._on_written(answers)
+
+    def _write(self, answers: list[Answer]) -> None:
         files = self.files()
         path = self.folder / f"part-{_number_of(files[-1]) + 1 if files else 0:06}.jsonl"
         try:
@@ -77,7 +97,6 @@ class Parts:
             raise OutputError(
                 f"cannot write {path}: {reason}; earlier parts are whole, and --resume does the rest"
             ) from None
-        return answers
 
 
 def _number_of(file: Path) -> int:

@@ -94,7 +94,7 @@ class ClusterRun:
         self._request, self._options, self._models, self._answerer = request, options, models, answerer
         self._settings, self._prompting = request.settings, request.prompting
         self._source = chain(request.prompts, prompts)
-        self._parts = Parts(Path(request.output))
+        self._parts = Parts(Path(request.output), self._finished)
         if self._parts.files() and not request.resume:
             raise UsageError(
                 f"{request.output} has {len(self._parts.files())} parts of an earlier run: "
@@ -130,7 +130,7 @@ class ClusterRun:
             except KeyboardInterrupt:
                 interrupted = True
             finally:
-                self._finished(self._parts.flush())
+                self._parts.flush()
             if self._checkpoints and not interrupted:
                 self._checkpoints.close()
             seconds, n_left = time.perf_counter() - started, len(spool)
@@ -264,7 +264,7 @@ class ClusterRun:
         self._prompt_notes |= dict.fromkeys(answered.prompt_notes)
         for answer in answered.answers:
             self._report(answer)
-        self._finished(self._parts.add(answered.answers))
+        self._parts.add(answered.answers)
 
     def _report(self, answer: Answer) -> None:
         """Say so if a response did not end by itself."""

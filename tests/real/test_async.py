@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from foreal_local.errors import EvaluationError, UsageError
 from foreal_local.lane import Lane
 from foreal_local.results import Chunk, Prompt, Result
 from foreal_local.runtime.llama import Context
+from foreal_local.storage.checkpoints import Checkpoints
 
 from .engines import GPU, LEADER, RAW, PairMaker, assert_same_up_to_near_ties, ids, open_engine, settings
 from .tiny_gguf import CHATML
@@ -97,6 +99,34 @@ def test_answers_have_the_random_numbers_of_generate(make: PairMaker) -> None:
         assert ids(run(engine.agenerate(PROMPTS[0], generation, RAW))) == ids(wanted[0])
         seeds = {r.sequence.settings.seed for r in run(engine.agenerate([" wait"] * 3, settings(seed=None), RAW))}
         assert len(seeds) == 1
+
+
+def test_offline_answers_are_those_of_a_run_whoever_came_before(make: PairMaker, tmp_path: Path) -> None:
+    """Guards a slot that reuses what it holds of an earlier prompt, and a checkpoint that comes too late."""
+    generation, begin = settings(max_tokens=20), " let me check the number" * 12
+    prompts = [Prompt(begin + text, str(i), index=i) for i, text in enumerate(PROMPTS[:4])]
+    with open_engine(make("llama")) as engine:
+        wanted = {item.id: ids(item) for item in engine.run(prompts, generation, RAW) if isinstance(item, Result)}
+
+    async def main(engine: Engine, checkpoints: Checkpoints | None) -> dict[str, list[int]]:
+        found = {}
+        for prompt in reversed(prompts):
+            events = engine.driver.events([prompt], generation, RAW, Result, offline=True, checkpoints=checkpoints)
+            found |= {item.id: ids(item) async for item in events if isinstance(item, Result)}
+            n_evaluated = engine.cost[LEADER].prefill_tokens + engine.cost[LEADER].decode_tokens
+            read.append(n_evaluated)
+        return found
+
+    read: list[int] = []
+    saved = Checkpoints(tmp_path, every=4)
+    with open_engine(make("llama")) as engine:
+        assert run(main(engine, saved)) == wanted
+        assert all(later - earlier > 40 for earlier, later in pairwise(read))  # each was read whole
+        assert len(list(tmp_path.glob("*.session"))) == len(prompts)  # whoever writes the records removes them
+        before = engine.cost[LEADER].calls
+        assert run(main(engine, saved)) == wanted
+        assert engine.cost[LEADER].calls == before  # all was there
+        assert_free(engine)
 
 
 def test_a_stream_has_all_tokens_and_then_the_result(make: PairMaker) -> None:
