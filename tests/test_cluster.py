@@ -186,6 +186,7 @@ def test_bench_is_graded_from_parts(
         (["-o", "out", "--ray", "--loss", "3"], "--loss cannot be used with --ray"),
         (["-o", "out", "--ray-actors", "3"], "--ray-actors is for --ray, which is missing"),
         (["-o", "out", "--ray", "--ray-actors", "0"], "--ray-actors is 0, but must be 1 or more"),
+        (["-o", "out", "--ray", "ray://host:10001"], "--ray ray://host:10001 is for clients outside of the cluster"),
         (["-o", "s3://bucket/out", "--ray"], "--output s3://bucket/out is an address"),
         (["-o", "prompts.jsonl", "--ray"], "--output prompts.jsonl is a file, and with --ray it is a folder of parts"),
         (

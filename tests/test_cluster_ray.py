@@ -47,13 +47,13 @@ def prompts(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cluster(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head without CPUs, and two nodes with one each."""
+    """Two nodes with a CPU each."""
     monkeypatch.setenv("HOME", env["HOME"])  # where Ray keeps what lets a driver in
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     from ray.cluster_utils import Cluster
 
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    found.workers = [found.add_node(num_cpus=1) for _ in range(2)]
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    found.other = found.add_node(num_cpus=1)
     found.wait_for_nodes()
     yield found
     found.shutdown()
@@ -81,29 +81,27 @@ def test_a_machine_that_dies_costs_time_and_no_record(
     asked = ("--file", prompts, *SETTINGS)
     process = start(*asked, "-o", out, "--ray", cluster.address, env=env)
     wait_for(lambda: list(out.glob("part-*")), process)
-    raylet = psutil.Process(cluster.workers[-1].all_processes["raylet"][0].process.pid)
+    raylet = psutil.Process(cluster.other.all_processes["raylet"][0].process.pid)
     for each in [*raylet.children(recursive=True), raylet]:
         each.kill()
     told, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, told) == (0, ""), errors
     assert "Traceback" not in errors
-    assert len(errors.splitlines()) < 25, errors
+    assert "1 machine is gone: what it had in hand is made again elsewhere" in errors
+    assert not [line for line in errors.splitlines() if "raylet" in line or "WARNING" in line or " E " in line], errors
     assert call(*asked, "-o", tmp_path / "one.jsonl", env=env).returncode == 0
     wanted = sorted(records((tmp_path / "one.jsonl").read_text("utf-8")), key=lambda record: record["index"])
     assert [same_of(record) for record in records_in(out)] == [same_of(record) for record in wanted]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(
-    number: int, prompts: Path, env: dict[str, str], tmp_path: Path
-) -> None:
+def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(prompts: Path, env: dict[str, str], tmp_path: Path) -> None:
     """Guards processes of a cluster that was started for the run, and finished records that are thrown away."""
     out = tmp_path / "out"
     process = start("--file", prompts, *SETTINGS, "--max-tokens", "200", "-o", out, "--ray", "--threads", "1", env=env)
     wait_for(lambda: list(out.glob("part-*")), process)
     others = psutil.Process(process.pid).children(recursive=True)
     assert others
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     told, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, told) == (130, ""), errors
     assert "Traceback" not in errors

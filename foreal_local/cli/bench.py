@@ -98,7 +98,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     from ..evaluation.problems.datasets import load_problems
     from .loading import pair_of, with_models
 
-    on_cluster = check_ray(values, context)
+    on_cluster = check_ray(values, "trace")
     _check_files(values)
     written = any(values[name] for name in ("output", "figures", "recommend", "report"))
     require_output("name a file with --json, or --report", written)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from ..errors import UsageError
 from .command import RUNNING, option, together
 
@@ -21,10 +19,12 @@ _HERE = "."
 """What --ray without an address means."""
 _REASONS = {
     "trace": "a trace is written by one process",
-    "loss": "it chooses a mode by the speed of one machine",
-    "format": "results are JSON lines in parts",
+    "format": "results are JSON lines, in parts",
     "reasoning": "answers are not shown",
+    "loss": "it chooses a mode by the speed of one machine",
 }
+_HARMLESS = (None, "jsonl", "auto", "hide")
+"""Values of these options that say nothing else than what --ray does."""
 
 ray_options = together(
     option(
@@ -46,17 +46,18 @@ ray_options = together(
 )
 
 
-def check_ray(values: dict[str, Any], context: click.Context) -> bool:
-    """Whether --ray is given; UsageError where another option goes without it only, or with it only."""
+def check_ray(values: dict[str, Any], *refused: str) -> bool:
+    """Whether --ray is given; UsageError where another option goes without it only, or with it only.
+
+    refused: options of the command that go without it only
+    """
     if values["ray"] is None:
         if values["ray_actors"] is not None:
             raise UsageError("--ray-actors is for --ray, which is missing")
         return False
-    source = click.core.ParameterSource.DEFAULT
-    for name, reason in _REASONS.items():
-        given = name in values and context.get_parameter_source(name) is not source
-        if given and values[name] not in (None, "jsonl", "auto", "hide") and not (name == "loss" and "modes" in values):
-            raise UsageError(f"--{name} cannot be used with --ray: {reason}")
+    for name in refused:
+        if values[name] not in _HARMLESS:
+            raise UsageError(f"--{name} cannot be used with --ray: {_REASONS[name]}")
     return True
 
 

@@ -107,7 +107,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     from ..runtime.room import check_room
     from .loading import pair_of, with_models
 
-    on_cluster = check_ray(values, context)
+    on_cluster = check_ray(values, "trace", "format", "reasoning", "loss")
     values, entry = with_models(values, context)
     require_output("name a file with --output", values["output"] not in (None, "", "-"))
     request = replace(_request_of(values, context), limits=limits_of(entry))

@@ -64,6 +64,11 @@ class ClusterOptions:
     def __post_init__(self) -> None:
         if self.actors is not None and self.actors < 1:
             raise UsageError(f"--ray-actors is {self.actors}, but must be 1 or more")
+        if self.address.startswith("ray://"):
+            raise UsageError(
+                f"--ray {self.address} is for clients outside of the cluster: give HOST:PORT on a machine that has "
+                "joined it (ray start --address HOST:PORT), because the prompts are read there"
+            )
 
 
 class ClusterRun:
@@ -178,6 +183,8 @@ class ClusterRun:
         models = {role: fingerprint(self._pair.of(role).path) for role in Role}
         n_done = 0
         for prompt in self._prompts():
+            if len(self._first) < N_AHEAD:
+                self._first.append(prompt)
             settings = self._seeded(prompt)
             own = prompt.prompting or self._prompting
             if earlier and earlier.has(str(prompt.id), settings_hash(prompt.content, settings, own, models)):
@@ -186,8 +193,6 @@ class ClusterRun:
             if not self._roles.issuperset(roles_of(settings.mode)):
                 self._roles = self._roles.union(roles_of(settings.mode))
                 self._pair_for(self._roles)  # an error where a model is missing
-            if len(self._first) < N_AHEAD:
-                self._first.append(prompt)
             spool.add(prompt)
         return n_done
 
@@ -207,6 +212,7 @@ class ClusterRun:
     def _answer_all(self, spool: Spool) -> float:
         """When the cluster was ready."""
         request, options = self._request, self._options
+        parallel = min(request.parallel, len(spool))
         n_bytes = sum(model_file(path).n_bytes for path in {self._pair.of(role).path for role in self._roles})
         on_gpu = supports_gpu_offload() and any(self._pair.of(role).gpu_layers for role in self._roles)
         with RayCluster(options.address, request.quiet, request.runtime.verbose) as cluster:
@@ -215,25 +221,26 @@ class ClusterRun:
                 nodes,
                 n_bytes=n_bytes,
                 threads=runtime.threads,
-                parallel=request.parallel,
+                parallel=parallel,
                 on_gpu=on_gpu,
                 n_actors=options.actors,
             )
-            spans = spool.spans(layout.together(len(spool), request.parallel))
+            spans = spool.spans(layout.together(len(spool), parallel))
             n_actors = min(layout.n_actors, len(spans.begins))
             if not request.quiet:
                 self._note(layout.describe(n_actors))
             started = time.perf_counter()
-            work = self._work(replace(runtime, threads=layout.threads))
-            rows = cluster.answers(spool.path, spans, layout, request.parallel, self._answerer, work)
+            work = self._work(replace(runtime, threads=layout.threads), parallel)
+            rows = cluster.answers(spool.path, spans, layout, parallel, self._answerer, work)
             with contextlib.closing(rows):
                 for row in rows:
                     self._take(pickle.loads(row))
                     if n_lost := cluster.n_lost():
-                        self._note(f"{n_lost} of the machines are gone: what they had in hand is made again elsewhere")
+                        gone = "1 machine is gone: what it" if n_lost == 1 else f"{n_lost} machines are gone: what they"
+                        self._note(f"{gone} had in hand is made again elsewhere")
         return started
 
-    def _work(self, runtime: Runtime) -> Work:
+    def _work(self, runtime: Runtime, parallel: int) -> Work:
         request = self._request
         return Work(
             version=__version__,
@@ -243,7 +250,7 @@ class ClusterRun:
             prompting=self._prompting,
             runtime=runtime,
             roles=self._roles,
-            parallel=request.parallel,
+            parallel=parallel,
             fit=self._options.fit,
             first=tuple(self._first),
             checkpoint=str(Path(request.checkpoint).absolute()) if request.checkpoint else None,
