@@ -143,7 +143,8 @@ class ClusterRun:
             self._summarise(seconds)
         if interrupted:
             n = self._totals.n_results
-            self._note(f"interrupted: {n} of {n_left} prompts finished, kept in {self._request.output}")
+            kept = f", kept in {self._request.output}" if n else ""
+            self._note(f"interrupted: {n} of {n_left} prompts finished{kept}")
             return 130
         return 1 if self._totals.finished[FinishReason.ERROR] else 0
 
