@@ -77,7 +77,7 @@ class RayCluster:
         level = logging.INFO if self._verbose else logging.ERROR
         try:
             ray.init(address=address or "local", log_to_driver=self._verbose, logging_level=level, **own)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        except Exception as error:  # Ray raises bare ones, too
             what = f"join the Ray cluster {address}" if address else "start Ray on this machine"
             raise RayError(f"cannot {what}: {' '.join(str(error).split())[:300]}") from None
 
