@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from foreal_local.batch.resume import read_earlier
 from foreal_local.cluster import parts as parts_module
 from foreal_local.cluster.layout import Layout, Node, layout_of
 from foreal_local.cluster.parts import MOST_RECORDS, Parts
+from foreal_local.cluster.ray_data import RayError, require_reachable
 from foreal_local.cluster.source import PromptFile, numbered
 from foreal_local.cluster.spool import Spool, prompts_in, read_span
 from foreal_local.cluster.work import Answer, Models, named_anywhere
@@ -259,6 +261,19 @@ def test_without_ray_a_line_says_what_to_install(env: dict[str, str], tmp_path: 
     assert "pip install 'foreal-local[ray]'" in error_line(done)
     plain = run("--prompt", "How many?", "-q", *SETTINGS, env=env, command=command)
     assert plain.returncode == 0
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
+    """Guards minutes of silence for a wrong address."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{found.getsockname()[1]}"  # nobody listens there
+        with pytest.raises(RayError, match=f"cannot join the Ray cluster {address}: Connection refused"):
+            require_reachable(address)
+        found.listen()
+        require_reachable(address)
+    for other in ("", "auto", "local", "ray://host:1"):  # Ray's own
+        require_reachable(other)
 
 
 # ---------------------------------------------------------------- what it is made of

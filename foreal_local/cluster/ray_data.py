@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from .spool import Spans, read_span
 
 _ROWS_IN_A_BLOCK = 1000
 _LOOK_EVERY = 2.0  # seconds
+_PATIENCE = 10.0  # seconds
 _QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
 
@@ -37,6 +39,17 @@ def require_ray() -> None:
     """InstallationError where Ray Data is not installed."""
     if any(importlib.util.find_spec(name) is None for name in ("ray", "pyarrow")):
         raise InstallationError("--ray needs Ray Data, which is not installed: pip install 'foreal-local[ray]'")
+
+
+def require_reachable(address: str) -> None:
+    """RayError where nobody answers at HOST:PORT, which Ray itself tries for minutes; other addresses are Ray's."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65535 or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise RayError(f"cannot join the Ray cluster {address}: {error.strerror or error}") from None
 
 
 class RayCluster:
@@ -54,6 +67,7 @@ class RayCluster:
         self._n_nodes, self._looked = 0, 0.0
 
     def __enter__(self) -> RayCluster:
+        require_reachable(self._address or os.environ.get("RAY_ADDRESS", ""))
         with contextlib.ExitStack() as stack:
             if not self._verbose:
                 for name, value in _QUIET.items():
