@@ -116,7 +116,7 @@ def test_a_run_goes_on_and_makes_again_what_changed(
     fake_cluster.stop_after = 10**9
     refused = call(*asked, env=env)
     assert refused.returncode == 2
-    assert "1 parts of an earlier run: --resume goes on with them" in refused.stderr
+    assert "of an earlier run: --resume goes on with it" in refused.stderr
     assert call(*asked, "--resume", env=env).returncode == 0
     whole = records_in(out)
     assert [record["id"] for record in whole] == list(PROMPTS)
@@ -125,6 +125,7 @@ def test_a_run_goes_on_and_makes_again_what_changed(
     again = call(*asked, "--resume", env=env)
     assert "3 of 3 prompts are done already" in again.stderr
     changed = call(*asked, "--resume", "--max-tokens", "20", env=env)
+    assert changed.returncode == 0, changed.stderr
     assert "3 of the records are made again" in changed.stderr
     assert [record["usage"]["completion_tokens"] for record in records_in(out)] == [20] * 3
     assert list(out.glob("part-*.~1~"))  # texts are kept

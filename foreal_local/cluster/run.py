@@ -102,8 +102,7 @@ class ClusterRun:
         self._parts = Parts(Path(request.output), self._finished)
         if self._parts.files() and not request.resume:
             raise UsageError(
-                f"{request.output} has {len(self._parts.files())} parts of an earlier run: "
-                "--resume goes on with them, or name another folder"
+                f"{request.output} has results of an earlier run: --resume goes on with it, or name another folder"
             )
         self._roles = request.roles or set(roles_of(request.settings.mode))
         self._run_file = RunFile(self._parts.folder, OutputError, self._note)
