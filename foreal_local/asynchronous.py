@@ -22,6 +22,9 @@ from .method.roles import Role
 from .results import Event, Prompt, Result
 from .runtime.lanes import join
 from .runtime.loaded import LoadedPair
+from .runtime.scheduler import States
+from .saving import Saving
+from .storage.checkpoints import Checkpoints
 
 MakeTicket = Callable[[Prompt, Generation, Prompting, Callable[[Event], None]], Ticket]
 
@@ -49,14 +52,25 @@ class Driver:
 
     # ---------------------------------------------------------------- for coroutines
     async def events(
-        self, prompts: list[Prompt], settings: Generation, prompting: Prompting, *kinds: type
+        self,
+        prompts: list[Prompt],
+        settings: Generation,
+        prompting: Prompting,
+        *kinds: type,
+        offline: bool = False,
+        checkpoints: Checkpoints | None = None,
     ) -> AsyncGenerator[Event, None]:
         """The events of these kinds that happen to the prompts, until each has its Result.
 
         Prompts that have no index count from 0. Leaving early ends what is not finished.
+
+        offline: they are evaluated as in a run over many prompts (offline.py): nothing that a slot holds of an earlier
+            prompt is reused, so that a text does not hang on who was answered before
+        checkpoints: of such a run; responses are saved there, and resumed from what is there
         """
         numbered = [replace(p, index=i) if p.index is None else p for i, p in enumerate(prompts)]
-        caller, n_left = Caller(numbered, settings, prompting, kinds), len(numbered)
+        saving = Saving(checkpoints, self.loaded) if checkpoints else None
+        caller, n_left = Caller(numbered, settings, prompting, kinds, offline, saving), len(numbered)
         try:
             self._enter(caller)
             while n_left:
@@ -256,15 +270,21 @@ class _Worker:
 
     def _begin(self, caller: Caller, prompt: Prompt) -> None:
         driver, deliver = self._driver, partial(self._deliver, caller)
+        states: States = {}
         try:
             ticket = driver.make_ticket(prompt, caller.settings, caller.prompting, deliver)
         except BaseException as error:  # of this prompt alone
             driver.fail([caller], error)
             return
+        if caller.saving and not ticket.finished:
+            states = caller.saving.resume(ticket)
+            ticket.deliver = partial(self._deliver_saved, caller, ticket)
         if ticket.finished:
             deliver(Result.of(ticket.submission, ticket.sequence, driver.loaded.shapes))
-            return
-        if not driver.send(ticket, caller, self._number):
+        elif caller.offline:
+            self._running[ticket] = caller
+            self._lane.submit(ticket, states)
+        elif not driver.send(ticket, caller, self._number):
             self._submit(ticket, caller)
 
     def _submit(self, ticket: Ticket, caller: Caller) -> None:
@@ -289,6 +309,12 @@ class _Worker:
         if caller.gone:
             self._driver.leave(caller)
 
+    def _deliver_saved(self, caller: Caller, ticket: Ticket, event: Event) -> None:
+        """A response is saved before its end is told: whoever hears of it removes the checkpoint."""
+        if caller.saving and isinstance(event, Result) and not caller.gone:
+            self._save(caller.saving, ticket, caller)
+        self._deliver(caller, event)
+
     def _step(self) -> None:
         n_busy = self._driver.n_busy
         if n_busy != self._n_busy:  # a lane that is idle leaves its threads to the others
@@ -302,3 +328,13 @@ class _Worker:
             self._driver.fail(self._running.values(), error)
             self._lane.scheduler.close()
             self._drop()
+            return
+        for ticket, caller in tuple(self._running.items()):
+            if caller.saving and not caller.gone and caller.saving.due(ticket):
+                self._save(caller.saving, ticket, caller)
+
+    def _save(self, saving: Saving, ticket: Ticket, caller: Caller) -> None:
+        try:
+            saving.save(self._lane, ticket, states=not ticket.finished)
+        except ForealError as error:  # no room on the disk: of this caller alone
+            self._driver.fail([caller], error)

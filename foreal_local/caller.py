@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from .config import Generation, Prompting
 from .results import Chunk, Event, Prompt
+from .saving import Saving
 
 
 class Caller:
@@ -16,16 +17,25 @@ class Caller:
     prompts: those that no lane has taken yet
     settings, prompting: what they are answered with
     kinds: the events that it wants; they are kept until it asks for them
+    offline: its prompts are evaluated as in a run over many prompts
+    saving: what keeps their unfinished responses; None: nothing does
     gone: it wants nothing any more
     """
 
     def __init__(
-        self, prompts: Iterable[Prompt], settings: Generation, prompting: Prompting, kinds: tuple[type, ...]
+        self,
+        prompts: Iterable[Prompt],
+        settings: Generation,
+        prompting: Prompting,
+        kinds: tuple[type, ...],
+        offline: bool = False,
+        saving: Saving | None = None,
     ) -> None:
         import asyncio  # only here: whoever does not use it need not wait for its import
 
         self.prompts = deque(prompts)
         self.settings, self.prompting, self.kinds = settings, prompting, kinds
+        self.offline, self.saving = offline, saving
         self.gone = False
         self._loop, self._ready = asyncio.get_running_loop(), asyncio.Event()
         self._events: deque[Event] = deque()

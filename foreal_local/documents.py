@@ -21,7 +21,7 @@ MOST_BYTES = 2**28
 """Of one text: far more than any context holds."""
 PATIENCE = 3.0
 """Seconds until it is said that standard input is waited for."""
-_MARKS = {
+WIDE_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
     codecs.BOM_UTF16_LE: "UTF-16",
@@ -32,22 +32,23 @@ _MARKS = {
 Note = Callable[[str], None]
 
 
-def text_of(data: bytes, name: str) -> str:
+def text_of(data: bytes, name: str, line: int = 1) -> str:
     """Bytes as text: UTF-8, or what a byte order mark says. UsageError where they are no text.
 
     name: the file's, for messages
+    line: of the file, that the bytes begin with
     """
-    encoding = next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), "UTF-8")
+    encoding = next((encoding for mark, encoding in WIDE_MARKS.items() if data.startswith(mark)), "UTF-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        at = f"{name}:{data[: error.start].count(10) + 1}" if encoding == "UTF-8" else name
+        at = f"{name}:{data[: error.start].count(10) + line}" if encoding == "UTF-8" else name
         byte = f"byte 0x{data[error.start]:02x}: {error.reason}"
         raise UsageError(
             f"{at}: not {encoding} text ({byte}): a binary file, or text to convert (iconv -f LATIN1 -t UTF-8)"
         ) from None
     if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
+        line += text[: text.index("\0")].count("\n")
         raise UsageError(f"{name}:{line}: not text, but binary data or UTF-16 without a mark (it has a NUL character)")
     return text
 

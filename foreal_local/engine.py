@@ -69,7 +69,7 @@ class Engine:
             Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes, plan=self.plan), loaded.shapes, loaded.abort)
             for models in loaded.lanes
         ]
-        self._driver = Driver(loaded, self.lanes, self.ticket, self._require_unused)
+        self.driver = Driver(loaded, self.lanes, self.ticket, self._require_unused)
         self._events: deque[Event] = deque()
         self._n_submitted = self._n_watches = 0
         self._answering: OfflineRun | None = None
@@ -149,7 +149,7 @@ class Engine:
         self._n_submitted += 1
         ticket = self.ticket(prompt, settings, prompting, deliver or self._events.append)
         lane = lane or max(self.lanes, key=lambda lane: lane.fit(ticket))
-        with self._driver.quiet():
+        with self.driver.quiet():
             lane.submit(ticket, **{"reuse": True, **options})
         return ticket
 
@@ -302,7 +302,7 @@ class Engine:
         """As generate, but the event loop goes on meanwhile, and there may be any number of callers."""
         settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
         items, several = as_prompts(prompts)
-        events = self._driver.events(items, with_seed(settings), prompting, Result)
+        events = self.driver.events(items, with_seed(settings), prompting, Result)
         results = in_order([event async for event in events if isinstance(event, Result)], items)
         return results if several else results[0]
 
@@ -312,12 +312,12 @@ class Engine:
         """As stream, for `async for`. Closing it (`aclose`), or cancelling its task, ends the response."""
         settings, prompting = with_changes(changes, settings or self.settings, prompting or self.prompting)
         prompts, settings = [as_prompt(prompt)], with_seed(settings)
-        return self._driver.events(prompts, settings, prompting, Chunk, Result)  # type: ignore[return-value]
+        return self.driver.events(prompts, settings, prompting, Chunk, Result)  # type: ignore[return-value]
 
     # ---------------------------------------------------------------- closing
     def _require_free(self) -> None:
         self.loaded.require_open()
-        self._driver.require_idle()
+        self.driver.require_idle()
         if self._answering is not None and self._answering.in_threads:
             raise UsageError("this engine is answering in several threads: finish or close that iterator first")
 
@@ -328,7 +328,7 @@ class Engine:
 
     def begin_run(self, run: OfflineRun) -> None:
         self.loaded.require_open()
-        with self._driver.quiet():
+        with self.driver.quiet():
             if self._answering is not None:
                 raise UsageError("this engine is answering already: finish or close that iterator first")
             self._answering = run
@@ -338,7 +338,7 @@ class Engine:
 
     def close(self) -> None:
         """Ends what still runs, then frees everything."""
-        self._driver.close()
+        self.driver.close()
         for run in list(self._runs):
             run.close()
         self.loaded.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING
 from .config import Generation, Prompting
 from .errors import ForealError, SessionError, WorkerError
 from .lane import Lane, Ticket
+from .method.roles import Role
 from .method.tokens import FinishReason
 from .method.view import n_common
 from .results import Event, Prompt, Result
 from .runtime.lanes import side_by_side
+from .runtime.loaded import LoadedPair
+from .runtime.scheduler import States
+from .saving import Saving
 from .storage.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
     from .engine import Engine
 
-_N_AHEAD = 16  # prompts that are looked at for a shared prefix
+N_AHEAD = 16
+"""Prompts that are looked at for a shared prefix."""
 _SHORTEST_PREFIX = 32  # tokens; shorter ones cost less than their copies
 _REPORT_EVERY = 0.04  # seconds; nobody sees tokens come more often
 
@@ -41,7 +46,8 @@ class OfflineRun:
         prompting: Prompting,
         checkpoints: Checkpoints | None,
     ) -> None:
-        self._engine, self._source, self._checkpoints = engine, source, checkpoints
+        self._engine, self._source = engine, source
+        self._saving = Saving(checkpoints, engine.loaded) if checkpoints else None
         self._settings, self._prompting = settings, prompting
         self._n_busy = len(engine.lanes)
         self.in_threads = len(engine.lanes) > 1
@@ -69,7 +75,7 @@ class OfflineRun:
         events: deque[tuple[Ticket, Event]] = deque()
         n_busy = 0
         # Checkpoints are due every so many tokens, so their run looks after each one.
-        report_every = 0.0 if self._checkpoints else _REPORT_EVERY
+        report_every = 0.0 if self._saving else _REPORT_EVERY
         try:
             source = self._share_prefix(lane, source)
             while True:
@@ -88,19 +94,19 @@ class OfflineRun:
                         yield event
                     else:
                         yield event
-                        if self._checkpoints and not ticket.finished and self._checkpoints.due(ticket.sequence):
+                        if self._saving and self._saving.due(ticket):
                             self._save(lane, ticket)
         except BaseException as error:
             whole = isinstance(error, (KeyboardInterrupt, GeneratorExit))  # else the caches may not be
             if not isinstance(error, SessionError):
                 for ticket in running.values():
                     self._save(lane, ticket, whole)
-            if isinstance(error, WorkerError) and not self._checkpoints:
+            if isinstance(error, WorkerError) and not self._saving:
                 for ticket in running.values():
                     ticket.sequence.finish(FinishReason.ERROR, str(error))
             if not whole:
                 lane.close()
-            if isinstance(error, WorkerError) and not self._checkpoints:
+            if isinstance(error, WorkerError) and not self._saving:
                 yield from (event for _, event in events if isinstance(event, Result))
             raise
         finally:
@@ -124,13 +130,9 @@ class OfflineRun:
                 return
             ticket = engine.ticket(prompt, self._settings, self._prompting, events.append)  # type: ignore[arg-type]
             ticket.deliver = lambda event, ticket=ticket: events.append((ticket, event))  # type: ignore[misc]
-            states = {}
-            if self._checkpoints and not ticket.finished:
-                digest = ticket.submission.settings_hash
-                session = self._checkpoints.load(ticket.sequence.id, digest, engine.loaded.identity)
-                if session:
-                    session.sequence.belong_to(prompt.index or 0, ticket.sequence.tags.opened)
-                    ticket.sequence, states = session.sequence, session.states
+            states: States = {}
+            if self._saving and not ticket.finished:
+                states = self._saving.resume(ticket)
             if ticket.finished:
                 yield Result.of(ticket.submission, ticket.sequence, engine.loaded.shapes)
                 continue
@@ -138,26 +140,32 @@ class OfflineRun:
             lane.submit(ticket, states)
 
     def _save(self, lane: Lane, ticket: Ticket, states: bool = True) -> None:
-        if self._checkpoints is None or ticket.sequence.finish_reason is FinishReason.ERROR:
-            return
-        found = lane.save(ticket) if states else {}
-        digest, identity = ticket.submission.settings_hash, self._engine.loaded.identity
-        self._checkpoints.save(ticket.sequence, digest, found, identity)
+        if self._saving:
+            self._saving.save(lane, ticket, states)
 
     def _share_prefix(self, lane: Lane, source: Iterator[Prompt]) -> Iterator[Prompt]:
-        """Find what the first prompts all begin with, in each role's ids, where it is worth a copy."""
+        """Share what the first prompts all begin with."""
         if not self._engine.shares_prefix:
             return source
-        ahead = list(islice(source, _N_AHEAD))
-        encoded = []
-        for prompt in ahead:
-            with suppress(ForealError):  # it fails alone, when its turn comes
-                encoded.append(self._engine.loaded.encode(prompt.content, prompt.prompting or self._prompting).ids)
-        if len(encoded) > 1:
-            first, *others = encoded
-            n_shared = {role: min(n_common(first[role], ids[role]) for ids in others) for role in first}
-            lane.scheduler.share({role: first[role][:n] for role, n in n_shared.items() if n >= _SHORTEST_PREFIX})
+        ahead = list(islice(source, N_AHEAD))
+        lane.scheduler.share(shared_prefix(self._engine.loaded, ahead, self._prompting))
         return chain(ahead, source)
+
+
+def shared_prefix(loaded: LoadedPair, prompts: Iterable[Prompt], prompting: Prompting) -> dict[Role, list[int]]:
+    """What these prompts all begin with, in each role's ids, where it is worth a copy.
+
+    prompting: of prompts that have none of their own
+    """
+    encoded = []
+    for prompt in prompts:
+        with suppress(ForealError):  # it fails alone, when its turn comes
+            encoded.append(loaded.encode(prompt.content, prompt.prompting or prompting).ids)
+    if len(encoded) < 2:
+        return {}
+    first, *others = encoded
+    n_shared = {role: min(n_common(first[role], ids[role]) for ids in others) for role in first}
+    return {role: first[role][:n] for role, n in n_shared.items() if n >= _SHORTEST_PREFIX}
 
 
 def _dealt(source: Iterator[Prompt], n_slots: int, n_lanes: int) -> list[list[Prompt]]:

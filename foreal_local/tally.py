@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from .config import Generation
 from .method.plan import Plan
@@ -35,6 +35,11 @@ class Tally:
         self.n_rewritten += sequence.n_rewritten
         self.n_dropped += sequence.n_dropped
         self.leader_calls += sequence.cost[Role.LEADER].calls
+
+    def merge(self, other: Tally) -> None:
+        """Add the sums over other responses."""
+        for field in fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
     def lines(self, settings: Generation, plan: Plan) -> Iterator[tuple[str, str]]:
         """Label and text of the lines that say how much of the leader's work was saved, and how; none for what never

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster import FakeCluster
 from commands import environment
 from page_server import ScriptedServer
 from real.models import Files, TinyModels
@@ -39,6 +40,19 @@ def chat_pair(tiny: TinyModels) -> Files:
 def env(chat_pair: Files, tmp_path: Path) -> dict[str, str]:
     """The environment of a command line that uses chat_pair."""
     return environment(chat_pair, tmp_path)
+
+
+@pytest.fixture
+def fake_cluster(monkeypatch: pytest.MonkeyPatch) -> type[FakeCluster]:
+    """--ray uses it instead of Ray, whether that is installed or not."""
+    from foreal_local.cluster import run
+
+    class Cluster(FakeCluster):
+        pass
+
+    monkeypatch.setattr(run, "RayCluster", Cluster)
+    monkeypatch.setattr(run, "require_ray", lambda: None)
+    return Cluster
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ _ENGINE = _CORE | {
     "results",
     "lane",
     "offline",
+    "saving",
     "caller",
     "asynchronous",
     "by_name",
@@ -44,10 +45,11 @@ ALLOWED = {
     "digest": _CORE,
     "storage": _CORE | {"results"},
     "lane": _CORE | {"digest", "results"},
-    "offline": _CORE | {"results", "lane", "storage"},
+    "saving": _CORE | {"lane", "storage"},
+    "offline": _CORE | {"results", "lane", "saving", "storage"},
     "by_name": _SETTINGS,
-    "caller": _CORE | {"results"},
-    "asynchronous": _CORE | {"caller", "results", "lane"},
+    "caller": _CORE | {"results", "saving"},
+    "asynchronous": _CORE | {"caller", "results", "lane", "saving", "storage"},
     "engine": _CORE | {"choice", "results", "lane", "offline", "asynchronous", "by_name", "storage"},
     "hub_names": {"errors"},
     "downloads": {"errors", "hub_names"},
@@ -65,6 +67,7 @@ ALLOWED = {
     "chat": _ENGINE | {"documents", "palette", "presets", "tally", "wrapping"},
     "batch": _ENGINE | {"documents", "memory", "palette", "tally", "wrapping"},
     "evaluation": _ENGINE | {"batch", "documents", "hub", "hub_names", "memory", "palette", "presets"},
+    "cluster": _ENGINE | {"batch", "documents", "hub", "loading", "memory", "palette"},
     "server": _ENGINE | {"presets"},
     "doctor": _ENGINE | {"memory"},
 }
@@ -186,16 +189,26 @@ def test_the_flow_knows_no_model_and_no_numbers() -> None:
     assert "numpy" not in (PACKAGE / "method" / "flows.py").read_text(encoding="utf-8")
 
 
-def test_one_folder_imports_llama_cpp() -> None:
-    """Guards a second folder that talks to C."""
-    found = []
+def importers(package: str) -> set[Path]:
+    """The sources that import another package, anywhere in them."""
+    found = set()
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            if any(name.partition(".")[0] == "llama_cpp" for name in names):
-                found.append(path.parent.relative_to(PACKAGE).as_posix())
-    assert set(found) == {"runtime/llama"}
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            if any(name.partition(".")[0] == package for name in names):
+                found.add(path.relative_to(PACKAGE))
+    return found
+
+
+def test_one_folder_imports_llama_cpp() -> None:
+    """Guards a second folder that talks to C."""
+    assert {path.parent.as_posix() for path in importers("llama_cpp")} == {"runtime/llama"}
+
+
+def test_one_module_imports_ray() -> None:
+    """Guards a second module that needs Ray, which most do not have."""
+    assert {path.as_posix() for path in importers("ray")} == {"cluster/ray_data.py"}
 
 
 _WITHOUT_LLAMA = ["runtime.scheduler", "results", "evaluation.benchmark", "evaluation.reports.bench_table", "pairs"]

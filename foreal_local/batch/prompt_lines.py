@@ -54,20 +54,35 @@ def has_prompt(where: str, line: str) -> bool:
 
 def hints(prompts: Iterable[Prompt]) -> Iterator[str]:
     """A line for each key of these prompts that is probably meant to be another one, and so changes nothing."""
-    places: dict[str, list[str]] = {}
+    found = Hints()
     for prompt in prompts:
+        found.add(prompt)
+    return found.lines()
+
+
+class Hints:
+    """Keys of prompts, and where they stand: for any number of prompts, one after the other."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[str, int]] = {}  # of each key the first, and how many there are
+
+    def add(self, prompt: Prompt) -> None:
         for key in prompt.extra:
-            places.setdefault(key, []).append(prompt.where)
-    for key, found in places.items():
-        setting, near = find_setting(key), _meant(key)
-        if setting is not None:
-            hint = f"it is the same for all prompts of a run: give {setting.option}"
-        elif near and key not in _OF_OTHERS:
-            hint = f"did you mean {near}?"
-        else:
-            continue
-        more = f" (and on {len(found) - 1} more lines)" if len(found) > 1 else ""
-        yield f"{found[0]}: {key!r} changes nothing, and is kept in the record's `extra`: {hint}{more}"
+            first, n = self._places.get(key, (prompt.where, 0))
+            self._places[key] = (first, n + 1)
+
+    def lines(self) -> Iterator[str]:
+        """A line for each key that is probably meant to be another one."""
+        for key, (first, n) in self._places.items():
+            setting, near = find_setting(key), _meant(key)
+            if setting is not None:
+                hint = f"it is the same for all prompts of a run: give {setting.option}"
+            elif near and key not in _OF_OTHERS:
+                hint = f"did you mean {near}?"
+            else:
+                continue
+            more = f" (and on {n - 1} more lines)" if n > 1 else ""
+            yield f"{first}: {key!r} changes nothing, and is kept in the record's `extra`: {hint}{more}"
 
 
 def _setting_of(key: str) -> Setting | None:

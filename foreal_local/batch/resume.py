@@ -130,15 +130,24 @@ class ResumePlan:
 
     def apply(self, note: Note) -> None:
         """Reduce the file to what is kept; the old file is set aside where a text would be lost."""
-        for reason, n in self.dropped.items():
-            note(f"{n} of the records {'is' if n == 1 else 'are'} {reason}")
+        tell_dropped(self.dropped, note)
         if self.moved:
             n = len(self.moved)
             note(f"{n} of the records {'is' if n == 1 else 'are'} of prompts that stand at another place now")
+        self.write(note)
+
+    def write(self, note: Note) -> None:
+        """As `apply`, but nothing is told of the records."""
         if self.earlier.torn:
             note(f"the last line of {self.earlier.path} was torn and is cut off")
         if self.dropped or self.moved or self.earlier.torn or self.earlier.mended:
             replace_lines(self.earlier.path, self.lines, self.loses_text, note)
+
+
+def tell_dropped(dropped: Counter[str], note: Note) -> None:
+    """How many records are dropped, by the reason."""
+    for reason, n in dropped.items():
+        note(f"{n} of the records {'is' if n == 1 else 'are'} {reason}")
 
 
 def plan_for(
@@ -186,7 +195,7 @@ def _found_by_content(
     left: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, (_, record) in enumerate(earlier.lines):
         named = not record["id"].isdecimal() or (record["id"] in hashes and record["id"] not in places)
-        if not named and record.get("settings_hash") in prompts and not _must_be_made_again(record, ctx_size):
+        if not named and record.get("settings_hash") in prompts and not must_be_made_again(record, ctx_size):
             left.setdefault(record["id"], (number, record))
     found: dict[int, str] = {}
     for key_of in (
@@ -227,10 +236,10 @@ def _reason_to_drop(id: str, record: dict[str, Any], hashes: dict[str, str], ctx
         return None  # of a prompt that is not in this run
     if record.get("settings_hash") != hashes[id]:
         return "made again: the prompt, the settings or the models have changed"
-    return _must_be_made_again(record, ctx_size)
+    return must_be_made_again(record, ctx_size)
 
 
-def _must_be_made_again(record: dict[str, Any], ctx_size: int) -> str | None:
+def must_be_made_again(record: dict[str, Any], ctx_size: int) -> str | None:
     """Why a record does not stand though it answers the prompt."""
     reason = record["finish_reason"]
     if reason == "context" and record.get("ctx_size", 0) < ctx_size:

@@ -13,6 +13,8 @@ from ..method.tokens import FinishReason
 from ..results import Result
 from ..tally import Tally
 
+_COUNTS = ("n_results", "n_sentences", "n_led", "n_handoffs", "n_inserted", "n_stopped")
+
 
 class Totals:
     """Sums over finished results.
@@ -50,6 +52,19 @@ class Totals:
         self.n_stopped += result.stopped_by is not None
         for name in self.flops:
             self.flops[name] += getattr(result.flops, name)
+
+    def merge(self, other: Totals) -> None:
+        """Add the sums over other results; of how long the leader alone takes they tell nothing, as they may be of
+        another machine."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.tally.merge(other.tally)
+        for role in Role:
+            self.written[role] += other.written[role]
+        for reason in FinishReason:
+            self.finished[reason] += other.finished[reason]
+        for name in self.flops:
+            self.flops[name] += other.flops[name]
 
     def lines(
         self, settings: Generation, cost: dict[Role, Cost], seconds: float, plan: Plan, one_by_one: bool = False

@@ -31,8 +31,13 @@ def prompt_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("words", metavar="[PROMPT]", nargs=-1)(function)
 
 
-def prompts_of(values: dict[str, Any], settings: Generation, prompting: Prompting, note: Note) -> list[Prompt]:
-    """The prompts of foreal-gen's options, in order: the command line's, then those of --prompt-file and of --file."""
+def prompts_of(
+    values: dict[str, Any], settings: Generation, prompting: Prompting, note: Note, with_file: bool = True
+) -> list[Prompt]:
+    """The prompts of foreal-gen's options, in order: the command line's, then those of --prompt-file and of --file.
+
+    with_file: else those of --file are left out, for somebody who reads them one by one
+    """
     from ..batch.prompts import read_prompts, with_unique_ids
     from ..results import Prompt
 
@@ -53,7 +58,7 @@ def prompts_of(values: dict[str, Any], settings: Generation, prompting: Promptin
     _refuse_nothing(texts, document)
     texts += [(read_stdin(note), STDIN) if path == "-" else (read_whole(path), path) for path in files]
     prompts = [Prompt(with_question(document, text), where=where) for text, where in texts]
-    if file:
+    if file and with_file:
         prompts += read_prompts(file, settings, prompting, note)
     return with_unique_ids(prompts, file or "--prompt")
 

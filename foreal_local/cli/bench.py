@@ -20,6 +20,7 @@ from ..settings import either
 from ..storage.files import same_file
 from ..storage.ownership import FIGURES, RECOMMENDATION, check_writable, write_result
 from ..wrapping import wrapped
+from .cluster import check_ray, cluster_run, ray_options
 from .command import ForealCommand, option
 from .options import (
     method_options,
@@ -84,6 +85,7 @@ _FIRST = (
 @sampling_options
 @record_options
 @prompting_options
+@ray_options
 @click.version_option(__version__, prog_name="foreal bench")
 @click.pass_context
 def main(context: click.Context, /, **values: Any) -> None:
@@ -96,6 +98,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     from ..evaluation.problems.datasets import load_problems
     from .loading import pair_of, with_models
 
+    on_cluster = check_ray(values, "trace")
     _check_files(values)
     written = any(values[name] for name in ("output", "figures", "recommend", "report"))
     require_output("name a file with --json, or --report", written)
@@ -109,12 +112,15 @@ def main(context: click.Context, /, **values: Any) -> None:
         values["problems"], limit=values["limit"], seed=values["seed"] or 0, offline=values["offline"], note=_note
     )
     values["problems"] = name_of(values["problems"])
+    if values["responses"] and on_cluster:
+        raise UsageError("--responses are graded without a model: leave --ray out")
     if values["responses"]:
         entry, code = None, 0
         responses = read_responses(values["responses"], problems, values["limit"], _note)
     else:
         values, entry = with_models(values, context)
-        responses, code = run_benchmark(_request_of(values, problems), lambda roles: pair_of(values, entry, roles))
+        request, make_run = _request_of(values, problems), cluster_run(values, entry) if on_cluster else None
+        responses, code = run_benchmark(request, lambda roles: pair_of(values, entry, roles), make_run)
     _report(responses, values, entry, whole=code != 130)
     sys.exit(code)
 
@@ -158,7 +164,8 @@ def _check_files(values: dict[str, Any]) -> None:
     if list(read.values()).count("-") > 1:
         raise UsageError("--problems and --responses are both -, and standard input can be read once")
     for name, path in written.items():
-        check_writable(path, name)
+        if name != "--output" or values["ray"] is None:  # there a folder of parts, which the run checks
+            check_writable(path, name)
     for name, path in written.items():
         for other, another in (read | written).items():
             if other != name and same_file(path, another):

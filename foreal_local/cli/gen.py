@@ -11,6 +11,7 @@ import click
 from .. import __version__
 from ..config import generation_of, prompting_of, runtime_of
 from .asking import prompt_argument, prompts_of
+from .cluster import check_ray, cluster_run, ray_options
 from .command import ForealCommand, option
 from .options import (
     background_option,
@@ -28,9 +29,12 @@ from .options import (
 from .streams import require_output
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..batch.request import BatchRequest
     from ..config import Pair
     from ..method.roles import Role
+    from ..results import Prompt
 
 EPILOG = """\b
 Examples:
@@ -39,6 +43,7 @@ Examples:
   foreal-gen --prompt-file question.txt
   foreal-gen --file prompts.txt -o answers.jsonl --parallel 8
   foreal-gen --file prompts.txt -o answers.jsonl --resume --checkpoint unfinished
+  foreal-gen --file prompts.jsonl -o answers --ray             # on a Ray cluster, in parts
   foreal-gen -l leader.gguf -d draft.gguf -f prompts.jsonl --trace trace.jsonl --temp 0
 Every option is also an environment variable: FOREAL_CTX_SIZE=4096 for --ctx-size.
 Exit codes: 0 all done, 1 some prompts failed, 2 usage, 130 interrupted."""
@@ -88,6 +93,7 @@ _FIRST = (
 @sampling_options
 @record_options
 @prompting_options
+@ray_options
 @click.version_option(__version__, prog_name="foreal-gen")
 @click.pass_context
 def main(context: click.Context, /, **values: Any) -> None:
@@ -101,6 +107,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     from ..runtime.room import check_room
     from .loading import pair_of, with_models
 
+    on_cluster = check_ray(values, "trace", "format", "reasoning", "loss")
     values, entry = with_models(values, context)
     require_output("name a file with --output", values["output"] not in (None, "", "-"))
     request = replace(_request_of(values, context), limits=limits_of(entry))
@@ -111,7 +118,16 @@ def main(context: click.Context, /, **values: Any) -> None:
             check_room([prompt.content for prompt in request.prompts], pair, roles, request.runtime)
         return pair
 
+    if on_cluster:
+        sys.exit(cluster_run(values, entry, _prompts_of_file(values, request))(request, pair_for).execute())
     sys.exit(BatchRun(request, pair_for).execute())
+
+
+def _prompts_of_file(values: dict[str, Any], request: BatchRequest) -> Iterable[Prompt]:
+    """Those of --file, read one by one."""
+    from ..cluster.source import PromptFile
+
+    return PromptFile(values["file"], request.settings, request.prompting, _note) if values["file"] else ()
 
 
 def _request_of(values: dict[str, Any], context: click.Context) -> BatchRequest:
@@ -124,7 +140,7 @@ def _request_of(values: dict[str, Any], context: click.Context) -> BatchRequest:
     settings, prompting = generation_of(by_name), prompting_of(by_name)
     on_terminal = values["reasoning"] == "auto" and sys.stderr.isatty()
     return BatchRequest(
-        prompts=prompts_of(values, settings, prompting, _note),
+        prompts=prompts_of(values, settings, prompting, _note, with_file=values["ray"] is None),
         settings=settings,
         prompting=prompting,
         runtime=runtime_of(by_name),

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..batch.json_lines import objects
 from ..batch.request import BatchRequest
@@ -65,10 +65,22 @@ class BenchRequest:
             object.__setattr__(self, "base", replace(self.base, seed=0))
 
 
-def run_benchmark(request: BenchRequest, pair_for: Callable[[set[Role]], Pair]) -> tuple[list[Response], int]:
+class Run(Protocol):
+    """A run over prompts, such as BatchRun."""
+
+    def execute(self) -> int: ...
+
+
+MakeRun = Callable[[BatchRequest, Callable[[set[Role]], Pair]], Run]
+
+
+def run_benchmark(
+    request: BenchRequest, pair_for: Callable[[set[Role]], Pair], make_run: MakeRun | None = None
+) -> tuple[list[Response], int]:
     """Answer what the output does not have yet; all responses, setting by setting, and the batch's exit code.
 
     pair_for: gives the pair for these roles
+    make_run: what answers; None: BatchRun. Another one may make a folder of parts of the output
 
     The exit code is 0, 1 where some responses failed, or 130 after Ctrl-C: then some responses are missing.
     """
@@ -79,7 +91,7 @@ def run_benchmark(request: BenchRequest, pair_for: Callable[[set[Role]], Pair]) 
     prompts = prompts_for(request.problems, settings, request.n_samples)
     with tempfile.TemporaryDirectory() as folder:
         output = request.output or str(Path(folder) / "responses.jsonl")
-        exit_code = BatchRun(_batch_of(request, prompts, output), pair_for).execute()
+        exit_code = (make_run or BatchRun)(_batch_of(request, prompts, output), pair_for).execute()
         records = _records_of(prompts, Path(output))
     by_id = {problem.id: problem for problem in request.problems}
     place = {setting.name: i for i, setting in enumerate(settings)}
@@ -112,7 +124,8 @@ def _records_of(prompts: list[Prompt], output: Path) -> list[Record]:
     if not output.exists():  # stopped before anything was written
         return []
     ids = {prompt.id for prompt in prompts}
-    return [record for _, record in objects(str(output)) if record.get("id") in ids]
+    files = sorted(output.glob("part-*.jsonl")) if output.is_dir() else [output]
+    return [record for file in files for _, record in objects(str(file)) if record.get("id") in ids]
 
 
 def read_responses(

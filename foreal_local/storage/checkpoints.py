@@ -6,21 +6,17 @@ Knows which file is whose and when it is to be written; session.py knows what is
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..config import Generation
 from ..errors import SessionError, UsageError
 from ..method.roles import Role
 from ..method.sequence import Sequence
-from ..results import with_seed
 from ..runtime.model import Identity, Snapshot
-from .files import remove_scratch, replace_file
-from .ownership import was_there
+from .files import remove_scratch
+from .run_file import RunFile
 from .session import Session, read_session, write_session
 
 
@@ -39,6 +35,7 @@ class Checkpoints:
             raise UsageError(f"--checkpoint-every is {every}, but must be 1 or more")
         self.folder, self.every, self._note = folder, every, on_note
         self._n_saved: dict[str, int] = {}
+        self._run = RunFile(folder, SessionError, on_note)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -49,54 +46,12 @@ class Checkpoints:
         remove_scratch(self.folder)
 
     def settle_seed(self, settings: Generation) -> Generation:
-        """The settings with a seed: their own, or that of the stopped run whose checkpoints these are, or a new one.
-
-        The folder keeps a seed that is drawn here, for the run that resumes this one.
-        """
-        if settings.seed is not None:
-            return settings
-        kept = self._kept().get("seed")
-        if isinstance(kept, int):
-            return replace(settings, seed=kept)
-        settings = with_seed(settings)
-        self._keep("seed", settings.seed)
-        return settings
+        """See RunFile."""
+        return self._run.settle_seed(settings)
 
     def settle_time(self, now: str) -> str:
-        """The time for chat templates: that of the stopped run whose checkpoints these are, or this one, which the
-        folder keeps then."""
-        kept = self._kept().get("now")
-        if isinstance(kept, str):
-            return kept
-        self._keep("now", now)
-        return now
-
-    def _kept(self) -> dict[str, Any]:
-        """What the folder keeps of the run, at least one of these; nothing where its file is missing, or is something
-        else."""
-        file = self._run_file
-        try:
-            kept = json.loads(file.read_bytes()) if file.is_file() else None
-        except (OSError, ValueError, RecursionError):
-            return {}
-        types = {"seed": int, "now": str}
-        if not isinstance(kept, dict) or any(type(value) is not types.get(name) for name, value in kept.items()):
-            return {}
-        return kept if kept.get("seed", 0) >= 0 else {}
-
-    def _keep(self, name: str, value: object) -> None:
-        file, earlier = self._run_file, self._kept()
-        content = [json.dumps({**earlier, name: value}).encode()]
-        try:
-            aside = replace_file(file, content, is_own=lambda file: bool(earlier))
-        except OSError as error:
-            raise SessionError(f"cannot write {file}: {error.strerror or error}") from None
-        if aside:
-            self._note(was_there(file, aside))
-
-    @property
-    def _run_file(self) -> Path:
-        return self.folder / "run.json"
+        """See RunFile."""
+        return self._run.settle_time(now)
 
     def path(self, id: str, settings_hash: str) -> Path:
         """The file of a prompt's response with these settings."""
@@ -144,5 +99,5 @@ class Checkpoints:
 
     def close(self) -> None:
         """End a complete run: what is kept of it is removed, unless there are checkpoints of other prompts."""
-        if not any(self.folder.glob("*.session")) and self._kept():
-            self._run_file.unlink(missing_ok=True)
+        if not any(self.folder.glob("*.session")):
+            self._run.remove()

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from foreal_local.errors import EvaluationError, UsageError
 from foreal_local.lane import Lane
 from foreal_local.results import Chunk, Prompt, Result
 from foreal_local.runtime.llama import Context
+from foreal_local.storage.checkpoints import Checkpoints
 
 from .engines import GPU, LEADER, RAW, PairMaker, assert_same_up_to_near_ties, ids, open_engine, settings
 from .tiny_gguf import CHATML
@@ -43,7 +45,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 def assert_free(engine: Engine) -> None:
     """Nobody waits, no thread is left, and every slot can be taken."""
-    with engine._driver.quiet():
+    with engine.driver.quiet():
         for lane in engine.lanes:
             lane.scheduler.check()
             assert lane.n_open == 0
@@ -97,6 +99,34 @@ def test_answers_have_the_random_numbers_of_generate(make: PairMaker) -> None:
         assert ids(run(engine.agenerate(PROMPTS[0], generation, RAW))) == ids(wanted[0])
         seeds = {r.sequence.settings.seed for r in run(engine.agenerate([" wait"] * 3, settings(seed=None), RAW))}
         assert len(seeds) == 1
+
+
+def test_offline_answers_are_those_of_a_run_whoever_came_before(make: PairMaker, tmp_path: Path) -> None:
+    """Guards a slot that reuses what it holds of an earlier prompt, and a checkpoint that comes too late."""
+    generation, begin = settings(max_tokens=20), " let me check the number" * 12
+    prompts = [Prompt(begin + text, str(i), index=i) for i, text in enumerate(PROMPTS[:4])]
+    with open_engine(make("llama")) as engine:
+        wanted = {item.id: ids(item) for item in engine.run(prompts, generation, RAW) if isinstance(item, Result)}
+
+    async def main(engine: Engine, checkpoints: Checkpoints | None) -> dict[str, list[int]]:
+        found = {}
+        for prompt in reversed(prompts):
+            events = engine.driver.events([prompt], generation, RAW, Result, offline=True, checkpoints=checkpoints)
+            found |= {item.id: ids(item) async for item in events if isinstance(item, Result)}
+            n_evaluated = engine.cost[LEADER].prefill_tokens + engine.cost[LEADER].decode_tokens
+            read.append(n_evaluated)
+        return found
+
+    read: list[int] = []
+    saved = Checkpoints(tmp_path, every=4)
+    with open_engine(make("llama")) as engine:
+        assert run(main(engine, saved)) == wanted
+        assert all(later - earlier > 40 for earlier, later in pairwise(read))  # each was read whole
+        assert len(list(tmp_path.glob("*.session"))) == len(prompts)  # whoever writes the records removes them
+        before = engine.cost[LEADER].calls
+        assert run(main(engine, saved)) == wanted
+        assert engine.cost[LEADER].calls == before  # all was there
+        assert_free(engine)
 
 
 def test_a_stream_has_all_tokens_and_then_the_result(make: PairMaker) -> None:
@@ -336,7 +366,7 @@ def test_a_stream_that_is_only_left_behind_is_ended(make: PairMaker) -> None:
         async for event in engine.astream(" wait", ENDLESS, RAW):
             assert isinstance(event, Chunk)
             break
-        await until(lambda: not engine._driver._open)
+        await until(lambda: not engine.driver._open)
 
     with open_engine(make("llama"), ctx_size=4096) as engine:
         run(main(engine))
@@ -356,7 +386,7 @@ def test_an_event_loop_that_is_closed_under_its_caller_frees_the_slot(make: Pair
         stream = loop.run_until_complete(first(engine))
         loop.close()
         end = time.monotonic() + 20
-        while engine._driver._open:
+        while engine.driver._open:
             assert time.monotonic() < end, "the thread has not noticed"
             time.sleep(0.01)
         assert_free(engine)
@@ -554,7 +584,7 @@ async def answer():
     await engine.agenerate([" two" * 1500, " wait"] * 100, raw=True)
 
 def tell():
-    while not engine._driver._open:
+    while not engine.driver._open:
         time.sleep(0.01)
     print("begun", flush=True)
 
@@ -589,7 +619,7 @@ def test_ctrl_c_ends_the_program_at_once(lanes: int, make: PairMaker) -> None:
 try:
     asyncio.run(answer())
 except KeyboardInterrupt:
-    with engine._driver.quiet():
+    with engine.driver.quiet():
         print("interrupted", engine.generate(" wait", max_tokens=2, raw=True).error)
 """
     process = begun(make, lanes, end)
