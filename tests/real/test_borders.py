@@ -139,7 +139,9 @@ def a_lost_blank(lines: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, another_token, another_author, no_hit, a_rewrite_without_cause, a_lost_blank], ids=str
+    "wrong",
+    [None, another_token, another_author, no_hit, a_rewrite_without_cause, a_lost_blank],
+    ids=lambda wrong: wrong.__name__ if wrong else "honest",
 )
 def test_the_replay_reports_what_is_wrong(
     wrong: Callable[[list[dict[str, Any]]], None] | None, honest: list[dict[str, Any]], numbered: Pair, tmp_path: Path
