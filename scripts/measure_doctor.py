@@ -3,7 +3,7 @@
     python scripts/measure_doctor.py leader.gguf draft.gguf
     python scripts/measure_doctor.py --cpu-time leader.gguf draft.gguf    # where other programs keep cores busy
 
-Four of the bundled problems are answered in each mode, 96 tokens each; before each problem evaluations are timed anew.
+Ten of the bundled problems are answered in each mode, 96 tokens each; before each problem evaluations are timed anew.
 Times are without those of the prompts. --cpu-time counts the time that processors have worked for it, all threads
 together: where other programs run, that is hardly longer. docs/measurements.md keeps the last figures.
 """
@@ -26,7 +26,7 @@ from foreal_local.hub import bundled_dir
 from foreal_local.presets import PRESETS
 
 MODES = ("leader", "draft", "paper", "faithful", "fast")
-FIRST, N_PROBLEMS, N_TOKENS = 10, 4, 96  # those before are where doctor/speed.py's table is from
+FIRST, N_PROBLEMS, N_TOKENS = 14, 10, 96  # those before are where doctor/speed.py's table is from
 
 
 def settings_of(name: str) -> Generation:
