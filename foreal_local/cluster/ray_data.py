@@ -118,6 +118,20 @@ class RayCluster:
         before, self._n_nodes, self._looked = self._n_nodes, len(self.nodes()), time.monotonic()
         return max(0, before - self._n_nodes)
 
+    @contextlib.contextmanager
+    def above_progress(self) -> Iterator[None]:
+        """Lines that are printed meanwhile stand above Ray's progress."""
+        from ray.experimental import tqdm_ray
+
+        bars = None if self._quiet else tqdm_ray.instance()
+        if bars:
+            bars.hide_bars()
+        try:
+            yield
+        finally:
+            if bars:
+                bars.unhide_bars()
+
     def answers(
         self, spool: Path, spans: Spans, layout: Layout, parallel: int, answerer: type, work: Any
     ) -> Generator[bytes, None, None]:

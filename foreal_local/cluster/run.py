@@ -110,6 +110,7 @@ class ClusterRun:
         self._checkpoints: Checkpoints | None = None
         self._first: list[Prompt] = []
         self._told: set[str] = set()
+        self._above: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._totals, self._plan, self._prompt_notes = Totals(), UNMEASURED_PLAN, dict[str, None]()
         self._costs: dict[str, dict[Role, Cost]] = {}
 
@@ -215,7 +216,7 @@ class ClusterRun:
         parallel = min(request.parallel, len(spool))
         n_bytes = sum(model_file(path).n_bytes for path in {self._pair.of(role).path for role in self._roles})
         on_gpu = supports_gpu_offload() and any(self._pair.of(role).gpu_layers for role in self._roles)
-        with RayCluster(options.address, request.quiet, request.runtime.verbose) as cluster:
+        with RayCluster(options.address, request.quiet, request.runtime.verbose) as cluster, self._telling(cluster):
             nodes, runtime = cluster.nodes(), request.runtime
             layout = layout_of(
                 nodes,
@@ -287,7 +288,17 @@ class ClusterRun:
 
     # ---------------------------------------------------------------- stderr
     def _note(self, text: str) -> None:
-        click.echo(f"{self._request.name}: {text}", err=True)
+        with self._above():
+            click.echo(f"{self._request.name}: {text}", err=True)
+
+    @contextlib.contextmanager
+    def _telling(self, cluster: RayCluster) -> Iterator[None]:
+        """Notes stand above the cluster's progress meanwhile."""
+        self._above = cluster.above_progress
+        try:
+            yield
+        finally:
+            self._above = contextlib.nullcontext
 
     def _summarise(self, seconds: float) -> None:
         request = self._request
