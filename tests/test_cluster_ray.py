@@ -110,3 +110,21 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(prompts: Path, env: dic
     assert len({record["id"] for record in done}) == len(done) < 12
     _, alive = psutil.wait_procs(others, timeout=30)
     assert not alive
+
+
+def test_notes_stand_above_the_progress(env: dict[str, str], prompts: Path, tmp_path: Path) -> None:
+    """Guards notes that are printed into Ray's progress bars, so that neither can be read."""
+    pexpect, pyte = pytest.importorskip("pexpect"), pytest.importorskip("pyte")
+    words = ["-m", "foreal_local", "gen", "-f", str(prompts), "-o", str(tmp_path / "out"), "--ray", "--ray-actors", "1"]
+    words += ["--max-tokens", "20", *SETTINGS]
+    process = pexpect.spawn(sys.executable, words, env=env | {"TERM": "xterm"}, cwd=ROOT, dimensions=(200, 100))
+    process.expect(pexpect.EOF, timeout=PATIENCE)
+    process.close()
+    assert process.exitstatus == 0, process.before.decode()
+    screen = pyte.Screen(100, 200)
+    pyte.ByteStream(screen).feed(process.before)
+    notes = [row.rstrip() for row in screen.display if "ended by" in row]
+    assert len(notes) == len(prompts.read_text("utf-8").splitlines())
+    for note in notes:
+        assert note.startswith("foreal-gen: prompt "), note
+        assert note.endswith(("20 tokens", "inside the reasoning")), note
