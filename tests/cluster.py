@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ class FakeCluster:
 
     def n_lost(self) -> int:
         return 0
+
+    def above_progress(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def answers(
         self, spool: Path, spans: Spans, layout: Layout, parallel: int, answerer: type, work: Any
