@@ -59,6 +59,7 @@ WIDTH, MARGIN, GAP = 860, 24, 28
 BOX, HEIGHT, ROW = 250, 62, 96
 BEND, DUMMY, SMALL_GAP = 18, 16, 6
 LETTER = 6.4  # mean width of one in the small text
+NAME_SIZE = 15.0  # pixels of a name
 
 
 # ---------------------------------------------------------------- what imports what
@@ -312,14 +313,17 @@ def _box(name: str, x: float, y: float, width: float, style: str = "") -> str:
     about = ABOUT.get(name) or _docstring(name)
     most = int((width - 16) / LETTER)
     widths = [*range(min(most, len(about) // 2 + 1), most), most]
-    tries = [textwrap.wrap(about, width) for width in widths] if len(about) > most else [[about]]
+    tries = (
+        [textwrap.wrap(about, width, break_long_words=False) for width in widths] if len(about) > most else [[about]]
+    )
     lines = next((lines for lines in tries if len(lines) < 3), tries[-1])[:2]
     folder = (PACKAGE / name).is_dir()
     parts = [
         f'<rect class="{style}" x="{x - width / 2:.1f}" y="{y:.1f}" width="{width:.1f}" height="{HEIGHT}" rx="8"/>'
     ]
     at = y + (25 if len(lines) < 2 else 21)
-    parts.append(_text(f"{name}/" if folder else name, x, at, "name"))
+    title = f"{name}/" if folder else name
+    parts.append(_text(title, x, at, "name", min(NAME_SIZE, (width - 10) / (0.6 * len(title)))))
     parts += [_text(line, x, at + 19 + 15 * i, "about") for i, line in enumerate(lines)]
     return "\n".join(parts)
 
@@ -330,8 +334,10 @@ def _docstring(name: str) -> str:
     return " ".join(text.split("\n\n")[0].split()).partition(". ")[0].rstrip(".")
 
 
-def _text(text: str, x: float, y: float, style: str) -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{html.escape(text)}</text>'
+def _text(text: str, x: float, y: float, style: str, size: float = NAME_SIZE) -> str:
+    """`size`: in pixels, of a name that its box is too narrow for."""
+    smaller = f' style="font-size: {size:.1f}px"' if size < NAME_SIZE else ""
+    return f'<text class="{style}"{smaller} x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{html.escape(text)}</text>'
 
 
 def _marker(name: str) -> str:
