@@ -350,7 +350,7 @@ def test_a_cluster_without_room_is_refused() -> None:
 
 
 def test_prompts_travel_together_where_there_are_many() -> None:
-    """Guards a driver that is too busy with journeys, and a machine that has much of the run in hand."""
+    """Guards a driver that is too busy with tasks, and a machine that has much of the run in hand."""
     assert Layout(3, 1, 3).together(200, 1) == 1
     assert Layout(3, 1, 3).together(1500, 1) == 5
     assert Layout(3, 1, 3).together(10**6, 8) == 16

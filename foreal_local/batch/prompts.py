@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from ..config import Generation, Prompting
 from ..documents import Note, bytes_of, name_of
 from ..errors import UsageError
@@ -51,10 +53,20 @@ def with_unique_ids(prompts: list[Prompt], name: str) -> list[Prompt]:
 
     name: of the file, for the message
     """
-    seen: dict[str, int] = {}
+    for _ in with_ids(prompts, name):
+        pass
+    return prompts
+
+
+def with_ids(prompts: Iterable[Prompt], name: str) -> Iterator[tuple[str, Prompt]]:
+    """Each prompt with its id, which is its index where it has none; UsageError where two have the same. Of earlier
+    prompts only a number each is kept.
+
+    name: of the file, for the message
+    """
+    seen: dict[int, int] = {}
     for index, prompt in enumerate(prompts):
         id = str(index) if prompt.id is None else prompt.id
-        if id in seen:
-            raise UsageError(f"{name}: prompts {seen[id] + 1} and {index + 1} both have the id {id!r}")
-        seen[id] = index
-    return prompts
+        if (earlier := seen.setdefault(hash(id), index)) != index:
+            raise UsageError(f"{name}: prompts {earlier + 1} and {index + 1} both have the id {id!r}")
+        yield id, prompt

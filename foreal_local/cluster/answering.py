@@ -30,11 +30,11 @@ from .spool import prompts_in
 from .work import Answer, Answered, Work
 
 NUMBER, PROMPTS, ANSWERED = "number", "prompts", "answered"
-"""The columns of rows: the journey's number, what comes, and what goes."""
+"""The columns of rows: the task's number, what comes, and what goes."""
 
 
 class Answerer:
-    """Answers rows of prompts. A row is one journey, and gives one row; each call waits until its own are answered.
+    """Answers rows of prompts. A row is one task, and gives one row; each call waits until its own are answered.
 
     work: what is to be done
     """

@@ -13,7 +13,7 @@ _FEWEST_JOURNEYS = 100
 """Journeys that each slot makes at least, where several prompts travel together: what a machine has in hand, and what
 the others wait for at the end, is a hundredth of its work."""
 _SLOTS_TO_SERVE = 512
-"""Slots of the cluster that the driver can fill with one prompt at a time: a journey costs it some milliseconds
+"""Slots of the cluster that the driver can fill with one prompt at a time: a task costs it some milliseconds
 (scripts/measure_ray.py), and a response takes seconds."""
 
 

@@ -143,6 +143,18 @@ class RayCluster:
         Each span is a task of its own, and each task gives one row: what Ray repeats after a machine has died is the
         same row of the same task, and comes here once.
         """
+        n_tasks = len(spans.begins)
+        dataset = self._dataset(spool, spans, layout, parallel, answerer, work)
+        with _explained():
+            done = bytearray(n_tasks)
+            for batch in dataset.iter_batches(batch_size=None):
+                for number, row in zip(batch[NUMBER], batch[ANSWERED], strict=True):
+                    if not done[number]:  # should Ray ever bring one twice
+                        done[number] = 1
+                        yield bytes(row)
+
+    def _dataset(self, spool: Path, spans: Spans, layout: Layout, parallel: int, answerer: type, work: Any) -> Any:
+        """The answers as Ray Data will make them, once they are asked for."""
         import numpy as np
         import pyarrow
         import ray
@@ -164,7 +176,7 @@ class RayCluster:
             tables = [table.slice(at, _ROWS_IN_A_BLOCK) for at in range(0, n_tasks, _ROWS_IN_A_BLOCK)]
             dataset = ray.data.from_arrow(tables)
             dataset = dataset.map_batches(_reader(spool), batch_size=256, num_cpus=0, label_selector=here)
-            dataset = dataset.map_batches(
+            return dataset.map_batches(
                 answerer,
                 batch_size=None,
                 compute=pool,
@@ -172,13 +184,6 @@ class RayCluster:
                 num_cpus=layout.threads,
                 num_gpus=layout.gpus or None,
             )
-        with _explained():
-            done = bytearray(n_tasks)
-            for batch in dataset.iter_batches(batch_size=None):
-                for number, row in zip(batch[NUMBER], batch[ANSWERED], strict=True):
-                    if not done[number]:  # should Ray ever bring one twice
-                        done[number] = 1
-                        yield bytes(row)
 
     def _set_up(self, context: Any) -> None:
         context.target_max_block_size = 1  # a row for each task

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from ..batch.json_lines import is_object
 from ..batch.prompt_lines import Hints, has_prompt, prompt_of
-from ..batch.prompts import read_prompts
+from ..batch.prompts import read_prompts, with_ids
 from ..config import Generation, Prompting
 from ..documents import WIDE_MARKS, Note, text_of
 from ..errors import UsageError
@@ -118,9 +118,5 @@ def numbered(prompts: Iterable[Prompt], name: str) -> Iterator[Prompt]:
 
     name: of the file, for the message
     """
-    seen: dict[int, int] = {}
-    for i, prompt in enumerate(prompts):
-        id = str(i) if prompt.id is None else prompt.id
-        if (earlier := seen.setdefault(hash(id), i)) != i:
-            raise UsageError(f"{name}: prompts {earlier + 1} and {i + 1} both have the id {id!r}")
-        yield replace(prompt, id=id, index=i if prompt.index is None else prompt.index)
+    for index, (id, prompt) in enumerate(with_ids(prompts, name)):
+        yield replace(prompt, id=id, index=index if prompt.index is None else prompt.index)

@@ -114,7 +114,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answered:
-    """What comes back for the prompts of a journey.
+    """What comes back for the prompts of a task.
 
     answers: of its prompts
     totals: sums over them

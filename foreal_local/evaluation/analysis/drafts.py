@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ...config import ModelSettings
 from ...method.roles import Role
 from ...runtime.pair_tokens import PairTokens
-from ...runtime.vocabulary import RoleVocabulary, encode_inside
+from ...runtime.vocabulary import RoleVocabulary
 from .foreign import ForeignReading, Places
 from .judging import Judgement, LeaderReading, Predictions, WrittenView, view_of
 
@@ -89,7 +89,7 @@ class ForeignDraft(Draft):
     def wanted(self, response: LeaderResponse, predictions: Predictions) -> list[int]:
         leader = self.vocabularies[LEADER]
         end = next((id for id in leader.encode(leader.eos) if leader.is_end(id)), 0)
-        return self._reading(response.tokens, predictions).asked(lambda text: encode_inside(leader, text), end)
+        return self._reading(response.tokens, predictions).asked(lambda text: self.tokens.encode(LEADER, text), end)
 
     def judgement(self, reading: LeaderReading, predictions: Predictions, column: int) -> Judgement:
         return self._reading(reading.tokens, predictions).judgement(reading, lambda id: self._piece(LEADER, id), column)

@@ -41,6 +41,20 @@ def _params(gpu_layers: int, avoids_amx: bool, simulated: bool, devices: Any = N
     return params
 
 
+def _load(path: Path, params: Any, on_progress: Callable[[float], None] | None, abort: Abort) -> Any:
+    """llama.cpp's model; None where it cannot load the file, or was told to stop."""
+
+    def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
+        if on_progress is not None:
+            on_progress(fraction)
+        return not abort.requested
+
+    callback = llama_cpp.llama_progress_callback(progress)
+    params.progress_callback = callback
+    with abort.held():
+        return llama_cpp.llama_model_load_from_file(os.fsencode(path), params)
+
+
 class Weights:
     """A model file in memory. Several contexts may share it; close it after them.
 
@@ -84,16 +98,7 @@ class Weights:
         self.has_workers = bool(endpoints)
         devices = devices_with(endpoints) if endpoints else None
         params = _params(gpu_layers, self.avoids_amx, simulated, devices)
-
-        def progress(fraction: float, _data: ctypes.c_void_p) -> bool:
-            if on_progress is not None:
-                on_progress(fraction)
-            return not abort.requested
-
-        callback = llama_cpp.llama_progress_callback(progress)
-        params.progress_callback = callback
-        with abort.held():
-            model = llama_cpp.llama_model_load_from_file(os.fsencode(file.parts[0]), params)
+        model = _load(file.parts[0], params, on_progress, abort)
         if model and stamp_of(path) != stamp:
             llama_cpp.llama_model_free(model)
             raise ModelFileError(f"{path} changed while it was loaded: run it again when it is complete")
