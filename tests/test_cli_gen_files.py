@@ -313,3 +313,42 @@ def test_an_interrupt_prints_what_was_finished_behind_a_prompt_that_was_not(
     assert process.returncode == 130, err
     assert b"2 of 4" in err, err
     assert out.count(b"\n") == 2
+
+
+CTRL_C_AT_THE_TRACE = """
+import runpy, signal, sys
+from foreal_local.storage.files import LineFile
+write, n_ends = LineFile.write, 0
+def interrupted(self, lines):
+    global n_ends
+    write(self, lines)
+    n_ends += self.path.name == "trace.jsonl" and '"end"' in lines
+    if n_ends == 2:
+        for _ in range({times}):
+            signal.raise_signal(signal.SIGINT)
+LineFile.write = interrupted
+sys.argv[0] = "foreal"
+runpy.run_module("foreal_local", run_name="__main__")
+"""
+
+
+@posix
+@pytest.mark.parametrize("parallel", ["1", "2"])
+@pytest.mark.parametrize("to", ["the screen", "stdout", "a file"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_answer_that_is_being_written_when_ctrl_c_comes_is_written(
+    times: int, to: str, parallel: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Guards an answer that was finished and counted, and then lost. A second Ctrl-C ends the run without it."""
+    command = [sys.executable, "-c", CTRL_C_AT_THE_TRACE.format(times=times), "gen"]
+    out = tmp_path / "out.jsonl"
+    options = {"the screen": [], "stdout": ["--format", "jsonl"], "a file": ["-o", str(out)]}[to]
+    options += ["--trace", str(tmp_path / "trace.jsonl"), "-P", parallel, *("--prompt", "so") * 4]
+    done = run(*options, *GREEDY, env=env, command=command)
+    assert done.returncode == 130, done.stderr
+    lines = (out.read_text("utf-8") if to == "a file" else done.stdout).splitlines()
+    if times == 1:
+        assert "2 of 4 prompts finished" in done.stderr
+        assert len([line for line in lines if line]) == 2
+    elif to != "the screen" or parallel != "1":  # there it was shown before it was finished
+        assert len([line for line in lines if line]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -98,6 +99,28 @@ def test_texts_do_not_hang_on_the_number_of_machines(
         assert call(*asked, *SETTINGS, "--temp", "0.7", env=env).returncode == 0
         texts.append([record["text"] for record in records_in(out)])
     assert texts[0] == texts[1]
+
+
+def test_a_part_that_is_being_written_when_ctrl_c_comes_is_written(
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards hundreds of finished records that are lost because Ctrl-C came while they were written."""
+    replace_file, out = parts_module.replace_file, tmp_path / "out"
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return replace_file(*arguments, **options)
+
+    monkeypatch.setattr(parts_module, "MOST_RECORDS", 1)
+    monkeypatch.setattr(parts_module, "replace_file", interrupted)
+    stopped = call("--file", file_of(tmp_path), "-o", out, *SETTINGS, "-P", "1", "--ray", env=env)
+    assert stopped.returncode == 130, stopped.stderr
+    n_kept = len(records_in(out))
+    assert f"interrupted: {n_kept} of 3 prompts finished, kept in {out}" in stopped.stderr
+    assert n_kept > 0
 
 
 def test_a_run_goes_on_and_makes_again_what_changed(

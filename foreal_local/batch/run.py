@@ -22,7 +22,7 @@ from ..method.tokens import FinishReason
 from ..palette import palette_of
 from ..results import Chunk, Prompt, Result, with_seed
 from ..runtime.gguf_file import fingerprint
-from ..runtime.interrupt import sigterm_as_ctrl_c
+from ..runtime.interrupt import deferred_interrupts, sigterm_as_ctrl_c
 from ..runtime.loaded import ctx_size_of
 from ..runtime.room import trained_for
 from ..storage.checkpoints import Checkpoints
@@ -267,8 +267,8 @@ class BatchRun:
                             continue
                         advance(0, True)
                         self._tell_warnings(engine)
-                        self._totals.add(item)
-                        with self._traced(item):
+                        with deferred_interrupts(), self._traced(item):
+                            self._totals.add(item)
                             if printer:
                                 printer.end()
                                 self._report(item)

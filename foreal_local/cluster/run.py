@@ -32,7 +32,7 @@ from ..offline import N_AHEAD
 from ..palette import palette_of
 from ..results import Prompt
 from ..runtime.gguf_file import asks_for_time, fingerprint, model_file
-from ..runtime.interrupt import sigterm_as_ctrl_c
+from ..runtime.interrupt import deferred_interrupts, sigterm_as_ctrl_c
 from ..runtime.llama import supports_gpu_offload
 from ..runtime.loaded import ctx_size_of
 from ..storage.checkpoints import Checkpoints
@@ -135,7 +135,8 @@ class ClusterRun:
             except KeyboardInterrupt:
                 interrupted = True
             finally:
-                self._parts.flush()
+                with deferred_interrupts():
+                    self._parts.flush()
             if self._checkpoints and not interrupted:
                 self._checkpoints.close()
             seconds, n_left = time.perf_counter() - started, len(spool)
@@ -267,12 +268,13 @@ class ClusterRun:
             if note not in self._told:
                 self._told.add(note)
                 self._note(note)
-        self._totals.merge(answered.totals)
         self._costs[answered.actor], self._plan = answered.cost, answered.plan
         self._prompt_notes |= dict.fromkeys(answered.prompt_notes)
+        with deferred_interrupts():
+            self._totals.merge(answered.totals)
+            self._parts.add(answered.answers)
         for answer in answered.answers:
             self._report(answer)
-        self._parts.add(answered.answers)
 
     def _report(self, answer: Answer) -> None:
         """Say so if a response did not end by itself."""

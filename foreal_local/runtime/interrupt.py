@@ -134,3 +134,30 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def deferred_interrupts() -> Iterator[None]:
+    """Ctrl-C comes when this has ended, so that what was finished is also written. A second one comes at once: what
+    this writes to may never take it.
+
+    Does nothing outside the main thread.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+        yield
+        return
+    came: list[int] = []
+
+    def defer(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:
+            previous(number, frame)
+
+    signal.signal(signal.SIGINT, defer)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if came:
+        previous(signal.SIGINT, None)
