@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from real.tiny_gguf import CHATML
 
 def pytest_configure() -> None:
     """Give each of several test processes a core of its own, and let no thread spin while it waits: two spinning
-    threads that share a core make each other wait for milliseconds."""
+    threads that share a core make each other wait for milliseconds. And hear Ctrl-C, also where the tests were started
+    in the background of a script: the commands that they start inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when a process starts: the test processes' own
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if worker and hasattr(os, "sched_setaffinity"):

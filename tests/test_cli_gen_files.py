@@ -352,3 +352,45 @@ def test_an_answer_that_is_being_written_when_ctrl_c_comes_is_written(
         assert len([line for line in lines if line]) == 2
     elif to != "the screen" or parallel != "1":  # there it was shown before it was finished
         assert len([line for line in lines if line]) == 1
+
+
+AT = """
+import importlib, runpy, signal, sys
+owner = getattr(importlib.import_module("foreal_local.{module}"), "{owner}")
+real = getattr(owner, "{method}")
+def stopped(*arguments, **options):
+    signal.raise_signal(signal.SIGTERM)
+    return real(*arguments, **options)
+setattr(owner, "{method}", stopped)
+sys.argv[0] = "foreal"
+runpy.run_module("foreal_local", run_name="__main__")
+"""
+
+
+@posix
+@pytest.mark.parametrize(
+    ("module", "owner", "method"),
+    [
+        ("batch.run", "BatchRun", "_prepare"),
+        ("batch.run", "BatchRun", "_write"),
+        ("runtime.llama.context", "Context", "evaluate_parts"),
+    ],
+)
+def test_sigterm_ends_a_run_that_does_not_hear_ctrl_c(
+    module: str, owner: str, method: str, env: dict[str, str], tmp_path: Path
+) -> None:
+    """Guards a run in the background of a script, where Ctrl-C is ignored, and that no signal but SIGKILL ends."""
+    command = [sys.executable, "-c", AT.format(module=module, owner=owner, method=method), "gen"]
+    options = [*GREEDY, "-o", str(tmp_path / "out.jsonl"), "--prompt", "so", "--prompt", "wait"]
+    process = subprocess.run(
+        [*command, *options],
+        env=env,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert process.returncode == 130, process.stderr
+    if method == "_write":
+        assert len(records((tmp_path / "out.jsonl").read_text("utf-8"))) == 1

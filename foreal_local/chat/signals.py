@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ..runtime.interrupt import act_as_ctrl_c
+
 
 @contextlib.contextmanager
 def stopped_by_hang_up() -> Iterator[list[int]]:
@@ -18,7 +20,7 @@ def stopped_by_hang_up() -> Iterator[list[int]]:
     def stop(number: int, _: Any) -> None:
         received.append(number)
         sys.stdout = sys.stderr = open(os.devnull, "w")
-        signal.raise_signal(signal.SIGINT)
+        act_as_ctrl_c(number)
 
     signals = [getattr(signal, name) for name in ("SIGHUP", "SIGTERM") if hasattr(signal, name)]
     before = {number: signal.signal(number, stop) for number in signals}

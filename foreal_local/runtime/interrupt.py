@@ -50,7 +50,7 @@ class _Watch:
         self._previous = signal.set_wakeup_fd(self._ours.fileno(), warn_on_full_buffer=False)
         self._thread.start()
         if self._own:
-            signal.signal(signal.SIGINT, self._handle)
+            signal.signal(signal.SIGINT, self.handle)
 
     def end(self, work: Interruptible) -> bool:
         """Stop watching for this work; whether it was the last, and the watch has ended."""
@@ -86,7 +86,8 @@ class _Watch:
                 with suppress(OSError), socket.socket(fileno=socket.dup(self._previous)) as other:
                     other.send(data)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Stop all works: they raise KeyboardInterrupt themselves where their C code runs, else this does."""
         self._stop_all()
         if self._raised:  # a second Ctrl-C must not interrupt what follows the first
             return
@@ -120,6 +121,17 @@ def watching_interrupts(work: Interruptible) -> Iterator[None]:
             _watch = None
 
 
+def act_as_ctrl_c(number: int = signal.SIGINT, frame: FrameType | None = None) -> None:
+    """Do what Ctrl-C does, also in a program that was started so that it does not hear it: with nohup, or in the
+    background of a script."""
+    if callable(signal.getsignal(signal.SIGINT)):
+        signal.raise_signal(signal.SIGINT)
+    elif _watch is not None:
+        _watch.handle(number, frame)
+    else:
+        signal.default_int_handler(number, frame)
+
+
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
     """Make SIGTERM do what Ctrl-C does, where it would end the process at once: what was done so far can be saved.
@@ -129,7 +141,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, act_as_ctrl_c)
     try:
         yield
     finally:
@@ -138,26 +150,29 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def deferred_interrupts() -> Iterator[None]:
-    """Ctrl-C comes when this has ended, so that what was finished is also written. A second one comes at once: what
-    this writes to may never take it.
+    """Ctrl-C and SIGTERM come when this has ended, so that what was finished is also written. A second one comes at
+    once: what this writes to may never take it.
 
     Does nothing outside the main thread.
     """
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: handler for number, handler in handlers.items() if callable(handler)}
     came: list[int] = []
 
     def defer(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) > 1:
-            previous(number, frame)
+            previous[signal.Signals(number)](number, frame)
 
-    signal.signal(signal.SIGINT, defer)
     try:
+        for number in previous:
+            signal.signal(number, defer)
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     if came:
-        previous(signal.SIGINT, None)
+        previous[signal.Signals(came[0])](came[0], None)
