@@ -93,7 +93,8 @@ def measured_of(records: Iterable[Mapping[str, Any]], points_lost: float) -> dic
         for role in Role:
             cost = record["cost"][role]
             n_evaluated = cost["decode_tokens"] + cost["prefill_tokens"]
-            tokens[role] += max(0, n_evaluated - record["usage"]["prompt_tokens"])
+            n_prompt_read = record["usage"]["prompt_tokens"] - cost.get("reused_tokens", 0)
+            tokens[role] += max(0, n_evaluated - n_prompt_read)
             calls[role] += max(0, cost["calls"] - 1)  # the prompt
     found: dict[str, Any] = {"responses": n_records, "points-lost": round(points_lost, 2)}
     for role in Role:

@@ -48,7 +48,7 @@ class Sampling:
     top_p: float = setting(0.95, "Nucleus; 1 is off.", "--top-p", kind=float, above=0, high=1)
     min_p: float = setting(0.0, "Least chance against the best; 0 is off.", "--min-p", kind=float, low=0, high=1)
     repeat_penalty: float = setting(
-        1.0, "Penalty on recent tokens; 1 is off.", "--repeat-penalty", kind=float, above=0, note="1 is none"
+        1.0, "Penalty on recent tokens; 1 is off.", "--repeat-penalty", kind=float, above=0, high=1e6, note="1 is none"
     )
     repeat_last_n: int = setting(64, "Tokens that count as recent.", "--repeat-last-n", kind=int, low=0)
 

@@ -15,7 +15,8 @@ class Flops:
     """FLOPs of one response, both ways of counting.
 
     total: everything both models evaluated; generation: each written token charged to its author, plus the
-    alignment checks, and what was reviewed and dropped (speculative: all that was evaluated after the prompts).
+    alignment checks, and what was reviewed, and written and dropped (speculative: all that was evaluated after the
+    prompts). Proposals that fell before they were written are in the total alone.
     leader_only is what the leader alone would need for the same tokens, with as much of the prompt as was read here: no
     more where a cache held its beginning (to hold against total); leader_only_generation without the prompt (against
     generation).
@@ -57,8 +58,8 @@ def _flops_of_review(sequence: Sequence, shapes: dict[Role, Shape]) -> float:
     reader, flops = sequence.views.get(Role.LEADER), 0.0
     if not sequence.rewrites or reader is None:
         return flops
-    for token, start in zip(sequence.tokens, reader.starts, strict=True):
-        if token.author is Role.DRAFT:
+    for is_reviewed, start in zip(sequence.stand_reviewed, reader.starts, strict=True):
+        if is_reviewed:
             flops += shapes[Role.LEADER].flops(1, start - 1)
     for dropped in sequence.taken_back:
         at = reader.starts[dropped.at] if dropped.at < len(reader.starts) else len(reader.ids)

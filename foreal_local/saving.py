@@ -5,6 +5,9 @@ Knows tickets and lanes; not which prompts there are, nor who drives the lanes.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from .errors import WorkerError
 from .lane import Lane, Ticket
 from .method.tokens import FinishReason
 from .runtime.loaded import LoadedPair
@@ -43,5 +46,8 @@ class Saving:
         """
         if ticket.sequence.finish_reason is FinishReason.ERROR:
             return
-        found = lane.save(ticket) if states else {}
+        found: States = {}
+        if states:
+            with suppress(WorkerError):  # the text is kept; what a lost worker had of it is evaluated again
+                found = lane.save(ticket)
         self._checkpoints.save(ticket.sequence, ticket.submission.settings_hash, found, self._loaded.identity)

@@ -53,6 +53,11 @@ class FakeHost:
         self.on_progress: Callable[[float], None] = lambda fraction: None
         self.stopped = False
         self._hosted: list[HostedModel] = []
+        self.save_seconds = 0.0
+
+    def slow_saves(self, seconds: float) -> None:
+        """Take so long for a state, as a large one over a network does."""
+        self.save_seconds = seconds
 
     def stop(self) -> None:
         self.stopped = True
@@ -75,6 +80,8 @@ class FakeHost:
         return ContextFacts(model.n_slots, model.n_ctx, n_sequences, True, False, "fake", 0)
 
     def of_context(self, number: int, method: str, arguments: tuple[Any, ...]) -> tuple[Any, State]:
+        if method == "save":
+            time.sleep(self.save_seconds)
         return self._hosted[number].ask(method, arguments)
 
     def loud(self) -> None:
@@ -107,8 +114,9 @@ class FakeWeights:
         facts = self.child.ask("open_context", str(role), options, trouble or {}, stopping=self.flag)
         return len(self._opened) - 1, facts
 
-    def ask(self, number: int, method: str, arguments: tuple[Any, ...]) -> Any:
-        return self.child.ask("of_context", number, method, arguments, stopping=self.flag)
+    def ask(self, number: int, method: str, arguments: tuple[Any, ...], stops: bool = True) -> Any:
+        stopping = self.flag if stops else None
+        return self.child.ask("of_context", number, method, arguments, stopping=stopping)
 
     def revive(self) -> None:
         if not self.is_lost:

@@ -878,6 +878,22 @@ def test_an_edit_without_room_changes_nothing(start: Callable[..., Terminal], tm
     assert questions(chat, tmp_path) == [short(APPLES)]
 
 
+@pytest.mark.parametrize("choice", [CTRL_C, f"1{ENTER}"])
+def test_an_edit_that_is_given_up_or_refused_changes_nothing(
+    choice: str, start: Callable[..., Terminal], tmp_path: Path
+) -> None:
+    """Guards the last answer where the new question ends with an error, or with Ctrl-C."""
+    chat = start(*FULL, "--session", "kept")
+    chat.say(APPLES)
+    chat.ask("/edit")
+    chat.wait("edit> ")
+    chat.send(f" {APPLES}" * 7 + ENTER)
+    choose(chat, choice)
+    assert questions(chat, tmp_path) == [short(APPLES)]
+    chat.leave()
+    assert questions(start(*FULL, "--session", "kept"), tmp_path) == [short(APPLES)]
+
+
 # ---------------------------------------------------------------- other models, other settings
 def test_a_template_without_system_messages(tiny: TinyModels, start: Callable[..., Terminal]) -> None:
     """Guards a chat that is lost because of one command."""

@@ -76,6 +76,14 @@ def test_a_bench_says_how_often_each_model_was_asked() -> None:
         Measured.of(None, table)
 
 
+def test_a_beginning_that_was_copied_is_no_work_of_the_response() -> None:
+    """Guards a setting that looks cheaper because its prompts begin alike."""
+    copied = record(leader=(5, 15), draft=(9, 25))
+    for role in ("leader", "draft"):
+        copied["cost"][role]["reused_tokens"] = 15
+    assert measured_of([copied], 0.0) == measured_of([record()], 0.0)
+
+
 # ---------------------------------------------------------------- command lines
 FILE = """mode = "foreal"
 gate = "never"

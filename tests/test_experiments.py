@@ -191,6 +191,21 @@ def test_the_price_of_a_read_token_comes_out_of_the_times() -> None:
 
 
 # ---------------------------------------------------------------- what is not known
+def test_samples_are_no_problems() -> None:
+    """Guards a recommendation on two problems that were each answered five times, and an interval without width."""
+
+    def tries(setting: str, seconds: float) -> list[Response]:
+        return [response(setting, i % 2, i < 8, seconds=seconds) for i in range(10)]
+
+    tried = [*tries("leader", 2.0), *tries("foreal n=15 p=0.6 k=5", 1.0)]
+    leader, _ = measure(tried)
+    assert (leader.n, leader.n_problems, leader.accuracy.value) == (10, 2, 0.8)
+    assert leader.accuracy.low < 0.4 < 0.95 < leader.accuracy.high
+    found = advice(tried)
+    assert found.setting is None
+    assert "2 problems, and at least 10 are needed" in found.reason
+
+
 def test_a_failed_response_is_no_short_one() -> None:
     """Guards means that count a response of no tokens in no time, where there was none."""
     tried = [response("leader", 0, True, tokens=300, seconds=2.0), response("leader", 1, True, tokens=0, seconds=0.0)]

@@ -226,6 +226,17 @@ def test_ctrl_c_ends_an_evaluation(what: str, is_lost: bool, own: FakeWeights, m
     assert len(list(model.evaluate([Row(0, [2, 3], 1)]))) == 1
 
 
+def test_ctrl_c_does_not_cut_a_state_off(own: FakeWeights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards checkpoints at Ctrl-C: a large state comes slowly from a worker."""
+    monkeypatch.setattr("foreal_local.runtime.remote.process._GRACE", 0.2)
+    model = context(own)
+    list(model.evaluate([Row(0, [2, 3], 1)]))
+    own.child.ask("slow_saves", 1.0, stopping=own.flag)
+    own.flag.requested = True
+    assert model.save(0).n_tokens == 2
+    assert not own.is_lost
+
+
 # ---------------------------------------------------------------- the end
 _PARENT = """
 import sys, time

@@ -181,3 +181,13 @@ def test_a_large_vocabulary_loses_nothing_of_the_nucleus() -> None:
             n_kept = len(filtered(logits, Sampling(1.0, top_p=top_p))[0])
             assert abs(n_kept - (int(np.searchsorted(mass, top_p)) + 1)) <= 1
             assert filtered(logits, Sampling(1.0, top_p=top_p))[0].tolist() == order[:n_kept].tolist()
+
+
+@pytest.mark.parametrize("penalty", [1e-300, 1e6, 1e300])
+def test_a_penalty_makes_no_logit_infinite(penalty: float) -> None:
+    """Guards an answer that fails because no token is left of those that a grammar lets come."""
+    logits = np.array([-1e35, 1e35, -np.inf, 5.0], dtype=np.float32)
+    changed = penalised(logits, [0, 1, 2], penalty)
+    assert np.isfinite(changed).tolist() == [True, True, False, True]
+    only = np.array([-np.inf, -3e38, -np.inf, -np.inf], dtype=np.float32)
+    assert choose(only, Sampling(0.8, repeat_penalty=1e6), [1], np.random.default_rng(0)) == 1

@@ -518,6 +518,41 @@ def test_what_the_draft_is_about_to_write_is_read_at_once(temp: float) -> None:
     assert n_calls[16] < 0.8 * n_calls[0]
 
 
+def test_a_draft_goes_no_further_than_what_is_known_to_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards evaluations of the draft behind a token that the leader has refused already."""
+
+    def answered() -> tuple[list[dict[str, Any]], int, int]:
+        pair = FakePair(n_slots=1, agreement=0.8, truncation="remove")
+        settings: dict[str, Any] = {"gate": "never", "review": "ratio", "tau": 0.5, "rewrite_k": 0, "max_tokens": 80}
+        sequences = [new_sequence(i, seed=i, proposals=12, **settings) for i in range(12)]
+        run_all(pair.scheduler(), sequences)
+        calls = [pair.models[role].n_calls for role in (LEADER, DRAFT)]
+        return [{**outcome(s), **written(s)} for s in sequences], calls[0], calls[1]
+
+    found, n_leader, n_draft = answered()
+    with monkeypatch.context() as patched:
+        patched.setattr("foreal_local.method.speculation.has_fallen", lambda job: False)
+        expected, _, n_before = answered()
+    assert found == expected
+    assert n_draft < 0.9 * n_before
+    assert n_leader < n_draft
+
+
+def test_what_was_stopped_before_its_review_was_not_reviewed() -> None:
+    """Guards a record that says the leader has read what it has not."""
+    pair = FakePair(n_slots=1, agreement=0.9, truncation="remove")
+    scheduler = pair.scheduler()
+    sequence = new_sequence(0, gate="never", review="ratio", tau=0.2, proposals=0, max_tokens=60)
+    scheduler.add(sequence)
+    while len(sequence.tokens) < 3:
+        scheduler.step()
+    assert pair.models[LEADER].n_calls == sequence.n_reviewed == 0
+    scheduler.cancel(sequence)
+    assert sequence.n_reviewed == 0
+    flops = count_flops(sequence, SHAPES)
+    assert flops.generation <= flops.total
+
+
 def test_review_that_accepts_all_is_none() -> None:
     """Guards a review that changes what it lets stand."""
     for temp in (0.0, 0.7):

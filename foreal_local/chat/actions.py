@@ -138,10 +138,16 @@ class Actions:
             raise UsageError("there is no question to edit yet")
         text = self._edited(questions[-1]).strip()
         before = list(self._conversation.messages)
-        if text:
-            self._conversation.undo()
-            if not self._chat.ask(text):
+        if not text:
+            return
+        self._conversation.undo()
+        try:
+            self._chat.ask(text)
+        finally:
+            messages = self._conversation.messages
+            if not messages or any(messages[-1] is message for message in before):  # there is no new answer
                 self._conversation.messages = before
+                self._chat.save_session()
 
     def _edited(self, text: str) -> str:
         """The text as the user changes it, in an editor or on the chat's line; "" where the user gives up."""

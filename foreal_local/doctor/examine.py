@@ -101,7 +101,7 @@ def _measure(findings: Findings, roles: tuple[Role, ...], note: Note) -> None:
     busy = busy_problem(os.getloadavg()[0], cores) if hasattr(os, "getloadavg") else None
     findings.problems += [busy] if busy else []
     note("measuring, for up to 20 seconds")
-    loaded = LoadedPair(request.pair, runtime=request.runtime, roles=roles)
+    loaded = LoadedPair(request.pair, runtime=request.runtime, n_slots=request.n_slots, roles=roles)
     try:
         findings.problems += [Problem(warning) for warning in loaded.warnings]
         findings.plan = measured(loaded)

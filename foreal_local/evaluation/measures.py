@@ -55,6 +55,7 @@ class Measures:
     """One setting's figures.
 
     n: responses
+    n_problems: that these answer
     verdicts: how many of them have each grade
     cut_off: how many of them did not come to their end, by finish reason (cut_off.py)
     means: each quantity's mean over the responses whose work is known
@@ -65,6 +66,7 @@ class Measures:
 
     setting: str
     n: int
+    n_problems: int
     verdicts: dict[str, int]
     cut_off: dict[str, int]
     accuracy: Estimate
@@ -134,8 +136,8 @@ def _measured(name: str, responses: list[Response], base: list[Response], seed: 
     accuracy = wilson(n_right, len(responses))
     if several:
         accuracy = bootstrap_mean(list(right.values()), seed=seed)
-        if accuracy.low == accuracy.high and accuracy.value in (0.0, 1.0):  # all problems alike: no spread to draw
-            accuracy = wilson(round(accuracy.value * len(right)), len(right))
+        if accuracy.low == accuracy.high:  # one problem, or all alike: no spread to draw
+            accuracy = wilson(accuracy.value * len(right), len(right))
     ratios: dict[str, Estimate] = {}
     difference = None
     if base and base is not responses:
@@ -149,6 +151,7 @@ def _measured(name: str, responses: list[Response], base: list[Response], seed: 
     return Measures(
         name,
         len(responses),
+        len(right),
         {str(grade): n for grade, n in Counter(response.grade for response in responses).items()},
         count_cut_off(response.finish_reason for response in responses),
         accuracy,

@@ -45,10 +45,11 @@ class Trend:
     n_positions: int
 
 
-def wilson(n_right: int, n: int, level: float = 0.95) -> Estimate:
+def wilson(n_right: float, n: int, level: float = 0.95) -> Estimate:
     """The share n_right / n with Wilson's score interval (Wilson 1927, JASA 22:209, without continuity correction).
 
-    Holds near 0 and 1 and for few problems, where the normal interval leaves [0, 1]. Nothing is known at n = 0.
+    Holds near 0 and 1 and for few problems, where the normal interval leaves [0, 1]. Nothing is known at n = 0. n_right
+    need not be whole: of several samples of a problem, their share counts.
     """
     if not 0 <= n_right <= n:
         raise ValueError(f"{n_right} of {n} cannot be right")

@@ -93,11 +93,16 @@ class TokenCounts:
         ]
 
     @property
+    def stand_reviewed(self) -> list[bool]:
+        """Of each token, whether the leader has read it to accept or to refuse it: the draft's that were settled before
+        the response ended. Where it was stopped, those behind them were not read."""
+        n_read = self._n_settled if self.rewrites else 0
+        return [i < n_read and token.author is Role.DRAFT for i, token in enumerate(self.tokens)]
+
+    @property
     def n_reviewed(self) -> int:
-        """The draft's tokens that the leader has read to accept or to refuse them: all that are settled or dropped."""
-        if not self.rewrites:
-            return 0
-        return self.n_dropped + sum(token.author is Role.DRAFT for token in self.tokens[: self.n_settled])
+        """The draft's tokens that the leader has read to accept or to refuse them, and those that were dropped."""
+        return self.n_dropped + sum(self.stand_reviewed)
 
     @property
     def n_rewritten(self) -> int:

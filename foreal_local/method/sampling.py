@@ -36,12 +36,17 @@ def choose(logits: Logits, settings: Sampling, recent: list[int], rng: np.random
 
 
 def penalised(logits: Logits, recent: list[int], penalty: float) -> Logits:
-    """Repetition penalty of CTRL (arXiv 1909.05858): positive logits divided, others multiplied."""
+    """Repetition penalty of CTRL (arXiv 1909.05858): positive logits divided, others multiplied.
+
+    No logit becomes infinite: what a grammar refuses is minus infinity, and stays it.
+    """
     logits = logits.copy()
     ids = np.unique(np.asarray(recent))
-    ids = ids[ids < logits.size]
-    values = logits[ids]
-    logits[ids] = np.where(values > 0, values / penalty, values * penalty)
+    ids = ids[(ids < logits.size) & np.isfinite(logits[np.minimum(ids, logits.size - 1)])]
+    values = logits[ids].astype(np.float64)
+    with np.errstate(over="ignore"):
+        changed = np.where(values > 0, values / penalty, values * penalty)
+    logits[ids] = changed.clip(_LEAST, -_LEAST)
     return logits
 
 

@@ -52,7 +52,7 @@ class Propose(RoleRequest):
             if job.holds(self.role):
                 return True
             job.sequence.drop_peek()  # the leader's, if there is one: this place is the draft's
-            return len(job.sequence.views[leader].ids) in job.ahead.readings
+            return has_fallen(job) or len(job.sequence.views[leader].ids) in job.ahead.readings
         return job.choice_ahead(leader) is not None or job.holds(leader)
 
     def wanted(self, job: Job) -> Wanted:

@@ -21,7 +21,7 @@ class ChildModel(Protocol):
 
     @property
     def is_lost(self) -> bool: ...
-    def ask(self, number: int, method: str, arguments: tuple[Any, ...]) -> Any: ...
+    def ask(self, number: int, method: str, arguments: tuple[Any, ...], stops: bool = True) -> Any: ...
     def revive(self) -> None: ...
 
 
@@ -59,7 +59,7 @@ class RemoteContext:
     def _ask(self, method: str, *arguments: Any) -> Any:
         """The result of a method of the context; also where something is raised, the state is as the child has it."""
         try:
-            result, state = self._weights.ask(self._number, method, arguments)
+            result, state = self._weights.ask(self._number, method, arguments, stops=method != "save")
         except BaseException as error:
             if (state := getattr(error, "state", None)) is not None:
                 self._take(state)

@@ -98,11 +98,16 @@ class Child:
                     sys.stderr.write(text)
 
     def ask(
-        self, method: str, *arguments: Any, stopping: Stopping, on_progress: Callable[[float], None] | None = None
+        self,
+        method: str,
+        *arguments: Any,
+        stopping: Stopping | None,
+        on_progress: Callable[[float], None] | None = None,
     ) -> Any:
         """The result of a method of the host; what it raises is raised here.
 
         WorkerError where the child is lost before that. KeyboardInterrupt once `stopping` is set and it has stopped.
+        None: it is waited for.
         """
         with self._lock:
             if self.lost:
@@ -121,10 +126,12 @@ class Child:
         except (OSError, ValueError):  # it has ended, or was closed
             self._give_up()
 
-    def _wait(self, number: int, stopping: Stopping, on_progress: Callable[[float], None] | None) -> tuple[str, Any]:
+    def _wait(
+        self, number: int, stopping: Stopping | None, on_progress: Callable[[float], None] | None
+    ) -> tuple[str, Any]:
         until, stopped = time.monotonic() + self._timeout, False
         while True:
-            if stopping.requested and not stopped:
+            if stopping is not None and stopping.requested and not stopped:
                 self._send(number, STOP, None)
                 until, stopped = min(until, time.monotonic() + _GRACE), True
             try:

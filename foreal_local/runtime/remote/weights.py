@@ -85,9 +85,12 @@ class RemoteWeights:
         self._contexts.append(arguments)
         return len(self._contexts) - 1, facts
 
-    def ask(self, number: int, method: str, arguments: tuple[Any, ...]) -> Any:
-        """What a context is asked for. WorkerError where the child is lost, or was."""
-        return self._asked("of_context", (number, method, arguments))
+    def ask(self, number: int, method: str, arguments: tuple[Any, ...], stops: bool = True) -> Any:
+        """What a context is asked for. WorkerError where the child is lost, or was.
+
+        stops: Ctrl-C ends it
+        """
+        return self._asked("of_context", (number, method, arguments), stops=stops)
 
     def revive(self) -> None:
         """Another child in place of one that is lost, with the same contexts, all empty. WorkerError where a worker
@@ -108,11 +111,16 @@ class RemoteWeights:
             self.generation += 1
 
     def _asked(
-        self, method: str, arguments: tuple[Any, ...], on_progress: Callable[[float], None] | None = None
+        self,
+        method: str,
+        arguments: tuple[Any, ...],
+        on_progress: Callable[[float], None] | None = None,
+        stops: bool = True,
     ) -> Any:
         assert self._child
         try:
-            return self._child.ask(method, *arguments, stopping=self._abort, on_progress=on_progress)
+            stopping = self._abort if stops else None
+            return self._child.ask(method, *arguments, stopping=stopping, on_progress=on_progress)
         except WorkerError as error:
             raise self._told(str(error)) from None
 
