@@ -60,6 +60,7 @@ def test_a_pair_is_planned_and_measured(tmp_path: Path) -> None:
         "--mode auto",
         "--preset paper",
         "2 prompts at a time",
+        "(1 thread, 2 answers)",
     ):
         assert text in done.stdout
     assert len(done.stdout.splitlines()) < 40

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..memory.words import in_words
 from ..method.plan import Speed
+from ..runtime.speed import MOST_SEQUENCES
 from .examine import shortened
 from .findings import Expected, Findings
 
@@ -97,6 +98,8 @@ def _speed(findings: Findings) -> Iterator[str]:
     if not findings.plan:
         return
     threads = f"{findings.threads} thread{'s' * (findings.threads != 1)}"
+    n_answers = min(findings.fitted.request.n_slots, MOST_SEQUENCES) if findings.fitted else 1
+    threads += f", {n_answers} answers" if n_answers > 1 else ""
     yield f"{'milliseconds':{_LABEL}}" + "".join(f"{_size(size):>12}" for size in _SHOWN) + f"   ({threads})"
     for role, speed in findings.plan.speeds.items():
         yield (f"{role!s:{_LABEL}}" + "".join(f"{_ms(speed, size):>12}" for size in _SHOWN)).rstrip()

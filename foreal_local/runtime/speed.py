@@ -17,7 +17,9 @@ ENOUGH = 2.0
 """Seconds of a model after which no more sizes are measured, but for the first three."""
 _AROUND = 1.5e-4
 """Seconds that go by around each evaluation, in flows and scheduler; only the smallest models feel them."""
-_CONTEXT, _MOST_SEQUENCES = 32, 8
+MOST_SEQUENCES = 8
+"""Sequences that are evaluated together at most."""
+_CONTEXT = 32
 _FEWEST, _MOST, _SETTLED = 3, 12, 0.05
 """Repetitions of an evaluation: the fewest, the most, and the seconds after which there are enough of them."""
 _LONG = 0.3
@@ -36,7 +38,7 @@ def measure(models: Mapping[Role, Model], token: int, sizes: Sizes = SIZES, enou
 def _seconds(model: Model, sizes: tuple[int, ...], token: int, enough: float) -> dict[int, float]:
     """By size: of an evaluation with so many tokens of each sequence, logits for all, the shortest of a few, and what
     is around it."""
-    n_sequences, started = min(model.n_slots, _MOST_SEQUENCES), time.perf_counter()
+    n_sequences, started = min(model.n_slots, MOST_SEQUENCES), time.perf_counter()
     found: dict[int, float] = {}
     try:
         _begin(model, n_sequences, token)
