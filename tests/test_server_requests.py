@@ -17,6 +17,7 @@ from serving import Server, start
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MESSAGES = [{"role": "user", "content": "Say hello"}]
+NESTED: list[Any] = json.loads("[" * 600 + "]" * 600)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,11 @@ REFUSED = [  # of a chat: what is sent beside the messages, and the field that t
     ({"foreal": {"template_args": {"messages": []}}}, "foreal.template_args"),
     ({"foreal": {"template-arg": {"tools": 1, "messages": []}}}, "foreal.template-arg"),
     ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"x": NESTED}}, "chat_template_kwargs"),
+    ({"foreal": {"template_args": {"x": NESTED}}}, "foreal.template_args"),
+    ({"foreal": {"json_schema": {"type": NESTED}}}, "foreal.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": NESTED}}}}, "response_format"),
+    ({"messages": [{"role": "user", "content": NESTED}]}, "messages.0.content"),
     ({"foreal": {"now": "tomorrow"}}, "foreal.now"),
 ]
 
