@@ -1,7 +1,7 @@
 """The engine behind the server: a bounded number of open requests, the checks before an answer, and a graceful end.
 
 Owner of the open requests. Knows the engine and its settings; no request's fields, and nothing of HTTP but its errors.
-All methods but `opened` are for the event loop's thread.
+All methods but `opened` and `close` are for the event loop's thread.
 """
 
 from __future__ import annotations
@@ -213,8 +213,14 @@ class Serving:
         until = time.monotonic() + 2.0
         while self.n_open and time.monotonic() < until:
             await asyncio.sleep(0.02)
+
+    def close(self) -> None:
+        """Wait for the threads that still read a prompt or a schema, once the event loop has ended.
+
+        Both ask the models' vocabularies, which must not be freed meanwhile: that would end the process.
+        """
         for pool in (self._readers, self._schemas):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _require_roles(engine: Engine, settings: Generation) -> None:
