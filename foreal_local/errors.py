@@ -7,7 +7,7 @@
     ├── InstallationError       2   llama-cpp-python is missing, of another version, or broken
     ├── DownloadError           1   the hub or the network failed
     ├── NotEnoughMemoryError    1   models that need far more memory than is free
-    ├── ContextFullError        1   a conversation with no room for an answer
+    ├── ContextFullError        1   a prompt or a conversation without room in the context
     ├── SessionError            1   a saved session that cannot be resumed
     ├── SequenceError           1   one sequence cannot continue; the others can
     ├── WorkerError             1   a machine that lends its memory to a model is not there, or was lost
@@ -74,7 +74,14 @@ class SessionError(ForealError):
 
 
 class ContextFullError(ForealError):
-    """A conversation with no room for an answer."""
+    """A prompt without room in the context, or a conversation without room for an answer.
+
+    n_tokens: so many the prompt has at least, where it was not read
+    """
+
+    def __init__(self, message: str, n_tokens: int = 0) -> None:
+        super().__init__(message)
+        self.n_tokens = n_tokens
 
 
 class SequenceError(ForealError):

@@ -18,6 +18,8 @@ from typing import Any
 from .errors import UsageError
 
 SINCE_0_1_0 = object()  # the setting is in every file
+MOST_LEVELS = 100
+"""Of lists and objects in each other, in a JSON value that users give."""
 _NONE = ("none", "off")  # what /set takes for no value
 
 
@@ -120,6 +122,8 @@ class Setting:
         """UsageError that names the setting and the value where it cannot be used."""
         if self.optional and value is None:
             return
+        if self.kind is dict and not is_shallow(value):
+            self._refuse(value, _SHALLOW)
         if not self._holds(value):
             self._refuse(value, _LARGEST if _is_too_large(value) else self._wanted(), self.label)
 
@@ -207,6 +211,8 @@ class Setting:
             return as_json(value, self.name)
         if self.kind in (str, bool, dict) and not isinstance(value, self.kind):
             self._refuse(value, {str: "a text", bool: "true or false", dict: "an object"}[self.kind])
+        if self.kind is dict and not is_shallow(value):
+            self._refuse(value, _SHALLOW)
         if self.kind is dict and not _is_finite(value):
             self._refuse(value, "an object whose numbers are finite")
         return tuple(value) if self.kind is tuple else value
@@ -216,7 +222,7 @@ def as_json(value: dict[str, Any], name: str) -> str:
     """A setting's object as a text; its keys keep their order, which a schema's answers follow."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{name} is {shown(value)}, which is no JSON object: {error}", name) from None
 
 
@@ -235,6 +241,17 @@ def _is_too_large(value: Any) -> bool:
     return isinstance(value, int) and abs(value) > sys.float_info.max
 
 
+_SHALLOW = f"of at most {MOST_LEVELS} lists and objects in each other"
+
+
+def is_shallow(value: Any, levels: int = MOST_LEVELS) -> bool:
+    """Whether a JSON value has at most so many lists and objects in each other, so that functions may walk it."""
+    if not isinstance(value, (dict, list, tuple)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(is_shallow(each, levels - 1) for each in inner)
+
+
 def _is_finite(value: Any) -> bool:
     """Whether all numbers in a JSON value are."""
     if isinstance(value, dict):
@@ -249,7 +266,10 @@ def shown(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= 10**40:
         exact = abs(value) < 10**4000  # longer ones Python does not write
         return f"a whole number of {len(str(abs(value))) if exact else math.floor(math.log10(abs(value))) + 1} digits"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "a value that is nested too deeply"
     return text if len(text) <= 200 else f"{text[:160]}... ({len(text)} characters)"
 
 
@@ -309,4 +329,6 @@ def arguments_of(items: Collection[str], option: str) -> dict[str, Any]:
             arguments[name] = json.loads(value)
         except ValueError:
             arguments[name] = value
+        except RecursionError:
+            raise UsageError(f"{option}: the value of {name} is nested too deeply") from None
     return arguments

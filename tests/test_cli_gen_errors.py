@@ -65,8 +65,10 @@ def refused(env: dict[str, str], tmp_path: Path) -> Callable[..., str]:
         (["--ctx-size", "4294967296"], ["ctx_size"]),
         (["--cache-type-v", "q8_0", "--flash-attn", "off"], ["q8_0", "flash attention"]),
         (["--template-arg", "messages=3"], ["messages", "--template-arg"]),
+        (["--template-arg", "x=" + "[" * 600 + "]" * 600], ["template_args", "100"]),
+        (["--template-arg", "x=" + "[" * 9000], ["--template-arg", "nested"]),
     ],
-    ids=lambda value: " ".join(value),
+    ids=lambda value: " ".join(value)[:50],
 )
 def test_an_option_that_cannot_be_used(options: list[str], words: list[str], refused: Callable[..., str]) -> None:
     """Guards values that are silently accepted or changed, and contradictions where one of the two is ignored."""

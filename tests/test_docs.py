@@ -112,6 +112,16 @@ def test_an_example_that_is_not_run_says_why() -> None:
 
 
 # ---------------------------------------------------------------- links and names
+def test_the_user_of_a_container_may_write_its_volumes() -> None:
+    """Guards a named volume at a folder that the image does not have: it is root's, and nothing can be downloaded."""
+    page = blocks(ROOT / "docs" / "server.md")
+    [image] = [block.code for block in page if block.language == "Dockerfile"]
+    volumes = [path for block in page for path in re.findall(r"docker run.* -v [\w-]+:(\S+)", block.code)]
+    as_root = image[: image.index("\nUSER foreal\n")]
+    assert volumes
+    assert all(f"install -d -o foreal -g foreal {path}\n" in f"{as_root}\n" for path in volumes)
+
+
 def anchors(page: Path) -> set[str]:
     """What a link to a heading of the page may say, as GitHub makes it."""
     text = re.sub(_FENCE, "", page.read_text(encoding="utf-8"))

@@ -63,6 +63,23 @@ def test_what_is_nested_too_deeply(env: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "keys",
+    [
+        '"prompt": "wait", "template_args": {"x": NESTED}',
+        '"messages": [{"role": "user", "content": "wait", "x": NESTED}]',
+        '"messages": [{"role": "user", "content": NESTED}]',
+        '"messages": NESTED',
+    ],
+)
+def test_what_reaches_a_chat_template_is_not_nested_too_deeply(keys: str, env: dict[str, str]) -> None:
+    """Guards a traceback for values that the program itself walks by calls in each other."""
+    line = "{" + keys.replace("NESTED", "[" * 600 + "]" * 600) + "}\n"
+    done = run("--lines", "--format", "jsonl", *GREEDY, env=env, stdin=line)
+    assert done.returncode == 2
+    assert "<stdin>:1: " in error_line(done)
+
+
+@pytest.mark.parametrize(
     ("key", "meant"),
     [
         ("temprature", "did you mean temp?"),

@@ -12,9 +12,11 @@ from commands import environment
 from real.models import Files
 from serving import Server, start
 
-from foreal_local.server.guard import Origins
+from foreal_local.errors import UsageError
+from foreal_local.server.guard import Origins, origin_of
 
 CHAT = "/v1/chat/completions"
+CORS = ("--cors-origin", "https://chat.example.org", "--cors-origin", "HTTPS://Wiki.Example.org:443/")
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "Say hello"}], "max_tokens": 2}
 
 
@@ -24,7 +26,7 @@ def locked(chat_pair: Files, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     home = tmp_path_factory.mktemp("home")
     (home / "keys.txt").write_text("# of friends\nsecond\n\nthird\n")
     env = environment(chat_pair, home, FOREAL_API_KEY="first")
-    with start("--api-key-file", home / "keys.txt", "--cors-origin", "https://chat.example.org", env=env) as server:
+    with start("--api-key-file", home / "keys.txt", *CORS, env=env) as server:
         yield server
 
 
@@ -58,6 +60,7 @@ def test_health_needs_no_key(locked: Server) -> None:
         ("http://127.0.0.1", True),
         ("http://[::1]:5173", True),
         ("https://chat.example.org", True),
+        ("https://wiki.example.org", True),
         ("http://chat.example.org", False),
         ("https://evil.example", False),
         ("http://localhost.evil.example", False),
@@ -119,3 +122,30 @@ def test_the_servers_own_page_may_ask() -> None:
     assert not everywhere.is_loopback
     assert Origins("localhost").is_loopback
     assert Origins("::1").is_loopback
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("*", "*"),
+        ("https://a.example", "https://a.example"),
+        ("https://a.example/", "https://a.example"),
+        ("HTTPS://A.Example:8443", "https://a.example:8443"),
+        ("http://a.example:80", "http://a.example"),
+        ("https://a.example:80", "https://a.example:80"),
+        ("http://[FE80::1]:3000/", "http://[fe80::1]:3000"),
+        ("app://obsidian.md", "app://obsidian.md"),
+    ],
+)
+def test_an_origin_is_taken_as_browsers_send_it(given: str, sent: str) -> None:
+    """Guards a page that is told to be named with --cors-origin, and has been."""
+    assert origin_of(given) == sent
+
+
+@pytest.mark.parametrize(
+    "given", ["", "a.example", "null", "https://", "https://a.example//", "https://me@a.example", "https://a.example:x"]
+)
+def test_what_no_browser_sends_is_no_origin(given: str) -> None:
+    """Guards an option that changes nothing."""
+    with pytest.raises(UsageError, match=r"--cors-origin is .*https://chat\.example\.org"):
+        origin_of(given)

@@ -23,6 +23,7 @@ from serving import SERVE, Server, start
 CHAT = "/v1/chat/completions"
 ENDLESS: dict[str, Any] = {"messages": [{"role": "user", "content": "Say hello"}], "temperature": 0}
 """A request whose answer fills the context."""
+JSON: dict[str, Any] = {"type": "json_object"}
 SLOW = {"FOREAL_CTX_SIZE": "32768"}
 
 
@@ -207,6 +208,38 @@ def test_silent_clients_are_not_waited_for(chat_pair: Files, tmp_path: Path) -> 
             assert n_bytes < len(httpx.get(f"{server.url}/openapi.json").content) * 2000
 
 
+@pytest.mark.parametrize(
+    ("reads", "more"),
+    [
+        ("Vocabulary.encode", {"foreal": {"system": "</think>" * 90}}),
+        ("Vocabulary.is_ordinary", {"response_format": JSON}),
+    ],
+    ids=["prompt", "schema"],
+)
+def test_the_models_are_there_until_nobody_reads_their_words(
+    reads: str, more: dict[str, Any], chat_pair: Files, tmp_path: Path
+) -> None:
+    """Guards a server that ends in a crash of llama.cpp where it is stopped while a prompt or a schema is read."""
+    code = (
+        "import sys, threading, time; from foreal_local.runtime.llama.vocabulary import Vocabulary\n"
+        "from foreal_local.runtime.loaded import LoadedPair; tell = lambda text: print(text, file=sys.stderr)\n"
+        f"read, close = {reads}, LoadedPair.close\n"
+        "def slowly(*a):\n"
+        "    if threading.current_thread().name.startswith(('prompts', 'schemas')) and not begun.is_set():\n"
+        "        begun.set(); tell('reads'); time.sleep(3); tell('has read')\n"
+        "    return read(*a)\n"
+        f"{reads}, begun = slowly, threading.Event()\n"
+        "LoadedPair.close = lambda self: (tell('closes'), close(self))\n"
+        "from foreal_local.cli.main import main; main(['serve', '--port', '0', '--grace', '0'])"
+    )
+    with start(env=environment(chat_pair, tmp_path), words=[SERVE[0], "-c", code]) as server:
+        connection = begun(server, **more)
+        server.wait_for(re.compile("^reads"))
+        assert server.stop(signal.SIGINT) == 0
+        connection.close()
+    assert [line for line in server.lines if line in ("reads", "has read", "closes")] == ["reads", "has read", "closes"]
+
+
 # ---------------------------------------------------------------- the beginning
 def test_a_port_in_use_is_told_in_one_line(slow: Server, env: dict[str, str]) -> None:
     """Guards models that are loaded for nothing, and a traceback."""
@@ -225,6 +258,10 @@ def test_a_port_in_use_is_told_in_one_line(slow: Server, env: dict[str, str]) ->
         (("--api-key", "two words"), "--api-key"),
         (("--api-key", ""), "--api-key"),
         (("--api-key-file", "missing.txt"), "missing.txt"),
+        (("--cors-origin", "chat.example.org"), "--cors-origin is 'chat.example.org', which has no scheme"),
+        (("--cors-origin", "https://a.example/chat"), "has more than a scheme, a host and a port"),
+        (("--cors-origin", "https://b\u00fccher.example"), "xn--"),
+        (("--cors-origin", ""), "--cors-origin is ''"),
         (("--loss", "1"), "--loss"),
         (("--leader", "missing.gguf", "--draft", "missing.gguf"), "missing.gguf"),
         (("--temp", "-1"), "temp is -1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,11 +13,13 @@ import pytest
 from commands import environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from real.models import Files
+from real.models import Files, TinyModels
+from real.tiny_gguf import CHATML
 from serving import Server, start
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 MESSAGES = [{"role": "user", "content": "Say hello"}]
+NESTED: list[Any] = json.loads("[" * 600 + "]" * 600)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,11 @@ REFUSED = [  # of a chat: what is sent beside the messages, and the field that t
     ({"foreal": {"template_args": {"messages": []}}}, "foreal.template_args"),
     ({"foreal": {"template-arg": {"tools": 1, "messages": []}}}, "foreal.template-arg"),
     ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+    ({"chat_template_kwargs": {"x": NESTED}}, "chat_template_kwargs"),
+    ({"foreal": {"template_args": {"x": NESTED}}}, "foreal.template_args"),
+    ({"foreal": {"json_schema": {"type": NESTED}}}, "foreal.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": NESTED}}}}, "response_format"),
+    ({"messages": [{"role": "user", "content": NESTED}]}, "messages.0.content"),
     ({"foreal": {"now": "tomorrow"}}, "foreal.now"),
 ]
 
@@ -179,6 +187,26 @@ def test_a_full_context_says_its_numbers(http: httpx.Client) -> None:
         error = error_of(answer)
         assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
         assert "256" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"messages": [{"role": "user", "content": "x" * 9000}]},
+        {"foreal": {"system": "</think>" * 2000, "parse_special": True}},
+        {"chat_template_kwargs": {"note": "</think>" * 2000}},
+        {"foreal": {"template_args": {"note": "x" * 9000}}},
+    ],
+    ids=["message", "system", "chat_template_kwargs", "template_args"],
+)
+def test_what_can_have_no_room_is_not_even_read(fields: dict[str, Any], tiny: TinyModels, tmp_path: Path) -> None:
+    """Guards everybody else, who would wait while one of the threads that read prompts makes tokens of megabytes."""
+    pair = tiny.pair("llama", "endless", chat=CHATML + "{{ note }}")
+    with start("--parallel", "1", "--quiet", env=environment(pair, tmp_path)) as server:
+        answer = httpx.post(f"{server.url}{CHAT}", json={"messages": MESSAGES} | fields, timeout=60)
+    error = error_of(answer)
+    assert (answer.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert " or more" in error["message"]
 
 
 def test_a_body_that_is_too_large_is_not_kept(http: httpx.Client) -> None:

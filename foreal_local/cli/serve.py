@@ -75,7 +75,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     """
     try:
         from ..server.app import Access
-        from ..server.guard import Origins
+        from ..server.guard import Origins, origin_of
         from ..server.listening import listen
         from ..server.run import Options, serve
     except ModuleNotFoundError as error:
@@ -87,7 +87,7 @@ def main(context: click.Context, /, **values: Any) -> None:
     from .loading import with_models
 
     values, entry = with_models(values, context)
-    access = Access(_keys(values), Origins(values["host"], values["cors_origin"]))
+    access = Access(_keys(values), Origins(values["host"], [origin_of(each) for each in values["cors_origin"]]))
     options = Options(values["host"], access, values["grace"], values["quiet"], values["open"])
     server = _Loader(values, entry, context)
     sockets = listen(values["host"], values["port"])

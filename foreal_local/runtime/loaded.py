@@ -204,12 +204,13 @@ class LoadedPair:
         author = sequence.tokens[-1].author if sequence.tokens else next(iter(sequence.views))
         return spelled(text, author, sequence, self.tokens)
 
-    def encode(self, content: PromptContent, prompting: Prompting) -> PromptTokens:
-        """A prompt's ids for each role."""
+    def encode(self, content: PromptContent, prompting: Prompting, most: int | None = None) -> PromptTokens:
+        """A prompt's ids for each role; ContextFullError where its text is longer than `most` tokens can be."""
         self.require_open()
         if isinstance(content, TokenIds):
             return prompt_of_ids(content, self._vocabularies, self.tokens, self._tags)
-        return encode_prompt(content, self.at_its_time(prompting), self._vocabularies, self._templates, self._tags)
+        prompting = self.at_its_time(prompting)
+        return encode_prompt(content, prompting, self._vocabularies, self._templates, self._tags, most)
 
     @property
     def prompt_vocabulary(self) -> RoleVocabulary:

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from ..errors import UsageError
+from ..settings import MOST_LEVELS, is_shallow, shown
 
 Messages = list[dict[str, str]]
 
@@ -39,24 +40,28 @@ def as_messages(value: Any) -> Messages:
 
 def _message(message: Any) -> dict[str, str]:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
-        raise UsageError(f"a message needs `role` and `content`, both texts: {message!r}")
+        raise UsageError(f"a message needs `role` and `content`, both texts: {shown(message)}")
     role, content = message["role"], message["content"]
+    if not is_shallow(message):
+        raise UsageError(f"a message has more than {MOST_LEVELS} lists and objects in each other")
     if not _ROLE.fullmatch(role):  # it stands in the prompt, beside the template's control tokens
-        raise UsageError(f"the role of a message is {role!r}, but must be a word such as user, assistant or system")
+        raise UsageError(
+            f"the role of a message is {shown(role)}, but must be a word such as user, assistant or system"
+        )
     if isinstance(content, list):
         content = "\n".join(_text_of(part) for part in content)
     if not isinstance(content, str):
-        raise UsageError(f"a message needs `role` and `content`, both texts: {message!r}")
+        raise UsageError(f"a message needs `role` and `content`, both texts: {shown(message)}")
     return {**message, "content": content}
 
 
 def _text_of(part: Any) -> str:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind not in _TEXT_PARTS:
-        shown = f"of type {kind!r}" if kind is not None else repr(part)
-        raise UsageError(f"a part of a message's content is {shown}: the models read text alone ({{'type': 'text'}})")
+        what = f"of type {shown(kind)}" if kind is not None else shown(part)
+        raise UsageError(f"a part of a message's content is {what}: the models read text alone ({{'type': 'text'}})")
     if not isinstance(part.get("text"), str):
-        raise UsageError(f"a part of a message's content has no `text`: {part!r}")
+        raise UsageError(f"a part of a message's content has no `text`: {shown(part)}")
     return str(part["text"])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..config import Prompting
-from ..errors import UsageError
+from ..errors import ContextFullError, UsageError
 from ..method.reasoning import TAGS, ReasoningTags
 from ..method.roles import Role
 from ..method.vocabulary import PairVocabulary
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 Templates = dict[Role, "ChatTemplate | None"]
 _TAG_TEXTS = frozenset(text for tags in TAGS for text in (tags.opening, tags.closing))
+_LONGEST_TOKEN = 32
+"""Bytes of a token, at most: a text with more for each place of the context has no room there, and is not even read.
+Longer ones are of blanks and rules; no text is made of these alone."""
 _MOST_OF_A_TAG = 32  # tokens at a prompt's end in which a tag that opens the reasoning is looked for
 _TAG = re.compile(r"\s*[<\[].*[>\]]\s*", re.DOTALL)
 _NAMED_AS_CONTROL = re.compile(r"\s*<[|｜].*[|｜]>\s*", re.DOTALL)
@@ -54,6 +57,7 @@ def encode_prompt(
     vocabularies: dict[Role, RoleVocabulary],
     templates: Templates,
     own: Mapping[Role, ReasoningTags | None],
+    most: int | None = None,
 ) -> PromptTokens:
     """A prompt as each role's own chat template has it; a text is one message of the user.
 
@@ -62,11 +66,13 @@ def encode_prompt(
     are text, unless `prompting` says otherwise.
 
     own: the tags of each role's model, see `own_tags`
+    most: tokens that it may have; ContextFullError, before they are made, where its text is longer than so many can be
     """
     known = [template for template in templates.values() if template]
     if isinstance(content, str) and (prompting.raw or not known):
         if prompting.system:
             raise UsageError("a system message needs a chat template, and neither model has one: leave it out")
+        _require_room(content, most)
         ids = {role: _with_bos(vocabulary, [content]) for role, vocabulary in vocabularies.items()}
         return PromptTokens(ids, opened_by(content) or replace(tags_of_both(own), may_open=False))
     messages = _messages(content, prompting, bool(known))
@@ -74,12 +80,24 @@ def encode_prompt(
     for role, vocabulary in vocabularies.items():
         template = templates.get(role) or known[0]
         pieces[role] = _pieces(_in_own_tags(messages, own, role), template, vocabulary, prompting)
+        _require_room("".join(pieces[role]), most)
     if messages[-1]["role"] == "assistant":
         tags = replace(tags_behind(messages[-1]["content"], own), may_open=False)
     else:
         ends, tags = with_reasoning_opened({role: texts[-1] for role, texts in pieces.items()}, own)
         pieces = {role: [*texts[:-1], ends[role]] for role, texts in pieces.items()}
     return PromptTokens({role: _with_bos(vocabulary, pieces[role]) for role, vocabulary in vocabularies.items()}, tags)
+
+
+def least_tokens(text: str) -> int:
+    """How many tokens a text has at least, without a look at its words."""
+    return len(text.encode("utf-8", "replace")) // _LONGEST_TOKEN
+
+
+def _require_room(text: str, most: int | None) -> None:
+    """ContextFullError where a text has more than so many tokens, whatever these are: to make them takes long."""
+    if most is not None and (least := least_tokens(text)) > most:
+        raise ContextFullError(f"the prompt has {least} tokens or more, and {most} have room: shorten it", least)
 
 
 def prompt_of_ids(

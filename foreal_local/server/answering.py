@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from .errors import ApiError, ClientGone
+from .errors import ApiError, ClientGone, failed
 from .log import Entry
 from .serving import Serving, stopped
 
@@ -84,12 +84,17 @@ class Answer:
             stream = EventStream(send, self._entry)
             try:
                 await attended(receive, self._serving.cut, stream.run(self._events()))
-            except ApiError as error:
+            except ClientGone:
+                raise
+            except Exception as error:
                 if not stream.started:
                     raise
-                self._entry.error = error.code
-                await stream.send([error.body])
+                told = error if isinstance(error, ApiError) else failed()
+                self._entry.error = told.code
+                await stream.send([told.body])
                 await stream.end()
+                if told is not error:  # the log says why
+                    raise
 
 
 async def _awaited(make: Callable[[], Awaitable[T]]) -> T:

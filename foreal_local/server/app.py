@@ -22,7 +22,7 @@ from .. import __version__
 from ..config import Generation, Method, flat, names_of
 from .chat import chat_completions
 from .completions import completions
-from .errors import ApiError, on_api_error, on_http_error, unavailable
+from .errors import ApiError, on_api_error, on_error, on_http_error, unavailable
 from .guard import LOCAL_ORIGIN, Guard, Keys, Origins
 from .log import Logged
 from .metrics import Metrics
@@ -89,7 +89,7 @@ def application(serving: Serving, access: Access, *, quiet: bool, started: Calla
             Middleware(CORSMiddleware, allow_methods=["GET", "POST"], allow_headers=["*"], **cors),
             Middleware(Keys, access.keys, _WITH_KEY),
         ],
-        exception_handlers={ApiError: on_api_error, HTTPException: on_http_error},
+        exception_handlers={ApiError: on_api_error, HTTPException: on_http_error, Exception: on_error},
         lifespan=lifespan,
     )
     app.state.serving = serving

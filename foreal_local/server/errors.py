@@ -92,6 +92,11 @@ async def on_api_error(_: Request, error: Exception) -> JSONResponse:
     return error.response()
 
 
+async def on_error(_: Request, error: Exception) -> JSONResponse:
+    """Of any other kind; the log has its traceback."""
+    return failed().response()
+
+
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
     """Of the routes: no such path, or not with this method."""
     assert isinstance(error, HTTPException)

@@ -16,12 +16,34 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..errors import UsageError
+from ..settings import shown
 from .errors import ApiError
 
 LOCAL_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?"
 _LOCAL_ORIGIN = re.compile(LOCAL_ORIGIN)
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 OPEN_PATHS = ("/health", "/v1/health")
 """What is answered without a key; the page is, too."""
+
+
+def origin_of(given: str) -> str:
+    """An origin that a user has written, as browsers send it, or "*"; UsageError where it can be none."""
+    origin = given.strip().lower().removesuffix("/")
+    if origin == "*":
+        return origin
+    if not _ORIGIN.fullmatch(origin):
+        scheme, found, rest = origin.partition("://")
+        why = "is no scheme://host:port"
+        if not found:
+            why = "has no scheme such as https://"
+        elif scheme and re.search("[/?#]", rest):
+            why = "has more than a scheme, a host and a port"
+        elif not origin.isascii():
+            why = "is not in ASCII (browsers send xn--...)"
+        raise UsageError(f"--cors-origin is {shown(given)}, which {why}: give * or one like https://chat.example.org")
+    return origin.removesuffix(_DEFAULT_PORTS.get(origin.partition(":")[0], ""))
 
 
 @dataclass(frozen=True)
@@ -29,7 +51,7 @@ class Origins:
     """Which pages may ask, and what this server may be called.
 
     host: that it was started with
-    allowed: origins beside those of this machine; "*": all
+    allowed: origins beside those of this machine, as `origin_of` gives them; "*": all
     """
 
     host: str

@@ -1,4 +1,4 @@
-"""One line a request on standard error, without the texts; and what happens to an unexpected error.
+"""One line a request on standard error, without the texts; and the traceback of an unexpected error.
 
 Knows ASGI, and what is noted of an answer; not how answers are made.
 """
@@ -14,7 +14,7 @@ from datetime import datetime
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import ClientGone, failed
+from .errors import ClientGone
 
 _KEY = "foreal_local.entry"
 GONE = 499
@@ -108,9 +108,7 @@ class Logged:
         except ClientGone:
             entry.status = GONE
         except Exception:
-            traceback.print_exc(file=sys.stderr)
-            if not entry.status:
-                await failed().response()(scope, receive, noting)
+            traceback.print_exc(file=sys.stderr)  # it is answered already
         finally:
             self._note(entry)
             if not self._quiet:

@@ -67,7 +67,8 @@ def serve(
     with contextlib.suppress(KeyboardInterrupt), sigterm_as_ctrl_c(), contextlib.ExitStack() as stack:
         stack.callback(http.stop, 0.0)
         http.start()
-        with load() as (engine, settings):
+        with load() as (engine, settings), contextlib.ExitStack() as first:
+            first.callback(http.stop, 0.0)  # before the models are freed
             serving.opened(engine, settings)
             tell(f"{url} is ready: {', '.join(serving.names.all)}")
             if options.opens:  # in a thread: it may be a browser that runs in this terminal
@@ -151,11 +152,12 @@ class _Http:
             self._loop.call_soon_threadsafe(self._serving.cut.set)
 
     def stop(self, grace: float) -> None:
-        """End the thread; running answers have so many seconds."""
+        """End the thread, and those that read for it; running answers have so many seconds. Again: nothing."""
         if self._loop is not None and self._thread.is_alive() and not self._server.should_exit:
             asyncio.run_coroutine_threadsafe(self._serving.stop(grace), self._loop).result()
             self._server.should_exit = True
         if self._thread.ident is not None:
             self._thread.join()
+        self._serving.close()
         for each in self._sockets:
             each.close()

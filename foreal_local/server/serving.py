@@ -1,7 +1,7 @@
 """The engine behind the server: a bounded number of open requests, the checks before an answer, and a graceful end.
 
 Owner of the open requests. Knows the engine and its settings; no request's fields, and nothing of HTTP but its errors.
-All methods but `opened` are for the event loop's thread.
+All methods but `opened` and `close` are for the event loop's thread.
 """
 
 from __future__ import annotations
@@ -19,20 +19,18 @@ from typing import TypeVar
 from .. import __version__
 from ..config import Generation, Prompting
 from ..engine import Engine
-from ..errors import ForealError, UsageError, WorkerError
+from ..errors import ContextFullError, ForealError, UsageError, WorkerError
 from ..method.modes import gate_of, roles_of
 from ..method.reasoning import DEFAULT_TAGS, ReasoningTags
 from ..method.roles import Role
 from ..results import Chunk, Prompt, Result
-from ..runtime.messages import PromptContent, TokenIds
+from ..runtime.messages import SYSTEM_ROLES, PromptContent, TokenIds
+from ..runtime.text import least_tokens
 from .body import Bodies
 from .errors import ApiError, context_full, failed, invalid, unavailable
 from .names import ModelNames
 
 T = TypeVar("T")
-_LONGEST_TOKEN = 32
-"""Bytes of a token, at most: a text with more for each place of the context has no room there, and is not even read.
-Longer ones are of blanks and rules; no text is made of these alone."""
 _READERS = 2
 """Threads that read prompts before they are answered; the event loop goes on meanwhile."""
 
@@ -213,8 +211,14 @@ class Serving:
         until = time.monotonic() + 2.0
         while self.n_open and time.monotonic() < until:
             await asyncio.sleep(0.02)
+
+    def close(self) -> None:
+        """Wait for the threads that still read a prompt or a schema, once the event loop has ended.
+
+        Both ask the models' vocabularies, which must not be freed meanwhile: that would end the process.
+        """
         for pool in (self._readers, self._schemas):
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def _require_roles(engine: Engine, settings: Generation) -> None:
@@ -239,11 +243,13 @@ def _require_grammar(engine: Engine, settings: Generation, param: str) -> None:
 
 def _require_room(engine: Engine, prompt: Prompt, prompting: Prompting, roles: list[Role], param: str) -> None:
     """ApiError where the prompt cannot be read, or is longer than the context."""
-    least, ctx_size = _least_tokens(prompt.content), engine.ctx_size
+    least, ctx_size = _least_tokens(prompt.content, prompting.system), engine.ctx_size
     if least > ctx_size:
         raise context_full(f"{least} or more", ctx_size, param)
     try:
-        ids = engine.encode(prompt.content, prompting).ids
+        ids = engine.loaded.encode(prompt.content, prompting, ctx_size).ids
+    except ContextFullError as error:  # by what a template puts around the messages
+        raise context_full(f"{error.n_tokens} or more", ctx_size, param) from None
     except ForealError as error:
         raise invalid(str(error), param) from None
     needed = [len(ids[role]) for role in roles]
@@ -264,13 +270,15 @@ def require_answered(result: Result) -> None:
         raise failed(f"the answer failed: {result.error}")
 
 
-def _least_tokens(content: PromptContent) -> int:
-    """How many tokens a prompt has at least, without a look at its words."""
+def _least_tokens(content: PromptContent, system: str | None) -> int:
+    """How many tokens a prompt with this system message has at least, before a template has been asked."""
     if isinstance(content, TokenIds):
         return len(content)
-    texts = [content] if isinstance(content, str) else [message["content"] for message in content]
-    n_messages = 0 if isinstance(content, str) else len(content)
-    return n_messages + sum(len(text.encode("utf-8", "replace")) for text in texts) // _LONGEST_TOKEN
+    if isinstance(content, str):
+        return least_tokens(content)
+    has_own = any(message["role"] in SYSTEM_ROLES for message in content)
+    texts = [message["content"] for message in content] + ([system] if system and not has_own else [])
+    return len(texts) + least_tokens("".join(texts))
 
 
 def stopped() -> ApiError:
