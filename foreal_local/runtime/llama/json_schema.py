@@ -79,7 +79,9 @@ def read_schema(tokens: LLTokenizer, schema: str) -> JsonGrammar:
     try:
         limited = _limited(json.loads(schema))
         grammar = LLMatcher.grammar_from_json_schema(limited, defaults=_OPTIONS)  # type: ignore[arg-type]
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UsageError("the JSON schema cannot be used: it is nested too deeply") from None
+    except ValueError as error:
         raise UsageError(f"the JSON schema cannot be used: {error}") from None
     is_error, messages = LLMatcher.validate_grammar_with_warnings(grammar, tokens)
     if is_error:
