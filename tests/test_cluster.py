@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from cluster import FakeCluster
 from commands import ROOT, environment, error_line, jsonl, records, run
+from real.tiny_gguf import CHATML, write_llama
 from test_cli_gen_resume import PROMPTS, call
+from test_cli_templates import DATED
 
 from foreal_local.batch.prompts import read_prompts
 from foreal_local.batch.resume import read_earlier
@@ -32,6 +34,7 @@ from foreal_local.config import Generation, Prompting
 from foreal_local.errors import UsageError
 from foreal_local.hub import bundled_dir
 from foreal_local.results import Prompt
+from foreal_local.storage.checkpoints import Checkpoints
 from foreal_local.storage.files import OutputError
 
 SETTINGS = ("--temp", "0", "--seed", "1", "--max-tokens", "30", "--threads", "1")
@@ -152,6 +155,98 @@ def test_a_run_goes_on_and_makes_again_what_changed(
     assert "3 of the records are made again" in changed.stderr
     assert [record["usage"]["completion_tokens"] for record in records_in(out)] == [20] * 3
     assert list(out.glob("part-*.~1~"))  # texts are kept
+
+
+@pytest.mark.parametrize("given", [(), ("--seed", "5", "--now", "2025-07-01")], ids=["drawn", "given"])
+@pytest.mark.parametrize("ray", [("--ray",), ()], ids=["cluster", "one machine"])
+def test_checkpoints_of_a_run_that_wrote_no_record_are_gone_on_with(
+    ray: tuple[str, ...],
+    given: tuple[str, ...],
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards checkpoints that nobody finds again, because the seed or the time was given in the first run only, or was
+    in a folder of results that came to nothing: the run was stopped before its first part, or failed when it was
+    started again."""
+    saved, out, model = tmp_path / "saved", tmp_path / "out", tmp_path / "leader.gguf"
+    write_llama(model, seed=1, chat_template=DATED)
+    asked = ["-l", model, "-d", model, "--file", file_of(tmp_path), "--temp", "1", "--max-tokens", "30", "-o", out]
+    asked += ["--threads", "1", "--resume", "--checkpoint", saved, "--checkpoint-every", "8", *ray]
+    save = Checkpoints.save
+
+    def stopped(self: Checkpoints, *arguments: Any) -> None:
+        save(self, *arguments)
+        if len(arguments[0].tokens) >= 20:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", stopped)
+        assert call(*asked, *given, env=env).returncode == 130
+    assert len(list(saved.glob("*.session"))) == 1
+    if ray:
+        assert call(*asked, "--threads", "7", env=env).returncode == 2
+    done = call(*asked, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "goes on after 2" in done.stderr
+    assert not list(saved.iterdir())
+    found = records_in(out) if ray else records(out.read_text("utf-8"))
+    told = {(record["seed"], record["now"]) for record in found}
+    assert len(told) == 1
+    assert given == () or told == {(5, "2025-07-01")}
+
+
+@pytest.mark.parametrize("given", [(), ("--seed", "5")], ids=["drawn", "given"])
+def test_a_run_goes_on_with_its_seed_beside_prompts_with_their_own(
+    given: tuple[str, ...],
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+) -> None:
+    """Guards a prompt's own seed that is taken for the run's: the records of all others were made again."""
+    out, path = tmp_path / "out", tmp_path / "prompts.jsonl"
+    seeds: dict[str, dict[str, Any]] = {"a": {}, "b": {"seed": 7}, "c": {"seed": 7}, "d": {}}
+    path.write_text(jsonl(*({"prompt": "How many?", "id": id} | seed for id, seed in seeds.items())), "utf-8")
+    asked = ("--file", path, "-o", out, "--temp", "0", "--max-tokens", "8", "--threads", "1", "--ray", "--resume")
+    fake_cluster.stop_after = 3
+    assert call(*asked, *given, env=env).returncode == 130
+    first = records_in(out)
+    assert {record["id"] for record in first} == {"b", "c", "d"}
+    assert given == () or first[-1]["seed"] == 5
+    fake_cluster.stop_after = 10**9
+    broken = call(*asked, "--seed", "9", "--prompt", "", env=env)  # keeps no seed
+    assert broken.returncode == 2
+    done = call(*asked, env=env)
+    assert (done.returncode, "made again" in done.stderr) == (0, False), done.stderr
+    whole = {record["id"]: record for record in records_in(out)}
+    assert whole["a"]["seed"] == whole["d"]["seed"]
+    assert [record for record in whole.values() if record["id"] != "a"] == first
+
+
+@pytest.mark.parametrize("template", [DATED, CHATML], ids=["dated", "undated"])
+@pytest.mark.parametrize("ray", [("--ray",), ()], ids=["cluster", "one machine"])
+def test_a_time_that_was_given_is_kept(
+    ray: tuple[str, ...],
+    template: str,
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+) -> None:
+    """Guards --resume without the --now of the first run: all records were made again, at another time. Where no
+    template reads the time, it changes nothing."""
+    model, out, path = tmp_path / "leader.gguf", tmp_path / "out", tmp_path / "prompts.jsonl"
+    write_llama(model, seed=1, chat_template=template)
+    own = {"prompt": "ten", "now": "2024-01-01T00:00"}
+    path.write_text(jsonl(own, own | {"prompt": "so"}, {"prompt": "wait"}), "utf-8")
+    asked = ("-l", model, "-d", model, "--file", path, "-o", out, *SETTINGS, "--max-tokens", "3", *ray, "--resume")
+    assert call(*asked, "--now", "2025-07-01T12:00", env=env).returncode == 0
+    path.write_text(jsonl(own, own | {"prompt": "so"}, {"prompt": "wait"}, {"prompt": "now"}), "utf-8")
+    done = call(*asked, env=env)
+    assert (done.returncode, "made again" in done.stderr) == (0, False), done.stderr
+    found = records_in(out) if ray else sorted(records(out.read_text("utf-8")), key=lambda record: record["index"])
+    times = ["2024-01-01T00:00"] * 2 + ["2025-07-01T12:00"] * 2 if template == DATED else [None] * 4
+    assert [record.get("now") for record in found] == times
 
 
 def test_a_checkpoint_goes_on_elsewhere(
