@@ -35,10 +35,10 @@ SETTINGS = ("--temp", "0", "--seed", "1", "-n", "4", "-k", "2", "--max-tokens", 
 posix = pytest.mark.skipif(os.name == "nt", reason="there is no such thing there")
 
 
-def call(*arguments: str | Path, env: dict[str, str]) -> Done:
+def call(*arguments: str | Path, env: dict[str, str], stdin: str | None = None) -> Done:
     """As `run`, in this process: for what needs no process of its own, which takes most of a call's time."""
     cleared = {name: None for name in os.environ if name.startswith("FOREAL_")}
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], env=cleared | env)
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin, env=cleared | env)
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     return Done(arguments, result.exit_code, result.stdout, result.stderr)
 

@@ -22,11 +22,13 @@ from test_cli_gen_resume import PROMPTS, call
 from test_cli_templates import DATED
 
 from foreal_local.batch.prompts import read_prompts
+from foreal_local.batch.request import BatchRequest
 from foreal_local.batch.resume import read_earlier
 from foreal_local.cluster import parts as parts_module
 from foreal_local.cluster.layout import Layout, Node, layout_of
 from foreal_local.cluster.parts import MOST_RECORDS, Parts
 from foreal_local.cluster.ray_data import RayError, require_reachable
+from foreal_local.cluster.run import ClusterOptions, ClusterRun
 from foreal_local.cluster.source import PromptFile, numbered
 from foreal_local.cluster.spool import Spool, prompts_in, read_span
 from foreal_local.cluster.work import Answer, Models, named_anywhere
@@ -353,6 +355,31 @@ def test_a_broken_prompt_is_told_before_anything_is_answered(
     done = call("--file", near, "-o", tmp_path / "out", "--ray", *SETTINGS, env=env)
     assert done.returncode == 0
     assert "'temprature' changes nothing" in done.stderr
+
+
+@pytest.mark.parametrize("lines", [["--lines"], ["--file", "-"], ["--lines", "--file", "-"]])
+@pytest.mark.parametrize("stdin", ["How many?\n\nten\n", '{"id": "a", "prompt": "so"}\n', " \n", '{"id": 1}\n'])
+def test_lines_of_standard_input_are_read(
+    stdin: str, lines: list[str], env: dict[str, str], tmp_path: Path, fake_cluster: type[FakeCluster]
+) -> None:
+    """Guards prompts that are read without --ray alone: with it nothing was answered, nothing said, exit code 0."""
+    one = call(*lines, "-o", tmp_path / "one.jsonl", *SETTINGS, "-q", env=env, stdin=stdin)
+    done = call(*lines, "-o", tmp_path / "out", *SETTINGS, "-q", "--ray", env=env, stdin=stdin)
+    assert (done.returncode, done.stderr) == (one.returncode, one.stderr)
+    if one.returncode == 0:
+        wanted = sorted(records((tmp_path / "one.jsonl").read_text("utf-8")), key=lambda record: record["index"])
+        assert [same_of(record) for record in records_in(tmp_path / "out")] == [same_of(record) for record in wanted]
+    else:
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_no_prompts_is_refused(tmp_path: Path, fake_cluster: type[FakeCluster]) -> None:
+    """Guards a run that answers nothing and says nothing."""
+    pair = Models("bundled:tiny-leader.gguf", "bundled:tiny-draft.gguf").resolve()
+    request = BatchRequest([], Generation(), output=str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="there are no prompts"):
+        ClusterRun(request, lambda roles: pair, Models("", ""), ClusterOptions()).execute()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_machine_that_cannot_answer_ends_the_run_in_a_line(

@@ -23,6 +23,7 @@ from ..batch.request import BatchRequest
 from ..batch.totals import Totals
 from ..config import Generation, Pair, Runtime
 from ..digest import settings_hash
+from ..documents import name_of
 from ..errors import UsageError
 from ..method.ledger import Cost
 from ..method.modes import roles_of
@@ -125,6 +126,8 @@ class ClusterRun:
             spool = stack.enter_context(Spool())
             earlier = self._settle()
             n_done = self._fill(spool, earlier)
+            if not n_done + len(spool):
+                raise UsageError("nothing to answer: there are no prompts")
             self._run_file.keep(self._settings.seed, self._now)  # now that nothing is wrong with the prompts
             if n_done:
                 n_all = n_done + len(spool)
@@ -204,7 +207,7 @@ class ClusterRun:
 
     def _prompts(self) -> Iterator[Prompt]:
         """All of them, with ids and places, and with one time."""
-        name = self._request.inputs.get("--file") or "--prompt"
+        name = name_of(self._request.inputs.get("--file") or "--prompt")
         for prompt in numbered(self._source, name):
             yield replace(prompt, prompting=told(prompt.prompting, self._now)) if prompt.prompting else prompt
 
