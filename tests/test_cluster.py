@@ -464,6 +464,41 @@ def test_records_are_written_while_nothing_more_comes(tmp_path: Path, monkeypatc
             parts.add(_answers("c"))
 
 
+def test_an_error_of_a_late_part_is_heard_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards records that are lost without a word, and exit code 0, where the disk fills up just while the run ends."""
+    begun, goes_on, written = threading.Event(), threading.Event(), list[Answer]()
+
+    def full(*_: object, **__: object) -> None:
+        begun.set()
+        goes_on.wait(20)
+        _full_disk()
+
+    monkeypatch.setattr(parts_module, "MOST_SECONDS", 0.01)
+    monkeypatch.setattr(parts_module, "replace_file", full)
+    parts = Parts(tmp_path, written.extend)
+    parts.add(_answers("a"))
+    assert begun.wait(20)
+    threading.Timer(0.2, goes_on.set).start()
+    for _ in range(2):
+        with pytest.raises(OutputError, match="No space left on device"):
+            parts.flush()
+    assert written == []
+
+
+def test_half_a_part_of_a_run_that_was_killed_is_removed(
+    env: dict[str, str], tmp_path: Path, fake_cluster: type[FakeCluster]
+) -> None:
+    """Guards parts that were being written when the driver was killed, and that fill the disk in time."""
+    out = tmp_path / "out"
+    out.mkdir()
+    names = (".part-000003.jsonl.4711-140.part", ".run.json.4711-140.part", ".download.part", "notes.part")
+    for name in names:
+        (out / name).touch()
+    done = call("--file", file_of(tmp_path), "-o", out, *SETTINGS, "--ray", env=env)
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in out.iterdir()} == {"part-000000.jsonl", "run.json", *names[2:]}
+
+
 def _full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

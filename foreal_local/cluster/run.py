@@ -38,7 +38,7 @@ from ..runtime.interrupt import deferred_interrupts, sigterm_as_ctrl_c
 from ..runtime.llama import supports_gpu_offload
 from ..runtime.loaded import ctx_size_of
 from ..storage.checkpoints import Checkpoints
-from ..storage.files import OutputError, locked
+from ..storage.files import OutputError, locked, remove_scratch
 from ..storage.run_file import RunFile
 from .answering import Answerer
 from .earlier import EarlierParts
@@ -160,6 +160,7 @@ class ClusterRun:
         request = self._request
         stack.enter_context(self._parts.created())
         stack.enter_context(locked(self._parts.folder, "--output"))
+        remove_scratch(self._parts.folder)
         stack.callback(self._tidy)
         if request.checkpoint:
             folder = Path(request.checkpoint)
