@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from cluster import FakeCluster
 from commands import ROOT, environment, error_line, jsonl, records, run
 from real.tiny_gguf import CHATML, write_llama
-from test_cli_gen_resume import PROMPTS, call
+from test_cli_gen_resume import PROMPTS, Disk, call, small_disk  # noqa: F401  (small_disk is a fixture)
 from test_cli_templates import DATED
 
 from foreal_local.batch.prompts import read_prompts
@@ -371,6 +372,25 @@ def test_lines_of_standard_input_are_read(
         assert [same_of(record) for record in records_in(tmp_path / "out")] == [same_of(record) for record in wanted]
     else:
         assert not (tmp_path / "out").exists()
+
+
+def test_a_full_folder_for_temporary_files_is_told_by_name(
+    small_disk: Disk,  # noqa: F811
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards prompts that find no room, told as an error of standard output."""
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk.folder))
+    for file in (file_of(tmp_path, {"prompt": "x " * 20_000}), file_of(tmp_path, *[{"prompt": "x " * 300}] * 20)):
+        done = call("--file", file, "-o", tmp_path / "out", *SETTINGS, "--ray", env=env)
+        assert done.returncode == 1
+        (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert f"cannot keep the prompts in {small_disk.folder}" in error
+        assert "No space left on device; set TMPDIR to another" in error
+        assert not (tmp_path / "out").exists()
+        assert not list(small_disk.folder.iterdir())
 
 
 def test_a_run_of_no_prompts_is_refused(tmp_path: Path, fake_cluster: type[FakeCluster]) -> None:
