@@ -26,7 +26,7 @@ from ..runtime.interrupt import deferred_interrupts, sigterm_as_ctrl_c
 from ..runtime.loaded import ctx_size_of
 from ..runtime.room import trained_for
 from ..storage.checkpoints import Checkpoints
-from ..storage.files import LineFile, OutputError, locked, same_file
+from ..storage.files import LineFile, OutputError, locked
 from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
@@ -55,7 +55,7 @@ class BatchRun:
                 check_writable(path, option)
         self._pair = pair_for(request.roles)
         self._most_context = trained_for(self._pair)
-        self._refuse_one_file_twice()
+        request.refuse_one_file_twice(self._pair)
         if request.resume and not (request.output and request.format == "jsonl"):
             raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._totals = Totals()
@@ -68,17 +68,6 @@ class BatchRun:
         self._checkpoints: Checkpoints | None = None
         self._hashes: dict[str, str] = {}
         self._choice = ""  # why mode auto writes as it does, told by the output that is resumed
-
-    def _refuse_one_file_twice(self) -> None:
-        """UsageError where a file that is written has another use too: it would be set aside or mixed up."""
-        request = self._request
-        written = {"--output": request.output, "--trace": request.trace}
-        named = {**written, **request.inputs, "--checkpoint": request.checkpoint}
-        named |= {"the leader": str(self._pair.leader.path), "the draft": str(self._pair.draft.path)}
-        for option, path in written.items():
-            for other, another in named.items():
-                if path and another and other != option and same_file(path, another):
-                    raise UsageError(f"{option} and {other} are the same file: {another}")
 
     def execute(self) -> int:
         """Answer all prompts that have no finished record; the exit code (0, 1 some failed, 130 after Ctrl-C)."""
@@ -300,12 +289,16 @@ class BatchRun:
         return AnswerPrinter(tags, self._styles, self._request.show_reasoning)
 
     def _print_whole(self, result: Result) -> None:
-        if self._output:
-            self._output.write(f"{result.answer}\n")
-        else:
-            printer = self._printer(result.index, result.sequence.tags)
-            printer.feed(result.tokens)
-            printer.end()
+        try:
+            if self._output:
+                self._output.write(f"{result.answer}\n")
+            else:
+                printer = self._printer(result.index, result.sequence.tags)
+                printer.feed(result.tokens)
+                printer.end()
+        except (OSError, OutputError):
+            self._waiting.clear()  # no later one is to stand where this one is missing
+            raise
         self._report(result)
 
     def _write(self, result: Result) -> None:

@@ -239,6 +239,7 @@ class LineFile:
             if seekable:
                 with contextlib.suppress(OSError):
                     self._file.truncate(end)
+                    self._file.seek(end)  # else what is written next stands behind zeros
             reason = error.strerror or error
             raise OutputError(f"cannot write {self.path}: {reason}; what was finished before is in it") from None
 
