@@ -63,7 +63,8 @@ def remove_scratch(folder: Path, name: str | None = None) -> None:
     pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.\d+-\d+\.part")
     for file in folder.glob(".*.part"):
         if pattern.fullmatch(file.name):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it has gone, or the folder cannot be written
+                file.unlink()
 
 
 def _numbered(path: Path) -> Path:
