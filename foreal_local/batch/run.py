@@ -83,6 +83,8 @@ class BatchRun:
                 self._note(f"{len(done)} of {len(self._prompts)} prompts are done already, in {self._request.output}")
             if not todo:
                 self._apply(plan)
+                if plan and plan.moved:
+                    self._continue_trace(plan)
                 self._finish_checkpoints()
                 return 0
             engine = engine or self._load(stack, len(todo))
@@ -202,18 +204,22 @@ class BatchRun:
     def _open_files(self, stack: contextlib.ExitStack, plan: ResumePlan | None) -> None:
         """Open the output and the trace: last before answering, because older files are set aside here."""
         output, trace, done = self._request.output, self._request.trace, self._apply(plan)
-        header = trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
-        unfinished = self._hashes.keys() - done
-        moved = plan.moved if plan else {}
-        continued = trace is not None and plan is not None
-        continued = continued and keep_whole_traces(Path(str(trace)), header, unfinished, moved)
+        continued = plan is not None and self._continue_trace(plan)
         self._output, self._trace = self._open(output, plan is not None), self._open(trace, continued)
         for file in filter(None, (self._output, self._trace)):
             stack.callback(file.close)
         if self._trace and not continued:
-            self._trace.write(header)
+            self._trace.write(self._trace_header())
             if done:
                 self._note(f"{trace} gets only what is written now: it has nothing of the {len(done)} that are done")
+
+    def _continue_trace(self, plan: ResumePlan) -> bool:
+        """Reduce an earlier trace to the responses whose records stand; whether it can be continued."""
+        trace, unfinished = self._request.trace, self._hashes.keys() - plan.done
+        return trace is not None and keep_whole_traces(Path(trace), self._trace_header(), unfinished, plan.moved)
+
+    def _trace_header(self) -> str:
+        return trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
 
     def _apply(self, plan: ResumePlan | None) -> set[str]:
         """Reduce the output to what is kept, and remove checkpoints of finished prompts; the ids of these prompts."""
