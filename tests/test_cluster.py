@@ -252,6 +252,22 @@ def test_a_time_that_was_given_is_kept(
     assert [record.get("now") for record in found] == times
 
 
+def test_a_prompt_of_another_mode_is_told_the_time(
+    env: dict[str, str], tmp_path: Path, fake_cluster: type[FakeCluster]
+) -> None:
+    """Guards prompts that are told the time of the machine they come to, or lose their own, where only their own mode
+    has a model whose template reads it: no later run finds their records."""
+    leader, draft, out, path = (tmp_path / name for name in ("leader.gguf", "draft.gguf", "out", "prompts.jsonl"))
+    write_llama(leader, seed=1, chat_template=CHATML)
+    write_llama(draft, seed=1, chat_template=DATED)
+    own = {"prompt": "ten", "mode": "draft", "now": "2024-01-01T00:00"}
+    path.write_text(jsonl({"prompt": "so"}, {"prompt": "wait", "mode": "draft"}, own), "utf-8")
+    asked = ("-l", leader, "-d", draft, "--mode", "leader", "--file", path, "-o", out, *SETTINGS, "--max-tokens", "3")
+    assert call(*asked, "--ray", "--resume", "--now", "2025-07-01", env=env).returncode == 0
+    assert [record["now"] for record in records_in(out)][1:] == ["2025-07-01", "2024-01-01T00:00"]
+    assert "3 of 3 prompts are done already" in call(*asked, "--ray", "--resume", env=env).stderr
+
+
 def test_a_checkpoint_goes_on_elsewhere(
     env: dict[str, str],
     tmp_path: Path,

@@ -183,7 +183,7 @@ class ClusterRun:
         now = self._prompting.now or run_file.now or (earlier.now if earlier else None)
         settings, checkpoints = replace(self._settings, seed=seed), self._checkpoints
         self._settings = checkpoints.settle_seed(settings) if checkpoints else with_seed(settings)
-        self._now = settled_time(now, (self._pair.of(role).path for role in self._roles), checkpoints)
+        self._now = settled_time(now, (self._pair.of(role).path for role in Role), checkpoints)
         self._prompting = told(self._prompting, self._now)
         return earlier
 
