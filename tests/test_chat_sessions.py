@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -261,6 +262,27 @@ def test_a_session_is_deleted_when_one_is_sure(start: Callable[..., Terminal], t
         shell.send(answer + ENTER)
         assert shell.end() == 0
         assert (sessions(tmp_path) / "two.session").exists() is is_left
+
+
+@pytest.mark.parametrize("later", [("--session", "one"), ("--delete", "one", "--yes")])
+def test_half_written_states_of_a_chat_that_was_killed_are_removed(later: tuple[str, ...], tmp_path: Path) -> None:
+    """Guards files as large as the KV cache, in a folder where nobody looks, that no chat removes."""
+    dying = "import os, signal, sys; from foreal_local.storage import files; from foreal_local.cli.chat import main\n"
+    dying += "put = files._put_in_place\n"
+    dying += "def die(scratch, path, is_own):\n"
+    dying += "    if path.name == 'one.states': os.kill(os.getpid(), signal.SIGKILL)\n"
+    dying += "    return put(scratch, path, is_own)\n"
+    dying += "files._put_in_place = die; main()"
+    env, cache = environment(None, tmp_path), tmp_path / ".cache" / "foreal" / "sessions"
+    asked = ("--session", "one", *SHORT)
+    done = run(*asked, env=env, stdin=PENS, command=[sys.executable, "-c", dying])
+    assert done.returncode == -signal.SIGKILL
+    (scratch,) = cache.iterdir()
+    assert re.fullmatch(r"\.one\.states\.\d+-\d+\.part", scratch.name)
+    other = scratch.with_name(".two.states.4711-140.part")  # perhaps another chat writes it now
+    other.touch()
+    assert run(*later, env=env, command=CHAT, stdin=APPLES).returncode == 0
+    assert {path.name for path in cache.iterdir()} == {other.name, *(("one.states",) * ("--session" in later))}
 
 
 # ---------------------------------------------------------------- where there is no place for them

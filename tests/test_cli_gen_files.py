@@ -283,6 +283,22 @@ def test_a_trace_that_cannot_be_written_costs_no_record(env: dict[str, str], tmp
 
 
 @posix
+def test_after_an_answer_that_cannot_be_written_there_is_none(env: dict[str, str], tmp_path: Path) -> None:
+    """Guards shorter answers that are written where a longer one before them found no room: the n-th line of a file
+    of texts is the n-th prompt's."""
+    out = tmp_path / "out.txt"
+    code = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+    code += "sys.argv[0] = 'foreal'; runpy.run_module('foreal_local', run_name='__main__')"
+    lines = jsonl({"prompt": "so", "max_tokens": 2}, {"prompt": "wait", "max_tokens": 200}, {"prompt": "so"})
+    options = ("-f", "-", *GREEDY, "-P", "3", "--format", "text", "-o", out, "-q")
+    done = run(*options, env=env, command=[sys.executable, "-c", code, "gen"], stdin=lines)
+    assert done.returncode == 1
+    assert f"cannot write {out}: File too large" in error_line(done)
+    assert out.read_bytes().count(b"\n") == 1
+    assert b"\0" not in out.read_bytes()
+
+
+@posix
 def test_an_interrupt_prints_what_was_finished_behind_a_prompt_that_was_not(
     env: dict[str, str], tmp_path: Path
 ) -> None:

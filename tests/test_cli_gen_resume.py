@@ -35,10 +35,10 @@ SETTINGS = ("--temp", "0", "--seed", "1", "-n", "4", "-k", "2", "--max-tokens", 
 posix = pytest.mark.skipif(os.name == "nt", reason="there is no such thing there")
 
 
-def call(*arguments: str | Path, env: dict[str, str]) -> Done:
+def call(*arguments: str | Path, env: dict[str, str], stdin: str | None = None) -> Done:
     """As `run`, in this process: for what needs no process of its own, which takes most of a call's time."""
     cleared = {name: None for name in os.environ if name.startswith("FOREAL_")}
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments], env=cleared | env)
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin, env=cleared | env)
     assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
     return Done(arguments, result.exit_code, result.stdout, result.stderr)
 
@@ -508,7 +508,7 @@ def test_a_checkpoint_of_something_else_is_left_alone(
     ]
     assert [(done.returncode, done.stderr) for done in found] == [(0, "")] * 2
     assert results(found[0].stdout.encode()) == results(found[1].stdout.encode())
-    assert contents(unfinished) == {path.name: before}
+    assert contents(unfinished) == {path.name: before, "run.json": b'{"seed": 1}'}
 
 
 def flipped(data: bytes, at: int) -> bytes:
@@ -635,7 +635,7 @@ def test_a_full_disk_under_checkpoints_costs_no_record(
     done = call(*command, env=env)
     assert_disk_full(done)
     assert out.read_bytes() == whole.lines[0]
-    assert set(contents(folder)) == set()
+    assert set(contents(folder)) == {"run.json"}
     small_disk.grow()
     assert call(*command, env=env).returncode == 0
     assert results(out) == whole.results

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,14 +18,18 @@ from typing import Any
 import pytest
 from cluster import FakeCluster
 from commands import ROOT, environment, error_line, jsonl, records, run
-from test_cli_gen_resume import PROMPTS, call
+from real.tiny_gguf import CHATML, write_llama
+from test_cli_gen_resume import PROMPTS, Disk, call, small_disk  # noqa: F401  (small_disk is a fixture)
+from test_cli_templates import DATED
 
 from foreal_local.batch.prompts import read_prompts
+from foreal_local.batch.request import BatchRequest
 from foreal_local.batch.resume import read_earlier
 from foreal_local.cluster import parts as parts_module
 from foreal_local.cluster.layout import Layout, Node, layout_of
 from foreal_local.cluster.parts import MOST_RECORDS, Parts
 from foreal_local.cluster.ray_data import RayError, require_reachable
+from foreal_local.cluster.run import ClusterOptions, ClusterRun
 from foreal_local.cluster.source import PromptFile, numbered
 from foreal_local.cluster.spool import Spool, prompts_in, read_span
 from foreal_local.cluster.work import Answer, Models, named_anywhere
@@ -32,6 +37,7 @@ from foreal_local.config import Generation, Prompting
 from foreal_local.errors import UsageError
 from foreal_local.hub import bundled_dir
 from foreal_local.results import Prompt
+from foreal_local.storage.checkpoints import Checkpoints
 from foreal_local.storage.files import OutputError
 
 SETTINGS = ("--temp", "0", "--seed", "1", "--max-tokens", "30", "--threads", "1")
@@ -154,6 +160,114 @@ def test_a_run_goes_on_and_makes_again_what_changed(
     assert list(out.glob("part-*.~1~"))  # texts are kept
 
 
+@pytest.mark.parametrize("given", [(), ("--seed", "5", "--now", "2025-07-01")], ids=["drawn", "given"])
+@pytest.mark.parametrize("ray", [("--ray",), ()], ids=["cluster", "one machine"])
+def test_checkpoints_of_a_run_that_wrote_no_record_are_gone_on_with(
+    ray: tuple[str, ...],
+    given: tuple[str, ...],
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards checkpoints that nobody finds again, because the seed or the time was given in the first run only, or was
+    in a folder of results that came to nothing: the run was stopped before its first part, or failed when it was
+    started again."""
+    saved, out, model = tmp_path / "saved", tmp_path / "out", tmp_path / "leader.gguf"
+    write_llama(model, seed=1, chat_template=DATED)
+    asked = ["-l", model, "-d", model, "--file", file_of(tmp_path), "--temp", "1", "--max-tokens", "30", "-o", out]
+    asked += ["--threads", "1", "--resume", "--checkpoint", saved, "--checkpoint-every", "8", *ray]
+    save = Checkpoints.save
+
+    def stopped(self: Checkpoints, *arguments: Any) -> None:
+        save(self, *arguments)
+        if len(arguments[0].tokens) >= 20:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "save", stopped)
+        assert call(*asked, *given, env=env).returncode == 130
+    assert len(list(saved.glob("*.session"))) == 1
+    if ray:
+        assert call(*asked, "--threads", "7", env=env).returncode == 2
+    done = call(*asked, env=env)
+    assert done.returncode == 0, done.stderr
+    assert "goes on after 2" in done.stderr
+    assert not list(saved.iterdir())
+    found = records_in(out) if ray else records(out.read_text("utf-8"))
+    told = {(record["seed"], record["now"]) for record in found}
+    assert len(told) == 1
+    assert given == () or told == {(5, "2025-07-01")}
+
+
+@pytest.mark.parametrize("given", [(), ("--seed", "5")], ids=["drawn", "given"])
+def test_a_run_goes_on_with_its_seed_beside_prompts_with_their_own(
+    given: tuple[str, ...],
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+) -> None:
+    """Guards a prompt's own seed that is taken for the run's: the records of all others were made again."""
+    out, path = tmp_path / "out", tmp_path / "prompts.jsonl"
+    seeds: dict[str, dict[str, Any]] = {"a": {}, "b": {"seed": 7}, "c": {"seed": 7}, "d": {}}
+    path.write_text(jsonl(*({"prompt": "How many?", "id": id} | seed for id, seed in seeds.items())), "utf-8")
+    asked = ("--file", path, "-o", out, "--temp", "0", "--max-tokens", "8", "--threads", "1", "--ray", "--resume")
+    fake_cluster.stop_after = 3
+    assert call(*asked, *given, env=env).returncode == 130
+    first = records_in(out)
+    assert {record["id"] for record in first} == {"b", "c", "d"}
+    assert given == () or first[-1]["seed"] == 5
+    fake_cluster.stop_after = 10**9
+    broken = call(*asked, "--seed", "9", "--prompt", "", env=env)  # keeps no seed
+    assert broken.returncode == 2
+    done = call(*asked, env=env)
+    assert (done.returncode, "made again" in done.stderr) == (0, False), done.stderr
+    whole = {record["id"]: record for record in records_in(out)}
+    assert whole["a"]["seed"] == whole["d"]["seed"]
+    assert [record for record in whole.values() if record["id"] != "a"] == first
+
+
+@pytest.mark.parametrize("template", [DATED, CHATML], ids=["dated", "undated"])
+@pytest.mark.parametrize("ray", [("--ray",), ()], ids=["cluster", "one machine"])
+def test_a_time_that_was_given_is_kept(
+    ray: tuple[str, ...],
+    template: str,
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+) -> None:
+    """Guards --resume without the --now of the first run: all records were made again, at another time. Where no
+    template reads the time, it changes nothing."""
+    model, out, path = tmp_path / "leader.gguf", tmp_path / "out", tmp_path / "prompts.jsonl"
+    write_llama(model, seed=1, chat_template=template)
+    own = {"prompt": "ten", "now": "2024-01-01T00:00"}
+    path.write_text(jsonl(own, own | {"prompt": "so"}, {"prompt": "wait"}), "utf-8")
+    asked = ("-l", model, "-d", model, "--file", path, "-o", out, *SETTINGS, "--max-tokens", "3", *ray, "--resume")
+    assert call(*asked, "--now", "2025-07-01T12:00", env=env).returncode == 0
+    path.write_text(jsonl(own, own | {"prompt": "so"}, {"prompt": "wait"}, {"prompt": "now"}), "utf-8")
+    done = call(*asked, env=env)
+    assert (done.returncode, "made again" in done.stderr) == (0, False), done.stderr
+    found = records_in(out) if ray else sorted(records(out.read_text("utf-8")), key=lambda record: record["index"])
+    times = ["2024-01-01T00:00"] * 2 + ["2025-07-01T12:00"] * 2 if template == DATED else [None] * 4
+    assert [record.get("now") for record in found] == times
+
+
+def test_a_prompt_of_another_mode_is_told_the_time(
+    env: dict[str, str], tmp_path: Path, fake_cluster: type[FakeCluster]
+) -> None:
+    """Guards prompts that are told the time of the machine they come to, or lose their own, where only their own mode
+    has a model whose template reads it: no later run finds their records."""
+    leader, draft, out, path = (tmp_path / name for name in ("leader.gguf", "draft.gguf", "out", "prompts.jsonl"))
+    write_llama(leader, seed=1, chat_template=CHATML)
+    write_llama(draft, seed=1, chat_template=DATED)
+    own = {"prompt": "ten", "mode": "draft", "now": "2024-01-01T00:00"}
+    path.write_text(jsonl({"prompt": "so"}, {"prompt": "wait", "mode": "draft"}, own), "utf-8")
+    asked = ("-l", leader, "-d", draft, "--mode", "leader", "--file", path, "-o", out, *SETTINGS, "--max-tokens", "3")
+    assert call(*asked, "--ray", "--resume", "--now", "2025-07-01", env=env).returncode == 0
+    assert [record["now"] for record in records_in(out)][1:] == ["2025-07-01", "2024-01-01T00:00"]
+    assert "3 of 3 prompts are done already" in call(*asked, "--ray", "--resume", env=env).stderr
+
+
 def test_a_checkpoint_goes_on_elsewhere(
     env: dict[str, str],
     tmp_path: Path,
@@ -260,6 +374,50 @@ def test_a_broken_prompt_is_told_before_anything_is_answered(
     assert "'temprature' changes nothing" in done.stderr
 
 
+@pytest.mark.parametrize("lines", [["--lines"], ["--file", "-"], ["--lines", "--file", "-"]])
+@pytest.mark.parametrize("stdin", ["How many?\n\nten\n", '{"id": "a", "prompt": "so"}\n', " \n", '{"id": 1}\n'])
+def test_lines_of_standard_input_are_read(
+    stdin: str, lines: list[str], env: dict[str, str], tmp_path: Path, fake_cluster: type[FakeCluster]
+) -> None:
+    """Guards prompts that are read without --ray alone: with it nothing was answered, nothing said, exit code 0."""
+    one = call(*lines, "-o", tmp_path / "one.jsonl", *SETTINGS, "-q", env=env, stdin=stdin)
+    done = call(*lines, "-o", tmp_path / "out", *SETTINGS, "-q", "--ray", env=env, stdin=stdin)
+    assert (done.returncode, done.stderr) == (one.returncode, one.stderr)
+    if one.returncode == 0:
+        wanted = sorted(records((tmp_path / "one.jsonl").read_text("utf-8")), key=lambda record: record["index"])
+        assert [same_of(record) for record in records_in(tmp_path / "out")] == [same_of(record) for record in wanted]
+    else:
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_full_folder_for_temporary_files_is_told_by_name(
+    small_disk: Disk,  # noqa: F811
+    env: dict[str, str],
+    tmp_path: Path,
+    fake_cluster: type[FakeCluster],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guards prompts that find no room, told as an error of standard output."""
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk.folder))
+    for file in (file_of(tmp_path, {"prompt": "x " * 20_000}), file_of(tmp_path, *[{"prompt": "x " * 300}] * 20)):
+        done = call("--file", file, "-o", tmp_path / "out", *SETTINGS, "--ray", env=env)
+        assert done.returncode == 1
+        (error,) = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert f"cannot keep the prompts in {small_disk.folder}" in error
+        assert "No space left on device; set TMPDIR to another" in error
+        assert not (tmp_path / "out").exists()
+        assert not list(small_disk.folder.iterdir())
+
+
+def test_a_run_of_no_prompts_is_refused(tmp_path: Path, fake_cluster: type[FakeCluster]) -> None:
+    """Guards a run that answers nothing and says nothing."""
+    pair = Models("bundled:tiny-leader.gguf", "bundled:tiny-draft.gguf").resolve()
+    request = BatchRequest([], Generation(), output=str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="there are no prompts"):
+        ClusterRun(request, lambda roles: pair, Models("", ""), ClusterOptions()).execute()
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_machine_that_cannot_answer_ends_the_run_in_a_line(
     env: dict[str, str],
     tmp_path: Path,
@@ -340,6 +498,41 @@ def test_records_are_written_while_nothing_more_comes(tmp_path: Path, monkeypatc
         time.sleep(0.5)
         with pytest.raises(OutputError, match="No space left on device; earlier parts are whole"):
             parts.add(_answers("c"))
+
+
+def test_an_error_of_a_late_part_is_heard_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards records that are lost without a word, and exit code 0, where the disk fills up just while the run ends."""
+    begun, goes_on, written = threading.Event(), threading.Event(), list[Answer]()
+
+    def full(*_: object, **__: object) -> None:
+        begun.set()
+        goes_on.wait(20)
+        _full_disk()
+
+    monkeypatch.setattr(parts_module, "MOST_SECONDS", 0.01)
+    monkeypatch.setattr(parts_module, "replace_file", full)
+    parts = Parts(tmp_path, written.extend)
+    parts.add(_answers("a"))
+    assert begun.wait(20)
+    threading.Timer(0.2, goes_on.set).start()
+    for _ in range(2):
+        with pytest.raises(OutputError, match="No space left on device"):
+            parts.flush()
+    assert written == []
+
+
+def test_half_a_part_of_a_run_that_was_killed_is_removed(
+    env: dict[str, str], tmp_path: Path, fake_cluster: type[FakeCluster]
+) -> None:
+    """Guards parts that were being written when the driver was killed, and that fill the disk in time."""
+    out = tmp_path / "out"
+    out.mkdir()
+    names = (".part-000003.jsonl.4711-140.part", ".run.json.4711-140.part", ".download.part", "notes.part")
+    for name in names:
+        (out / name).touch()
+    done = call("--file", file_of(tmp_path), "-o", out, *SETTINGS, "--ray", env=env)
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in out.iterdir()} == {"part-000000.jsonl", "run.json", *names[2:]}
 
 
 def _full_disk(*_: object, **__: object) -> None:

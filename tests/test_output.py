@@ -28,14 +28,17 @@ class FullDisk:
 
 
 def test_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
-    """Guards half a record at the end of the file, and a second error when it is closed."""
+    """Guards half a record at the end of the file, zeros where it was, and a second error when it is closed."""
     file = LineFile(str(tmp_path / "out.jsonl"))
     file._file = FullDisk(file._file, 10)  # type: ignore[assignment]
     file.write("first\n")
     with pytest.raises(OutputError, match=r"No space left on device; what was finished"):
         file.write("the second line\n")
-    file.close()
     assert (tmp_path / "out.jsonl").read_text() == "first\n"
+    file._file._room = 100  # type: ignore[attr-defined]
+    file.write("third\n")
+    file.close()
+    assert (tmp_path / "out.jsonl").read_text() == "first\nthird\n"
 
 
 def test_existing_file_is_kept_beside(tmp_path: Path) -> None:

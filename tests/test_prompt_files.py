@@ -143,6 +143,36 @@ def test_a_line_put_at_the_top_leaves_all_other_records(env: dict[str, str], tmp
     assert records(out.read_text("utf-8")) == list(after.values())
 
 
+@pytest.mark.parametrize(
+    "later",
+    [
+        ["ten", "now", "so"],  # all are answered
+        ["ten", "now"],  # the place of one that is gone is another's
+        ["ten", "wait"],
+        ["wait", "so", "ten", "now"],
+    ],
+    ids=", ".join,
+)
+def test_a_trace_follows_lines_that_were_moved(later: list[str], env: dict[str, str], tmp_path: Path) -> None:
+    """Guards a trace that names the wrong prompts, or has two responses of one name."""
+    prompts, out, trace = tmp_path / "prompts.txt", tmp_path / "out.jsonl", tmp_path / "trace.jsonl"
+    options = ("-f", prompts, "-o", out, "--trace", trace, "--resume", "--max-tokens", "8", "--temp", "1.5", "-q")
+    for texts in (["so", "ten", "now"], later, later):
+        prompts.write_text("\n".join(texts))
+        done = run(*options, env=env)
+        assert done.returncode == 0, done.stderr
+        found = {record["id"]: record for record in records(out.read_text("utf-8"))}
+        lines = records(trace.read_text("utf-8"))[1:]
+        begins = [line for line in lines if line["type"] == "prompt"]
+        assert sorted(line["id"] for line in begins) == sorted(found)
+        for line in begins:
+            record = found[line["id"]]
+            pieces = [each["piece"] for each in lines if each["id"] == line["id"] and each["type"] == "token"]
+            assert "".join(pieces) == record["text"]
+            for name in ("index", "drawn_index"):
+                assert line.get(name) == record.get(name)
+
+
 def test_json_lines_in_another_order_leave_all_records(env: dict[str, str], tmp_path: Path) -> None:
     """Guards lines without ids, and with them, that are answered again after `sort` or `shuf`."""
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"

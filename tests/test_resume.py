@@ -211,6 +211,9 @@ def test_a_trace_follows_its_records(tmp_path: Path) -> None:
     path.write_text(header + blocks[0] + blocks[1] + strange)
     assert keep_whole_traces(path, header, {"0"}, {"0": "1", "1": "2"})
     assert path.read_text() == header + blocks[1] + blocks[2]
+    path.write_text(header + "".join(blocks))
+    assert keep_whole_traces(path, header, {"2"}, {"0": "1"})
+    assert path.read_text() == header + blocks[1], "one id, one response"
 
 
 STRANGE = [{"finish_reason": []}, {"settings_hash": {}}, {"ctx_size": "x"}, {"index": []}, {"mode": ["leader"]}]

@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..choice import Measured
-from ..config import Generation, Prompting, Runtime
+from ..config import Generation, Pair, Prompting, Runtime
 from ..errors import UsageError
 from ..memory.fitting import UNFITTED, Fitting
 from ..method.modes import roles_of
 from ..method.roles import Role
 from ..results import Prompt
 from ..storage.checkpoints import Checkpoints
+from ..storage.files import same_file
 
 Format = Literal["text", "jsonl"]
 
@@ -82,3 +83,13 @@ class BatchRequest:
     def roles(self) -> set[Role]:
         """The models that the prompts need."""
         return {role for prompt in self.prompts for role in roles_of((prompt.settings or self.settings).mode)}
+
+    def refuse_one_file_twice(self, pair: Pair) -> None:
+        """UsageError where a file that is written has another use too: it would be set aside or mixed up."""
+        written = {"--output": self.output, "--trace": self.trace}
+        named = {**written, **self.inputs, "--checkpoint": self.checkpoint}
+        named |= {"the leader": str(pair.leader.path), "the draft": str(pair.draft.path)}
+        for option, path in written.items():
+            for other, another in named.items():
+                if path and another and other != option and same_file(path, another):
+                    raise UsageError(f"{option} and {other} are the same file: {another}")

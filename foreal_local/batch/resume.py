@@ -263,7 +263,7 @@ def keep_whole_traces(path: Path, header: str, unfinished: set[str], moved: Mapp
 
     header: what its first line must be; a trace of other settings has another, and cannot be continued
     unfinished: ids whose responses are written again
-    moved: the new ids of records that have others now
+    moved: the new ids of records that have others now; what has one of these ids, and no new one, has no record
     """
     try:
         lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
@@ -272,17 +272,26 @@ def keep_whole_traces(path: Path, header: str, unfinished: set[str], moved: Mapp
     if not lines or lines[0] != header.encode():
         return False
     kept, block, new_ids = lines[:1], list[bytes](), moved or {}
+    gone = unfinished | (set(new_ids.values()) - new_ids.keys())
     for line in lines[1:]:
         entry = _entry(line)
+        stands = entry["id"] not in gone
         if entry["id"] in new_ids:
-            entry["id"] = new_ids[entry["id"]]
-            line = to_line(entry).encode()
+            line, stands = to_line(_entry_at_place(entry, new_ids[entry["id"]])).encode(), True
         block = [line] if entry.get("type") == "prompt" else [*block, line]
-        if entry.get("type") == "end" and entry["id"] not in unfinished:
+        if entry.get("type") == "end" and stands:
             kept += block
     if kept != lines:
         replace_lines(path, kept, False, lambda text: None)
     return True
+
+
+def _entry_at_place(entry: dict[str, Any], id: str) -> dict[str, Any]:
+    """A line of a response whose prompt stands at another place now, which is its id."""
+    if type(entry.get("index")) is not int:
+        return entry | {"id": id}
+    drawn = entry.pop("drawn_index", entry["index"])
+    return entry | {"id": id, "index": int(id)} | ({} if drawn == int(id) else {"drawn_index": drawn})
 
 
 def _entry(line: bytes) -> dict[str, Any]:

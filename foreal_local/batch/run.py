@@ -26,7 +26,7 @@ from ..runtime.interrupt import deferred_interrupts, sigterm_as_ctrl_c
 from ..runtime.loaded import ctx_size_of
 from ..runtime.room import trained_for
 from ..storage.checkpoints import Checkpoints
-from ..storage.files import LineFile, OutputError, locked, same_file
+from ..storage.files import LineFile, OutputError, locked
 from ..storage.ownership import check_writable, was_there
 from .clock import with_one_time
 from .json_lines import print_line, to_line
@@ -55,7 +55,7 @@ class BatchRun:
                 check_writable(path, option)
         self._pair = pair_for(request.roles)
         self._most_context = trained_for(self._pair)
-        self._refuse_one_file_twice()
+        request.refuse_one_file_twice(self._pair)
         if request.resume and not (request.output and request.format == "jsonl"):
             raise UsageError("--resume needs --output FILE with JSON lines: it is there that finished records are")
         self._totals = Totals()
@@ -68,17 +68,6 @@ class BatchRun:
         self._checkpoints: Checkpoints | None = None
         self._hashes: dict[str, str] = {}
         self._choice = ""  # why mode auto writes as it does, told by the output that is resumed
-
-    def _refuse_one_file_twice(self) -> None:
-        """UsageError where a file that is written has another use too: it would be set aside or mixed up."""
-        request = self._request
-        written = {"--output": request.output, "--trace": request.trace}
-        named = {**written, **request.inputs, "--checkpoint": request.checkpoint}
-        named |= {"the leader": str(self._pair.leader.path), "the draft": str(self._pair.draft.path)}
-        for option, path in written.items():
-            for other, another in named.items():
-                if path and another and other != option and same_file(path, another):
-                    raise UsageError(f"{option} and {other} are the same file: {another}")
 
     def execute(self) -> int:
         """Answer all prompts that have no finished record; the exit code (0, 1 some failed, 130 after Ctrl-C)."""
@@ -94,6 +83,8 @@ class BatchRun:
                 self._note(f"{len(done)} of {len(self._prompts)} prompts are done already, in {self._request.output}")
             if not todo:
                 self._apply(plan)
+                if plan and plan.moved:
+                    self._continue_trace(plan)
                 self._finish_checkpoints()
                 return 0
             engine = engine or self._load(stack, len(todo))
@@ -213,18 +204,22 @@ class BatchRun:
     def _open_files(self, stack: contextlib.ExitStack, plan: ResumePlan | None) -> None:
         """Open the output and the trace: last before answering, because older files are set aside here."""
         output, trace, done = self._request.output, self._request.trace, self._apply(plan)
-        header = trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
-        unfinished = self._hashes.keys() - done
-        moved = plan.moved if plan else {}
-        continued = trace is not None and plan is not None
-        continued = continued and keep_whole_traces(Path(str(trace)), header, unfinished, moved)
+        continued = plan is not None and self._continue_trace(plan)
         self._output, self._trace = self._open(output, plan is not None), self._open(trace, continued)
         for file in filter(None, (self._output, self._trace)):
             stack.callback(file.close)
         if self._trace and not continued:
-            self._trace.write(header)
+            self._trace.write(self._trace_header())
             if done:
                 self._note(f"{trace} gets only what is written now: it has nothing of the {len(done)} that are done")
+
+    def _continue_trace(self, plan: ResumePlan) -> bool:
+        """Reduce an earlier trace to the responses whose records stand; whether it can be continued."""
+        trace, unfinished = self._request.trace, self._hashes.keys() - plan.done
+        return trace is not None and keep_whole_traces(Path(trace), self._trace_header(), unfinished, plan.moved)
+
+    def _trace_header(self) -> str:
+        return trace_header(self._settings, str(self._pair.leader.path), str(self._pair.draft.path))
 
     def _apply(self, plan: ResumePlan | None) -> set[str]:
         """Reduce the output to what is kept, and remove checkpoints of finished prompts; the ids of these prompts."""
@@ -300,12 +295,16 @@ class BatchRun:
         return AnswerPrinter(tags, self._styles, self._request.show_reasoning)
 
     def _print_whole(self, result: Result) -> None:
-        if self._output:
-            self._output.write(f"{result.answer}\n")
-        else:
-            printer = self._printer(result.index, result.sequence.tags)
-            printer.feed(result.tokens)
-            printer.end()
+        try:
+            if self._output:
+                self._output.write(f"{result.answer}\n")
+            else:
+                printer = self._printer(result.index, result.sequence.tags)
+                printer.feed(result.tokens)
+                printer.end()
+        except (OSError, OutputError):
+            self._waiting.clear()  # no later one is to stand where this one is missing
+            raise
         self._report(result)
 
     def _write(self, result: Result) -> None:

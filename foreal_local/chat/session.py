@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import SessionError
+from ..storage.files import locked, remove_scratch
 from ..storage.session import read_content
 from . import saved
 
@@ -70,6 +72,19 @@ class ChatSession:
             raise SessionError(
                 f"cannot make the folder of sessions, {folder}: {reason}; leave out --session, or set XDG_CONFIG_HOME"
             ) from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other chats off it; what a chat that was killed has left half-written is removed. UsageError where
+        another chat has it."""
+        with locked(self.path, "the session"):
+            remove_scratch(self.states.parent, self.states.name)
+            yield
+
+    def delete(self) -> None:
+        """Remove its files; call it while it is locked."""
+        self.states.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def keep(self, conversation: Conversation) -> None:
         """Write messages and settings, where they have changed."""

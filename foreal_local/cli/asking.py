@@ -41,7 +41,7 @@ def prompts_of(
     from ..batch.prompts import read_prompts, with_unique_ids
     from ..results import Prompt
 
-    file = _file_of(values)
+    file = file_of(values)
     asked = [*_word_of(values["words"]), *values["prompt"]]
     files: list[str] = list(values["prompt_file"])
     _refuse_another(values, file)
@@ -120,7 +120,7 @@ def _shortened(text: str) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _file_of(values: dict[str, Any]) -> str | None:
+def file_of(values: dict[str, Any]) -> str | None:
     """The file whose lines are prompts; "-" for --lines."""
     if not values["lines"]:
         file: str | None = values["file"]

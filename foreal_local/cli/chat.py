@@ -185,13 +185,11 @@ def _remember(session: ChatSession, opener: _Opener, screen: Screen, start: Star
 
 def _open_session(stack: contextlib.ExitStack, values: dict[str, Any]) -> ChatSession | None:
     """The session that is named, which no other chat has now."""
-    from ..storage.files import locked
-
     if not values["session"]:
         return None
     session = session_named(values["session"])
     session.make_folder()
-    stack.enter_context(locked(session.path, "the session"))
+    stack.enter_context(session.locked())
     return session
 
 

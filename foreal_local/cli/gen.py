@@ -10,7 +10,7 @@ import click
 
 from .. import __version__
 from ..config import generation_of, prompting_of, runtime_of
-from .asking import prompt_argument, prompts_of
+from .asking import file_of, prompt_argument, prompts_of
 from .cluster import check_ray, cluster_run, ray_options
 from .command import ForealCommand, option
 from .options import (
@@ -124,10 +124,11 @@ def main(context: click.Context, /, **values: Any) -> None:
 
 
 def _prompts_of_file(values: dict[str, Any], request: BatchRequest) -> Iterable[Prompt]:
-    """Those of --file, read one by one."""
+    """Those of --file or --lines, read one by one."""
     from ..cluster.source import PromptFile
 
-    return PromptFile(values["file"], request.settings, request.prompting, _note) if values["file"] else ()
+    file = file_of(values)
+    return PromptFile(file, request.settings, request.prompting, _note) if file else ()
 
 
 def _request_of(values: dict[str, Any], context: click.Context) -> BatchRequest:
@@ -151,7 +152,7 @@ def _request_of(values: dict[str, Any], context: click.Context) -> BatchRequest:
         resume=values["resume"],
         checkpoint=values["checkpoint"],
         checkpoint_every=values["checkpoint_every"],
-        inputs={"--file": values["file"], **{f"--prompt-file {path}": path for path in values["prompt_file"]}},
+        inputs={"--file": file_of(values), **{f"--prompt-file {path}": path for path in values["prompt_file"]}},
         color=color_of(values["color"]),
         background=values["background"],
         show_reasoning=values["reasoning"] == "show" or on_terminal,

@@ -116,8 +116,6 @@ def _fitted(line: str) -> str:
 # ---------------------------------------------------------------- --delete
 def delete_session(name: str, confirmed: bool) -> None:
     """Remove a session for good; on a terminal the user is asked before."""
-    from ..storage.files import locked
-
     session = session_named(name, "--delete")
     if not session.exists:
         names = [each.name for each in _all_sessions()]
@@ -132,7 +130,6 @@ def delete_session(name: str, confirmed: bool) -> None:
         if not click.confirm(question, err=True):
             click.echo(f"{name} is as it was", err=True)
             return
-    with locked(session.path, "the session"):
-        session.states.unlink(missing_ok=True)
-        session.path.unlink(missing_ok=True)
+    with session.locked():
+        session.delete()
     click.echo(f"deleted {name}", err=True)

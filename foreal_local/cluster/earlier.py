@@ -18,6 +18,7 @@ class EarlierParts:
 
     parts: of the earlier run
     ctx_size: of this run; a response that filled a smaller context is answered again
+    seed, now: what most records of the first part have, also those of prompts that named their own
     """
 
     def __init__(self, parts: Parts, ctx_size: int) -> None:
@@ -25,10 +26,12 @@ class EarlierParts:
         self._made: dict[int, int] = {}
         self._stale: dict[str, str] = {}
         self.seed: int | None = None
+        self.now: str | None = None
         for file in parts.files():
             earlier = read_earlier(file)
-            if self.seed is None:
-                self.seed = earlier.seed(record["id"] for _, record in earlier.lines)
+            ids = [record["id"] for _, record in earlier.lines]
+            self.seed = earlier.seed(ids) if self.seed is None else self.seed
+            self.now = self.now or earlier.now(ids)
             for _, record in earlier.lines:
                 again = must_be_made_again(record, ctx_size)
                 self._made[_digest(record["id"])] = 0 if again else _digest(record.get("settings_hash") or "")

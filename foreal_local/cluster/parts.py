@@ -63,7 +63,8 @@ class Parts:
         with self._lock:
             self._answers += answers
             is_full, is_first = len(self._answers) >= MOST_RECORDS, len(self._answers) == len(answers)
-        if is_full or self._error:
+            is_due = is_full or self._error is not None
+        if is_due:
             self.flush()
         elif is_first:
             self._timer = threading.Timer(MOST_SECONDS, self._flush_late)
@@ -71,21 +72,28 @@ class Parts:
             self._timer.start()
 
     def _flush_late(self) -> None:
-        try:
-            self.flush()
-        except OutputError as error:
-            self._error = error  # for the run's thread
+        with self._lock:
+            self._write_part()
 
     def flush(self) -> None:
         """Write what was taken as a part of its own; OutputError where that fails, now or earlier."""
         self._timer.cancel()
-        if self._error:
-            raise self._error
         with self._lock:
-            answers, self._answers = self._answers, []
-            if answers:
-                self._write(answers)
-                self._on_written(answers)
+            self._write_part()
+            if self._error:
+                raise self._error
+
+    def _write_part(self) -> None:
+        """With the lock held. An error stays, for the run's thread; nothing is written after it."""
+        answers, self._answers = self._answers, []
+        if not answers or self._error:
+            return
+        try:
+            self._write(answers)
+        except OutputError as error:
+            self._error = error
+        else:
+            self._on_written(answers)
 
     def _write(self, answers: list[Answer]) -> None:
         files = self.files()

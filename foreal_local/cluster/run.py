@@ -17,11 +17,13 @@ from pathlib import Path
 import click
 
 from .. import __version__
+from ..batch.clock import settled_time, told
 from ..batch.printing import Styles, print_rows
 from ..batch.request import BatchRequest
 from ..batch.totals import Totals
-from ..config import Generation, Pair, Runtime, with_time
+from ..config import Generation, Pair, Runtime
 from ..digest import settings_hash
+from ..documents import name_of
 from ..errors import UsageError
 from ..method.ledger import Cost
 from ..method.modes import roles_of
@@ -30,13 +32,13 @@ from ..method.roles import Role
 from ..method.tokens import FinishReason
 from ..offline import N_AHEAD
 from ..palette import palette_of
-from ..results import Prompt
-from ..runtime.gguf_file import asks_for_time, fingerprint, model_file
+from ..results import Prompt, with_seed
+from ..runtime.gguf_file import fingerprint, model_file
 from ..runtime.interrupt import deferred_interrupts, sigterm_as_ctrl_c
 from ..runtime.llama import supports_gpu_offload
 from ..runtime.loaded import ctx_size_of
 from ..storage.checkpoints import Checkpoints
-from ..storage.files import OutputError, locked
+from ..storage.files import OutputError, locked, remove_scratch
 from ..storage.run_file import RunFile
 from .answering import Answerer
 from .earlier import EarlierParts
@@ -108,6 +110,7 @@ class ClusterRun:
         self._run_file = RunFile(self._parts.folder, OutputError, self._note)
         self._pair_for, self._pair = pair_for, pair_for(self._roles)
         self._checkpoints: Checkpoints | None = None
+        self._now: str | None = None
         self._first: list[Prompt] = []
         self._told: set[str] = set()
         self._above: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
@@ -123,6 +126,9 @@ class ClusterRun:
             spool = stack.enter_context(Spool())
             earlier = self._settle()
             n_done = self._fill(spool, earlier)
+            if not n_done + len(spool):
+                raise UsageError("nothing to answer: there are no prompts")
+            self._run_file.keep(self._settings.seed, self._now)  # now that nothing is wrong with the prompts
             if n_done:
                 n_all = n_done + len(spool)
                 self._note(f"{n_done} of {n_all} prompts are done already, in {self._request.output}")
@@ -154,6 +160,7 @@ class ClusterRun:
         request = self._request
         stack.enter_context(self._parts.created())
         stack.enter_context(locked(self._parts.folder, "--output"))
+        remove_scratch(self._parts.folder)
         stack.callback(self._tidy)
         if request.checkpoint:
             folder = Path(request.checkpoint)
@@ -162,7 +169,7 @@ class ClusterRun:
             self._checkpoints.clean()
 
     def _tidy(self) -> None:
-        """Keep nothing of a run that has written nothing."""
+        """Keep nothing of a run that has written nothing; what its checkpoints need is in their folder."""
         if not self._parts.files():
             self._run_file.remove()
 
@@ -171,12 +178,13 @@ class ClusterRun:
         request, run_file, earlier = self._request, self._run_file, None
         if request.resume and self._parts.files():
             earlier = EarlierParts(self._parts, ctx_size_of(self._pair, request.runtime))
-            if self._settings.seed is None and earlier.seed is not None:
-                self._settings = replace(self._settings, seed=earlier.seed)
-        self._settings = run_file.settle_seed(self._settings)
-        if any(asks_for_time(self._pair.of(role).path) for role in self._roles):
-            now = self._prompting.now or run_file.settle_time(time.strftime("%Y-%m-%dT%H:%M:%S"))
-            self._prompting = with_time(self._prompting, now)
+        seeds = (self._settings.seed, run_file.seed, earlier.seed if earlier else None)
+        seed = next((each for each in seeds if each is not None), None)
+        now = self._prompting.now or run_file.now or (earlier.now if earlier else None)
+        settings, checkpoints = replace(self._settings, seed=seed), self._checkpoints
+        self._settings = checkpoints.settle_seed(settings) if checkpoints else with_seed(settings)
+        self._now = settled_time(now, (self._pair.of(role).path for role in Role), checkpoints)
+        self._prompting = told(self._prompting, self._now)
         return earlier
 
     def _fill(self, spool: Spool, earlier: EarlierParts | None) -> int:
@@ -200,11 +208,9 @@ class ClusterRun:
 
     def _prompts(self) -> Iterator[Prompt]:
         """All of them, with ids and places, and with one time."""
-        name = self._request.inputs.get("--file") or "--prompt"
+        name = name_of(self._request.inputs.get("--file") or "--prompt")
         for prompt in numbered(self._source, name):
-            if prompt.prompting and self._prompting.now:
-                prompt = replace(prompt, prompting=with_time(prompt.prompting, self._prompting.now))
-            yield prompt
+            yield replace(prompt, prompting=told(prompt.prompting, self._now)) if prompt.prompting else prompt
 
     def _seeded(self, prompt: Prompt) -> Generation:
         settings = prompt.settings or self._settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import tempfile
 from array import array
@@ -12,6 +13,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from ..results import Prompt
+from ..storage.files import OutputError
 
 
 class Spans(NamedTuple):
@@ -22,27 +24,32 @@ class Spans(NamedTuple):
 
 
 class Spool:
-    """A file of prompts in the system's folder for temporary files; it is gone at the end of the `with`.
+    """A file of prompts in the system's folder for temporary files; it is gone at the end of the `with`. OutputError
+    where that folder cannot take them.
 
     path: the file
     """
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="foreal-prompts-")
-        self.path = Path(self._folder.name) / "prompts"
-        self._file = open(self.path, "wb")
+        with _told():
+            self._folder = tempfile.TemporaryDirectory(prefix="foreal-prompts-")
+            self.path = Path(self._folder.name) / "prompts"
+            self._file = open(self.path, "wb")
         self._ends = array("Q", [0])
 
     def add(self, prompt: Prompt) -> None:
-        self._file.write(pickle.dumps(prompt, pickle.HIGHEST_PROTOCOL))
-        self._ends.append(self._file.tell())
+        data = pickle.dumps(prompt, pickle.HIGHEST_PROTOCOL)
+        with _told():
+            self._file.write(data)
+        self._ends.append(self._ends[-1] + len(data))
 
     def __len__(self) -> int:
         return len(self._ends) - 1
 
     def spans(self, n_prompts: int) -> Spans:
         """All prompts, so many at a time; what was added is on the disk then."""
-        self._file.flush()
+        with _told():
+            self._file.flush()
         begins = self._ends[:-1:n_prompts]
         return Spans(begins, array("Q", [*begins[1:], self._ends[-1]]))
 
@@ -52,8 +59,21 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk again: what is left of the prompts is not needed any more
+            self._file.close()
         self._folder.cleanup()
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """An error of the disk as one that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        folder, reason = tempfile.tempdir or "a temporary file", error.strerror or error
+        raise OutputError(
+            f"cannot keep the prompts in {folder}: {reason}; set TMPDIR to another folder for temporary files"
+        ) from None
 
 
 def read_span(path: Path, begin: int, end: int) -> bytes:

@@ -49,7 +49,7 @@ class Checkpoints:
         """See RunFile."""
         return self._run.settle_seed(settings)
 
-    def settle_time(self, now: str) -> str:
+    def settle_time(self, now: str | None) -> str:
         """See RunFile."""
         return self._run.settle_time(now)
 

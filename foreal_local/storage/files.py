@@ -63,7 +63,8 @@ def remove_scratch(folder: Path, name: str | None = None) -> None:
     pattern = re.compile(rf"\.{'.+' if name is None else re.escape(name)}\.\d+-\d+\.part")
     for file in folder.glob(".*.part"):
         if pattern.fullmatch(file.name):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it has gone, or the folder cannot be written
+                file.unlink()
 
 
 def _numbered(path: Path) -> Path:
@@ -239,6 +240,7 @@ class LineFile:
             if seekable:
                 with contextlib.suppress(OSError):
                     self._file.truncate(end)
+                    self._file.seek(end)  # else what is written next stands behind zeros
             reason = error.strerror or error
             raise OutputError(f"cannot write {self.path}: {reason}; what was finished before is in it") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from ..errors import ForealError
 from ..results import with_seed
 from .files import replace_file
 from .ownership import was_there
+
+
+def clock_time() -> str:
+    """What the clock says, in the form that chat templates are told."""
+    return datetime.now().isoformat(timespec="seconds")
 
 
 class RunFile:
@@ -25,27 +31,30 @@ class RunFile:
     def __init__(self, folder: Path, error: type[ForealError], on_note: Callable[[str], None]) -> None:
         self.path, self._error, self._note = folder / "run.json", error, on_note
 
+    @property
+    def seed(self) -> int | None:
+        """Of the run whose folder this is; None where nobody knows."""
+        return self._kept().get("seed")
+
+    @property
+    def now(self) -> str | None:
+        """The time that this run told chat templates; None where it told none."""
+        return self._kept().get("now")
+
     def settle_seed(self, settings: Generation) -> Generation:
         """The settings with a seed: their own, or that of the stopped run whose folder this is, or a new one.
 
-        The folder keeps a seed that is drawn here, for the run that resumes this one.
+        The folder keeps it, for the run that resumes this one.
         """
-        if settings.seed is not None:
-            return settings
-        kept = self._kept().get("seed")
-        if isinstance(kept, int):
-            return replace(settings, seed=kept)
-        settings = with_seed(settings)
-        self.keep("seed", settings.seed)
+        settings = with_seed(settings if settings.seed is not None else replace(settings, seed=self.seed))
+        self.keep(settings.seed)
         return settings
 
-    def settle_time(self, now: str) -> str:
-        """The time for chat templates: that of the stopped run whose folder this is, or this one, which the folder
-        keeps then."""
-        kept = self._kept().get("now")
-        if isinstance(kept, str):
-            return kept
-        self.keep("now", now)
+    def settle_time(self, now: str | None) -> str:
+        """The time for chat templates: the one that is given, or that of the stopped run whose folder this is, or that
+        of the clock. The folder keeps it, as it does the seed."""
+        now = now or self.now or clock_time()
+        self.keep(now=now)
         return now
 
     def _kept(self) -> dict[str, Any]:
@@ -59,10 +68,13 @@ class RunFile:
             return {}
         return kept if kept.get("seed", 0) >= 0 else {}
 
-    def keep(self, name: str, value: object) -> None:
-        """Put a value into the file; a file of somebody else is kept under a numbered name."""
+    def keep(self, seed: int | None = None, now: str | None = None) -> None:
+        """Put what is not None into the file; a file of somebody else is kept under a numbered name."""
         earlier = self._kept()
-        content = [json.dumps({**earlier, name: value}).encode()]
+        values = earlier | {name: value for name, value in (("seed", seed), ("now", now)) if value is not None}
+        if values == earlier:
+            return
+        content = [json.dumps(values).encode()]
         try:
             aside = replace_file(self.path, content, is_own=lambda file: bool(earlier))
         except OSError as error:
