@@ -63,8 +63,12 @@ class Engine:
         self.loaded = loaded = LoadedPair(
             pair, runtime=runtime, n_slots=n_slots, roles=roles, prefix_slot=shared_prefix, on_progress=on_progress
         )
-        loaded.prepare(self.settings, self.prompting)
-        self.plan = loaded.plan_for(self.settings)
+        try:
+            loaded.prepare(self.settings, self.prompting)
+            self.plan = loaded.plan_for(self.settings)
+        except BaseException:  # Ctrl-C while they are timed: nobody else can free them
+            loaded.close()
+            raise
         self.lanes = [
             Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes, plan=self.plan), loaded.shapes, loaded.abort)
             for models in loaded.lanes
@@ -341,6 +345,9 @@ class Engine:
         self.driver.close()
         for run in list(self._runs):
             run.close()
+        if self.loaded.is_open:
+            for lane in self.lanes:
+                lane.close()  # what was submitted: a later cancel must not ask models that are freed
         self.loaded.close()
 
     def __enter__(self) -> Engine:

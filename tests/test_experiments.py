@@ -15,6 +15,7 @@ from foreal_local.evaluation.measures import Response, can_be_measured, measure
 from foreal_local.evaluation.problems.datasets import Problem
 from foreal_local.evaluation.problems.grading import Grade
 from foreal_local.evaluation.recommendation import recommend
+from foreal_local.evaluation.reports.bench_report import spread_of, sweeps_of
 
 BASE = Generation(method=Method(n=9, p=0.5, k=3), sampling=Sampling(temp=0), seed=7)
 
@@ -121,6 +122,7 @@ def response(
         "seconds": seconds,
         "seed": 0,
         "mode": setting.split()[0],
+        **{"n": 15, "p": 0.6, "k": 5, "sentences": {"handoffs": 0}},
     }
     return Response(str(problem), setting, 0, Grade.CORRECT if right else Grade.WRONG, "", record)
 
@@ -248,6 +250,38 @@ def test_records_of_other_tools_have_no_costs(record: dict[str, Any]) -> None:
     """Guards a KeyError in the midst of the figures."""
     assert not can_be_measured(record)
     assert can_be_measured(response("leader", 0, True).record)
+
+
+@pytest.mark.parametrize("missing", ["seed", "mode", "k", "sentences"])
+def test_records_without_settings_or_times_have_no_costs(missing: str) -> None:
+    """Guards a traceback in a report, or in a recommendation, for records of another program."""
+    record = response("leader", 0, True).record
+    assert not can_be_measured({name: value for name, value in record.items() if name != missing})
+    costs = {name: cost for name, cost in record["cost"]["leader"].items() if name != "seconds"}
+    assert not can_be_measured(record | {"cost": record["cost"] | {"leader": costs}})
+
+
+def test_a_recommendation_needs_problems_that_both_have_answered() -> None:
+    """Guards a verdict on one problem where the leader has answered twenty, and both models ten others."""
+    tried = [response("leader", i, True, seconds=2.0) for i in range(20)]
+    tried += [response("foreal n=15 p=0.6 k=5", i, True) for i in range(19, 30)]
+    found = advice(tried)
+    assert found.setting is None
+    assert "1 problem, and at least 10 are needed" in found.reason
+
+
+def test_a_line_over_k_has_settings_that_differ_in_k_alone() -> None:
+    """Guards a line that joins settings with other proposals."""
+    names = [f"foreal n=15 p=0.6 k={k} proposals={m}" for k in (1, 5) for m in (3, 8)] + ["fast"]
+    responses = [response(name, i, True) for name in names for i in range(2)]
+    for each in responses:
+        each.record.update(mode="foreal", k=int(each.setting.partition("k=")[2][:1] or 5))
+    spreads = {m: spread_of([r for r in responses if r.setting == m]) for m in names}
+    found = sweeps_of(responses, measure(responses), spreads)
+    assert [(sweep.name, list(sweep.k)) for sweep in found] == [
+        ("n=15 p=0.6 proposals=3", [1, 5]),
+        ("n=15 p=0.6 proposals=8", [1, 5]),
+    ]
 
 
 def test_a_recommendation_is_toml_whatever_was_asked() -> None:

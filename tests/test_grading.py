@@ -353,6 +353,32 @@ def test_the_answer_follows_the_reasoning() -> None:
     assert grade(text, Problem("0", "", "12")) == GradedAnswer(Grade.CORRECT, "12")
 
 
+@pytest.mark.parametrize("opening", ["<think>", "[THINK]"])
+def test_a_reasoning_that_does_not_end_has_no_answer(opening: str) -> None:
+    """Guards a guess in the midst of the reasoning of a response that was cut off."""
+    text = f"{opening}So the answer is 12. Wait, let me check that again: 9 + 3 is"
+    assert grade(text, Problem("0", "", "12")) == GradedAnswer(Grade.MISSING)
+    text = text.removeprefix(opening)  # where the prompt has opened it, what follows is told
+    assert grade(text, Problem("0", "", "12"), "") == GradedAnswer(Grade.MISSING)
+    assert grade(text, Problem("0", "", "12")).correct
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 12. Wait, no: the answer is 5.", "5"),
+        ("The answer is 5. Wait, no: the answer is 12.", "12"),
+        ("First guess: the answer is 20. But checking again, the final answer is 12.", "12"),
+        ("The answer is 12; that is right.", "12"),
+        ("The answer is Rs. 12. It costs that.", "Rs. 12"),
+        ("The answer is approx. 12.5.", "approx. 12.5"),
+    ],
+)
+def test_the_last_answer_of_a_line_counts(text: str, answer: str) -> None:
+    """Guards an answer that was taken back in the same line."""
+    assert grade(text, Problem("0", "", "12")).answer == answer
+
+
 # ---- multiple choice ----
 
 CHOICES = ("10 kg", "42 m/s", "B. subtilis", "10 km", r"$10^{-4}$ eV")

@@ -158,7 +158,8 @@ def read_responses(
 
 def _graded(problem: Problem, setting: str, sample: int, record: dict[str, Any]) -> Response:
     measured = record if can_be_measured(record) else {}
-    known = str(measured.get("answer") or "")  # in records of others it may be the problem's
+    known = measured.get("answer")  # in records of others it may be the problem's
+    known = known if isinstance(known, str) else None
     result = Grade.FAILED if record.get("error") else grade(record["text"], problem, known).grade
     reason = record.get("finish_reason")
     return Response(problem.id, setting, sample, result, record["text"], measured, str(reason) if reason else None)

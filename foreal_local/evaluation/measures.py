@@ -43,9 +43,13 @@ class Response:
 
 
 def can_be_measured(record: Record) -> bool:
-    """Whether a record of any origin has all that foreal-gen writes of lengths, work and time."""
+    """Whether a record of any origin has all that foreal-gen writes of its settings, and of lengths, work and time."""
     try:
-        return all(math.isfinite(value(record)) for value in QUANTITIES.values())
+        others = [record["n"], record["p"], record["k"], record["seed"], record["sentences"]["handoffs"]]
+        others += [record["cost"][role]["seconds"] for role in ("leader", "draft")]
+        return isinstance(record["mode"], str) and all(
+            math.isfinite(each) for each in [*others, *(value(record) for value in QUANTITIES.values())]
+        )
     except (KeyError, TypeError, AttributeError):
         return False
 
@@ -56,6 +60,7 @@ class Measures:
 
     n: responses
     n_problems: that these answer
+    n_shared: those of them that the reference setting answers, too
     verdicts: how many of them have each grade
     cut_off: how many of them did not come to their end, by finish reason (cut_off.py)
     means: each quantity's mean over the responses whose work is known
@@ -67,6 +72,7 @@ class Measures:
     setting: str
     n: int
     n_problems: int
+    n_shared: int
     verdicts: dict[str, int]
     cut_off: dict[str, int]
     accuracy: Estimate
@@ -152,6 +158,7 @@ def _measured(name: str, responses: list[Response], base: list[Response], seed: 
         name,
         len(responses),
         len(right),
+        len(right.keys() & {response.problem for response in base}),
         {str(grade): n for grade, n in Counter(response.grade for response in responses).items()},
         count_cut_off(response.finish_reason for response in responses),
         accuracy,

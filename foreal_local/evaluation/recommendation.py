@@ -36,7 +36,7 @@ def recommend(measures: list[Measures], loss: float, records: list[Record]) -> R
     if leader is None or not tried:
         needed = "responses of the leader and of both models to the same problems, with their times"
         return Recommendation(None, f"a recommendation needs {needed}")
-    n_problems = min(leader.n_problems, *(m.n_problems for m in tried))
+    n_problems = min(m.n_shared for m in tried)
     if too_little := _too_little(leader, n_problems):
         return Recommendation(None, f"too little for a recommendation: {too_little}")
     good = [m for m in tried if _difference(m).value >= -loss]

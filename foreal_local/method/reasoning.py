@@ -64,10 +64,11 @@ def ends_inside(text: str, reasoning: str, answer: str) -> bool:
 
 def answer_in(text: str) -> str:
     """What follows the reasoning in a text of which only the text is known: what stands behind the first closing tag of
-    those that it begins with, or else of any; all of it where there is none."""
+    those that it begins with, or else of any. Where there is none, nothing of a text that begins with an opening tag,
+    and all of another."""
     begun = [tags for tags in TAGS if text.lstrip().startswith(tags.opening)]
     ends = [(text.find(tags.closing), tags.closing) for tags in begun or TAGS if tags.closing in text]
-    at, closing = min(ends, default=(0, ""))
+    at, closing = min(ends, default=(len(text) if begun else 0, ""))
     return text[at + len(closing) :]
 
 

@@ -276,9 +276,13 @@ class LoadedPair:
         return f"{weights.path.name} ({weights.describe()}, {size}, {where})"
 
     # ---------------------------------------------------------------- closing
+    @property
+    def is_open(self) -> bool:
+        return bool(self._weights)
+
     def require_open(self) -> None:
         """UsageError after `close`."""
-        if not self._weights:  # a vocabulary whose model is freed ends the process
+        if not self.is_open:  # a vocabulary whose model is freed ends the process
             raise UsageError("this engine is closed: use it inside its `with`")
 
     def close(self) -> None:

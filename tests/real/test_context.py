@@ -53,11 +53,11 @@ def leader_of(engine: Engine) -> Context:
 
 
 # ---------------------------------------------------------------- token by token
-@pytest.mark.parametrize("kind", ["llama", "lfm2"])
-def test_an_abort_between_two_tokens_leaves_what_was_evaluated(kind: str, make: PairMaker) -> None:
+@pytest.mark.parametrize(("kind", "rollback"), [("llama", 0), ("lfm2", 0), ("lfm2", 8), ("mamba", 8)])
+def test_an_abort_between_two_tokens_leaves_what_was_evaluated(kind: str, rollback: int, make: PairMaker) -> None:
     """Guards Ctrl-C that is not seen between two tokens, and a cache that is wrong after it."""
     before = some_tokens(20)
-    with open_engine(make(kind)) as engine:
+    with open_engine(make(kind), rollback=rollback) as engine:
         context, taken = leader_of(engine), [int(some_tokens(1)[0])]
         logits_after(context, 0, before)
 
@@ -75,6 +75,23 @@ def test_an_abort_between_two_tokens_leaves_what_was_evaluated(kind: str, make: 
         again = logits_after(context, 0, [*before, *taken][held:])[0]
         context.release(0)
         np.testing.assert_allclose(again, logits_after(context, 0, [*before, *taken])[0], atol=SAME)
+
+
+@pytest.mark.parametrize("n_left", [36, 37])
+def test_a_restored_state_has_no_earlier_ones_to_go_back_to(n_left: int, make: PairMaker) -> None:
+    """Guards a cache that goes back to a state of the text that its slot had before."""
+    text = some_tokens(38)
+    with open_engine(make("lfm2"), rollback=8) as engine:
+        context = leader_of(engine)
+        logits_after(context, 0, text)
+        snapshot = context.save(0)
+        context.release(0)
+        logits_after(context, 0, some_tokens(20))
+        context.restore(0, snapshot)
+        held = context.truncate(0, n_left)
+        again = logits_after(context, 0, text[held:])[0]
+        context.release(0)
+        np.testing.assert_allclose(again, logits_after(context, 0, text)[0], atol=SAME)
 
 
 # ---------------------------------------------------------------- evaluations that are filled up

@@ -11,13 +11,17 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from foreal_local.config import Pair
+from foreal_local.config import Generation, Pair
 from foreal_local.engine import Engine
+from foreal_local.method.tokens import FinishReason
+from foreal_local.results import Result
 from foreal_local.runtime import llama
 from foreal_local.runtime.interrupt import watching_interrupts
+from foreal_local.runtime.loaded import LoadedPair
 
 from . import tiny_gguf
 from .engines import GPU, LEADER, RAW, PairMaker, ids, open_engine, pair_of, settings
@@ -138,6 +142,39 @@ def test_loading_can_be_interrupted(make: PairMaker) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise there")
+def test_models_are_freed_where_their_timing_is_interrupted(make: PairMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guards gigabytes that stay after Ctrl-C in a notebook."""
+    freed: list[LoadedPair] = []
+
+    def interrupted(self: LoadedPair, settings: Generation) -> None:
+        raise KeyboardInterrupt
+
+    def closed(self: LoadedPair) -> None:
+        freed.append(self)
+        close(self)
+
+    close = LoadedPair.close
+    monkeypatch.setattr(LoadedPair, "plan_for", interrupted)
+    monkeypatch.setattr(LoadedPair, "close", closed)
+    with pytest.raises(KeyboardInterrupt):
+        open_engine(make("llama"))
+    assert len(freed) == 1
+    assert not freed[0].is_open
+
+
+def test_what_was_submitted_is_ended_when_the_engine_is_closed(make: PairMaker) -> None:
+    """Guards a process that ends with a fault of the memory, where a prompt is cancelled afterwards."""
+    with open_engine(make("llama")) as engine:
+        events: list[Any] = []
+        ticket = engine.submit("wait", reuse=False, deliver=events.append)
+        for _ in range(5):
+            engine.step()
+    assert isinstance(events[-1], Result)
+    assert events[-1].finish_reason is FinishReason.CANCELLED
+    engine.cancel(ticket)
+    engine.close()
+
+
 def test_watching_passes_signals_on_and_leaves_nothing_behind(make: PairMaker) -> None:
     """Guards a wakeup descriptor or a thread that outlives the run, and a program's own watching that is cut off."""
     ours, theirs = socket.socketpair()

@@ -15,10 +15,11 @@ LONGEST = 500  # characters of an answer that is read: those of MATH have up to 
 
 # ---- finding the answer ----
 
+_STOP = r"(?<!\bRs)(?<!\bapprox)[.;](?=\s|$)"
 _TAIL = (
     r"[:*\s]*(?:the (?:\w+ )?answer is\b[:*\s]*)?"  # Final answer: The final answer is 12.
     r"(?:(?:therefore|thus|then|simply|about|approximately|exactly|equal to|option|choice)[,:]?\s+)*"
-    r"(?:(?:\\\[|\$\$)(?P<display>.+?)(?:\\\]|\$\$)|(?P<line>[^\n]+))"
+    rf"(?:(?:\\\[|\$\$)(?P<display>.+?)(?:\\\]|\$\$)|(?P<line>[^\n]+?)(?={_STOP}|\n|\Z))"
 )
 _HEADING, _HASHES = r"^[#* \t]*(?:final )?answer[* \t]*$", r"\#{4}(?![^\n]*\banswer\b)"
 _STATED = re.compile(rf"(?:{_HEADING}|{_HASHES}|\banswer\b[^\n.:]{{0,60}}?(?:\bis\b|:)){_TAIL}", re.I | re.M | re.S)
@@ -26,7 +27,7 @@ _STATED_CHOICE = re.compile(rf"\b(?:correct|right|best) (?:option|choice) is{_TA
 _REMARK = re.compile(r"(?:also|clear|consistent|correct|incorrect|not|right|wrong|valid)\b", re.I)
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _MOST_WORDS = 12  # of a stated answer: more is a remark on the answer
-_SENTENCE_END = re.compile(r"(?<!\bRs)(?<!\bapprox)[.;](?=\s|$)|,?\s+(?:because|since|as|so|where|which|after)\b")
+_SENTENCE_END = re.compile(rf"{_STOP}|,?\s+(?:because|since|as|so|where|which|after)\b")
 
 
 def final_answer(text: str, problem: Problem) -> str | None:

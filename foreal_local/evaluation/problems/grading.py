@@ -54,15 +54,15 @@ class GradedAnswer:
         return self.grade is Grade.CORRECT
 
 
-def grade(text: str, problem: Problem, after_reasoning: str = "") -> GradedAnswer:
+def grade(text: str, problem: Problem, after_reasoning: str | None = None) -> GradedAnswer:
     """Grade a response. Of one with reasoning, only what follows it counts.
 
-    after_reasoning: what follows, where that is known; else it is looked for in the text
+    after_reasoning: what follows, where that is known; None: it is looked for in the text
 
     Raises UsageError where math-verify is needed and missing; `check_installed` says so before a run. Without it
     an answer that is no number, to a problem whose answer is one, is unparsable.
     """
-    answer = final_answer(after_reasoning or answer_in(text), problem)
+    answer = final_answer(answer_in(text) if after_reasoning is None else after_reasoning, problem)
     if answer is None:
         return GradedAnswer(Grade.MISSING)
     if problem.kind == "choice":
@@ -98,7 +98,7 @@ _VECTOR = re.compile(r"\\begin\{matrix\}(.*)\\end\{matrix\}")
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|[,; ()]|\\[{}])+")
 _WORD = re.compile(r"\\text\{([^{}]*)\}")
 # math-verify leaves out the dots, and for it 1 2 is 3, and 5 ft 3 a product
-_HALF_READ = re.compile(r"\\ldots|(?<![\d_^])\d+\s+\d|\d\s*[A-Za-z]{2,}\s*\d")
+_HALF_READ = re.compile(r"\\ldots|(?<![\d_^])\d+\s+\d|\d\s*(?:[A-Za-z]{2,}|\\text\{\s*[A-Za-z]+\s*\})\s*\d")
 
 
 def same_answer(answer: str, right: str) -> bool | None:

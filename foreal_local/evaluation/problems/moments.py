@@ -30,7 +30,7 @@ def same_time(ours: str, theirs: str) -> bool | None:
         return None
     hours = [int(match["hour"]) for match in (a, b)]
     if any(match["half"] for match in (a, b)) and all(
-        match["half"] or hour > 12 for match, hour in zip((a, b), hours, strict=True)
+        match["half"] or hour > 12 or hour == 0 for match, hour in zip((a, b), hours, strict=True)
     ):
         hours = [
             hour % 12 + 12 * (match["half"] == "pm") if match["half"] else hour

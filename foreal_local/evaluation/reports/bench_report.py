@@ -5,6 +5,7 @@ Knows responses and measures. Knows no options, models or files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -156,16 +157,17 @@ def sweeps_of(
 ) -> list[Sweep]:
     """foreal's settings that differ in k alone, by rising k; those without a second k are left out."""
     first = {r.setting: r.record for r in reversed(responses) if r.measured}
-    groups: dict[tuple[int, float], list[tuple[int, Measures]]] = {}
+    groups: dict[tuple[int, float, str], list[tuple[int, Measures]]] = {}
     for m in measures:
         record = first[m.setting]
         if record["mode"] == "foreal":
-            groups.setdefault((record["n"], record["p"]), []).append((record["k"], m))
+            others = re.sub(r" k=\d+", "", m.setting).removeprefix("foreal ")
+            groups.setdefault((record["n"], record["p"], others), []).append((record["k"], m))
     sweeps = []
-    for (n, p), by_k in sorted(groups.items()):
+    for (_, _, others), by_k in sorted(groups.items()):
         by_k.sort(key=lambda pair: pair[0])
-        if len(by_k) > 1:
+        if len({k for k, _ in by_k}) > 1:
             settings = [m for _, m in by_k]
             handoffs = [spreads[m.setting]["handoffs"] for m in settings]
-            sweeps.append(Sweep(f"n={n} p={p:g}", [k for k, _ in by_k], [m.accuracy for m in settings], handoffs))
+            sweeps.append(Sweep(others, [k for k, _ in by_k], [m.accuracy for m in settings], handoffs))
     return sweeps

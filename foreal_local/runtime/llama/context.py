@@ -225,6 +225,7 @@ class Context:
         if code == _NO_ROOM:
             return
         for slot in slots:
+            self._n_newest[slot] = 0  # a recurrent memory may have gone back to a state that was never written
             self.truncate(slot, self._cached[slot])
         if code == _ABORTED:
             raise KeyboardInterrupt
@@ -284,6 +285,7 @@ class Context:
 
     def _return_to(self, slot: int, mark: Mark) -> bool:
         """Put a mark's data back and remove what was cached after it; whether llama.cpp could."""
+        self._n_newest[slot] = 0
         data = _bytes_of(mark.data)
         read = llama_cpp.llama_state_seq_set_data_ext(self._context, data, mark.data.size, slot, _MARK_FLAGS)
         return read > 0 and bool(llama_cpp.llama_memory_seq_rm(self._memory, slot, mark.n_tokens, -1))
@@ -316,7 +318,7 @@ class Context:
 
     def release(self, slot: int) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
-        self._cached[slot] = 0
+        self._cached[slot] = self._n_newest[slot] = 0  # a state that is restored has none to go back to
         self._marks[slot].clear()
 
     def clear(self) -> None:
