@@ -59,16 +59,10 @@ class Engine:
         on_progress: Progress | None = None,
     ) -> None:
         self.settings, self.prompting = settings or Generation(), prompting or Prompting()
-        self.shares_prefix = shared_prefix
         self.loaded = loaded = LoadedPair(
             pair, runtime=runtime, n_slots=n_slots, roles=roles, prefix_slot=shared_prefix, on_progress=on_progress
         )
-        try:
-            loaded.prepare(self.settings, self.prompting)
-            self.plan = loaded.plan_for(self.settings)
-        except BaseException:  # Ctrl-C while they are timed: nobody else can free them
-            loaded.close()
-            raise
+        self.plan, self.shares_prefix = loaded.prepare(self.settings, self.prompting), shared_prefix
         self.lanes = [
             Lane(Scheduler(dict(models), loaded.tokens, loaded.shapes, plan=self.plan), loaded.shapes, loaded.abort)
             for models in loaded.lanes
@@ -345,9 +339,8 @@ class Engine:
         self.driver.close()
         for run in list(self._runs):
             run.close()
-        if self.loaded.is_open:
-            for lane in self.lanes:
-                lane.close()  # what was submitted: a later cancel must not ask models that are freed
+        for lane in self.lanes if self.loaded.is_open else []:  # else a later cancel would ask models that are freed
+            lane.close()
         self.loaded.close()
 
     def __enter__(self) -> Engine:

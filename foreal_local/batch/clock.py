@@ -25,8 +25,8 @@ def with_one_time(
     the output or the checkpoints that the run resumes, or now."""
     unnamed = (str(p.id) for p in prompts if p.prompting is None or p.prompting.now is None)
     now = settled_time(prompting.now or (earlier.now(unnamed) if earlier else None), models, checkpoints)
-    own = [replace(p, prompting=told(p.prompting, now)) if p.prompting else p for p in prompts]
-    return told(prompting, now), own
+    own = [replace(p, prompting=with_run_time(p.prompting, now)) if p.prompting else p for p in prompts]
+    return with_run_time(prompting, now), own
 
 
 def settled_time(now: str | None, models: Iterable[Path], checkpoints: Checkpoints | None) -> str | None:
@@ -37,7 +37,7 @@ def settled_time(now: str | None, models: Iterable[Path], checkpoints: Checkpoin
     return checkpoints.settle_time(now) if checkpoints else now or clock_time()
 
 
-def told(prompting: Prompting, now: str | None) -> Prompting:
+def with_run_time(prompting: Prompting, now: str | None) -> Prompting:
     """The prompting with the run's time, unless it names one; without any where no template reads it: nothing of the
     response follows from it then."""
     return replace(prompting, now=None) if now is None or prompting.raw else with_time(prompting, now)

@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from .. import __version__
-from ..batch.clock import settled_time, told
+from ..batch.clock import settled_time, with_run_time
 from ..batch.printing import Styles, print_rows
 from ..batch.request import BatchRequest
 from ..batch.totals import Totals
@@ -184,7 +184,7 @@ class ClusterRun:
         settings, checkpoints = replace(self._settings, seed=seed), self._checkpoints
         self._settings = checkpoints.settle_seed(settings) if checkpoints else with_seed(settings)
         self._now = settled_time(now, (self._pair.of(role).path for role in Role), checkpoints)
-        self._prompting = told(self._prompting, self._now)
+        self._prompting = with_run_time(self._prompting, self._now)
         return earlier
 
     def _fill(self, spool: Spool, earlier: EarlierParts | None) -> int:
@@ -210,7 +210,7 @@ class ClusterRun:
         """All of them, with ids and places, and with one time."""
         name = name_of(self._request.inputs.get("--file") or "--prompt")
         for prompt in numbered(self._source, name):
-            yield replace(prompt, prompting=told(prompt.prompting, self._now)) if prompt.prompting else prompt
+            yield replace(prompt, prompting=with_run_time(prompt.prompting, self._now)) if prompt.prompting else prompt
 
     def _seeded(self, prompt: Prompt) -> Generation:
         settings = prompt.settings or self._settings

@@ -31,7 +31,7 @@ class Spool:
     """
 
     def __init__(self) -> None:
-        with _told():
+        with _disk_errors():
             self._folder = tempfile.TemporaryDirectory(prefix="foreal-prompts-")
             self.path = Path(self._folder.name) / "prompts"
             self._file = open(self.path, "wb")
@@ -39,7 +39,7 @@ class Spool:
 
     def add(self, prompt: Prompt) -> None:
         data = pickle.dumps(prompt, pickle.HIGHEST_PROTOCOL)
-        with _told():
+        with _disk_errors():
             self._file.write(data)
         self._ends.append(self._ends[-1] + len(data))
 
@@ -48,7 +48,7 @@ class Spool:
 
     def spans(self, n_prompts: int) -> Spans:
         """All prompts, so many at a time; what was added is on the disk then."""
-        with _told():
+        with _disk_errors():
             self._file.flush()
         begins = self._ends[:-1:n_prompts]
         return Spans(begins, array("Q", [*begins[1:], self._ends[-1]]))
@@ -65,7 +65,7 @@ class Spool:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _disk_errors() -> Iterator[None]:
     """An error of the disk as one that names the folder."""
     try:
         yield

@@ -42,11 +42,11 @@ def penalised(logits: Logits, recent: list[int], penalty: float) -> Logits:
     """
     logits = logits.copy()
     ids = np.unique(np.asarray(recent))
-    ids = ids[(ids < logits.size) & np.isfinite(logits[np.minimum(ids, logits.size - 1)])]
+    ids = ids[ids < logits.size]
     values = logits[ids].astype(np.float64)
     with np.errstate(over="ignore"):
-        changed = np.where(values > 0, values / penalty, values * penalty)
-    logits[ids] = changed.clip(_LEAST, -_LEAST)
+        changed = np.where(values > 0, values / penalty, values * penalty).clip(_LEAST, -_LEAST)
+    logits[ids] = np.where(np.isfinite(values), changed, values)
     return logits
 
 

@@ -158,14 +158,14 @@ def deferred_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     previous = {number: handler for number, handler in handlers.items() if callable(handler)}
     came: list[int] = []
 
     def defer(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) > 1:
-            previous[signal.Signals(number)](number, frame)
+            previous[number](number, frame)
 
     try:
         for number in previous:
@@ -175,4 +175,4 @@ def deferred_interrupts() -> Iterator[None]:
         for number, handler in previous.items():
             signal.signal(number, handler)
     if came:
-        previous[signal.Signals(came[0])](came[0], None)
+        previous[came[0]](came[0], None)

@@ -154,12 +154,13 @@ class LoadedPair:
                 "each reads the other's as text"
             )
 
-    def prepare(self, settings: Generation, prompting: Prompting) -> None:
-        """For answers with these: warn of what they cannot have. UsageError, and all is freed, where a grammar cannot
-        be read."""
+    def prepare(self, settings: Generation, prompting: Prompting) -> Plan:
+        """For answers with these: warn of what they cannot have, and plan. UsageError where a grammar cannot be read.
+        Where it fails, or Ctrl-C comes while the models are timed, all is freed."""
         self.warn_of_unknown_tags(prompting)
         try:
             self.require_grammar(settings)
+            return self.plan_for(settings)
         except BaseException:
             self.close()
             raise
